@@ -1,0 +1,131 @@
+//! Events: what happened, numbered, after it was written down.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, InstanceId, RigName, Seq, Timestamp};
+
+/// One event. It was committed to the ledger before anybody was told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Its number in the stream.
+    pub seq: Seq,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened: one of [`kind`], or a kind of a later version.
+    pub kind: String,
+    /// To which agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Address>,
+    /// In which rig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rig: Option<RigName>,
+    /// To which start of the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// The event that led to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Seq>,
+    /// Who asked, when somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Facts of this kind of event.
+    pub data: serde_json::Value,
+}
+
+/// The kinds of events that this version emits.
+pub mod kind {
+    /// A launch begins. `{reason, attempt}`
+    pub const AGENT_STARTING: &str = "agent.starting";
+    /// The agent is ready for work. `{pid, startup_ms}`
+    pub const AGENT_READY: &str = "agent.ready";
+    /// The agent's process ended. The fields of an exit, and `{detected_by, detect_ms}`
+    pub const AGENT_EXITED: &str = "agent.exited";
+    /// It will be started again. `{attempt, delay_ms}`
+    pub const AGENT_RESTARTING: &str = "agent.restarting";
+    /// It waits before the next start. `{next_attempt, attempt, delay_ms}`
+    pub const AGENT_BACKOFF: &str = "agent.backoff";
+    /// Too many failures. `{expires, failures}`
+    pub const AGENT_QUARANTINED: &str = "agent.quarantined";
+    /// A back-off, quarantine or hold ended before its time. `{from, why}`
+    pub const AGENT_RELEASED: &str = "agent.released";
+    /// It is stopped, as intended. `{survivors}`
+    pub const AGENT_STOPPED: &str = "agent.stopped";
+    /// A running instance was recognised after a restart of the daemon. `{pid}`
+    pub const AGENT_ADOPTED: &str = "agent.adopted";
+    /// The pane is gone, processes are left. `{processes}`
+    pub const AGENT_LINGERING: &str = "agent.lingering";
+    /// It cannot be observed. `{why}`
+    pub const AGENT_UNKNOWN: &str = "agent.unknown";
+    /// It said what it does. `{state, detail}`
+    pub const AGENT_REPORTED: &str = "agent.reported";
+    /// Our tmux server began. `{socket, pid}`
+    pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
+    /// Our tmux server ended. `{socket, pid}`
+    pub const TMUX_SERVER_DIED: &str = "tmux.server_died";
+    /// The tmux server does not answer, or answers again. `{socket, responsive, why}`
+    pub const TMUX_UNRESPONSIVE: &str = "tmux.unresponsive";
+    /// A session's name was taken; another was used. `{wanted, used}`
+    pub const SESSION_NAME_TAKEN: &str = "session.name_taken";
+    /// A rig appeared in the registry. `{path}`
+    pub const RIG_DISCOVERED: &str = "rig.discovered";
+    /// A rig left the registry. `{}`
+    pub const RIG_REMOVED: &str = "rig.removed";
+    /// A rig became non-operational. `{reason}`
+    pub const RIG_PARKED: &str = "rig.parked";
+    /// A rig became operational again. `{}`
+    pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// A round of the heartbeat ended. `{number, duration_ms}`
+    pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
+    /// A file of ours or others was read again. `{file}`
+    pub const CONFIG_RELOADED: &str = "config.reloaded";
+    /// A file cannot be used; the last good content stays. `{file, message}`
+    pub const CONFIG_REJECTED: &str = "config.rejected";
+    /// The daemon is up. `{pid, version}`
+    pub const DAEMON_STARTED: &str = "daemon.started";
+    /// The daemon goes down; agents stay. `{reason}`
+    pub const DAEMON_STOPPING: &str = "daemon.stopping";
+    /// Something the daemon relies on does not work. `{reason}`
+    pub const DAEMON_DEGRADED: &str = "daemon.degraded";
+    /// The whole town was stopped, or may run again. `{hold}`
+    pub const TOWN_HOLD: &str = "town.hold";
+}
+
+/// One frame of a subscription.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Frame {
+    /// An event.
+    Event(Box<Event>),
+    /// This many events were dropped because the reader was too slow; what follows is new.
+    Lagged {
+        /// How many.
+        lagged: u64,
+    },
+    /// The ledger no longer has what was asked for.
+    Gap {
+        /// Where the stream begins now.
+        gap: Gap,
+    },
+}
+
+/// Events that were asked for and are no longer kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Gap {
+    /// The oldest event that is kept.
+    pub oldest: Seq,
+}
+
+/// A page of past events, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct History {
+    /// The events.
+    pub items: Vec<Event>,
+    /// Pass this as `since` for the next page.
+    pub next_since: Seq,
+    /// Changes when the ledger was made anew: `seq`s of another stream mean nothing here.
+    pub stream_id: String,
+    /// Set when events after `since` are no longer kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}

@@ -1,0 +1,313 @@
+//! The table of methods: name, parameters, result and effect of each, and the strict reading of parameters.
+//!
+//! Everything that must know all methods asks this table: the line service checks parameters with it,
+//! `rpc.discover` is written from it, and a test holds it against the traits of [`crate::rpc`].
+
+use schemars::{Schema, SchemaGenerator};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::params::{self, Params};
+use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town};
+
+/// What a method does to the town.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing.
+    Read,
+    /// Adds or records something.
+    Write,
+    /// Interrupts agents.
+    Disruptive,
+    /// Ends or removes things.
+    Destructive,
+}
+
+/// One method.
+#[derive(Clone, Copy)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// What it does to the town.
+    pub effect: Effect,
+    /// Names of its parameters, in positional order.
+    pub fields: &'static [&'static str],
+    /// It opens a subscription, and so has no place in a batch.
+    pub subscription: bool,
+    /// Schema of its parameters.
+    pub params: fn(&mut SchemaGenerator) -> Schema,
+    /// Schema of its result.
+    pub result: fn(&mut SchemaGenerator) -> Schema,
+    normalise: fn(Value) -> Result<Box<RawValue>, RpcError>,
+}
+
+impl Method {
+    /// Checks parameters as a client gave them (named, positional, or one object in an array) and returns
+    /// them in the form that the traits of [`crate::rpc`] take: an array of one object.
+    ///
+    /// # Errors
+    /// `invalid_params` with `data.path`, a JSON pointer to the offending field.
+    pub fn check(&self, given: Option<&RawValue>) -> Result<Box<RawValue>, RpcError> {
+        let given = match given {
+            None => Value::Object(Map::new()),
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|e| invalid("", &e.to_string()))?,
+        };
+        let named = match given {
+            Value::Object(map) => map,
+            Value::Array(mut list) if list.len() == 1 && list.first().is_some_and(Value::is_object) => {
+                match list.pop() {
+                    Some(Value::Object(map)) => map,
+                    _ => Map::new(),
+                }
+            }
+            Value::Array(list) => {
+                if list.len() > self.fields.len() {
+                    let path = format!("/{}", self.fields.len());
+                    let most = self.fields.len();
+                    return Err(invalid(
+                        &path,
+                        &format!("{} takes at most {most} positional parameters", self.name),
+                    ));
+                }
+                self.fields.iter().map(|field| (*field).to_owned()).zip(list).collect()
+            }
+            _ => return Err(invalid("", "parameters are an object or an array")),
+        };
+        (self.normalise)(Value::Object(named))
+    }
+}
+
+fn invalid(path: &str, why: &str) -> RpcError {
+    let at = if path.is_empty() { String::new() } else { format!(" at {path}") };
+    RpcError::new(ErrorKind::InvalidParams, format!("invalid parameters{at}: {why}")).with("path", path)
+}
+
+fn normalise<P: Params>(given: Value) -> Result<Box<RawValue>, RpcError> {
+    let params: P = serde_path_to_error::deserialize(given).map_err(|error| {
+        let mut path = pointer(error.path());
+        let why = error.inner().to_string();
+        // Serde names the field of these two in the sentence only.
+        if let Some(field) =
+            quoted_after(&why, "missing field `").or_else(|| quoted_after(&why, "unknown field `"))
+        {
+            let last = format!("/{field}");
+            if !path.ends_with(&last) {
+                path.push_str(&last);
+            }
+        }
+        invalid(&path, &why)
+    })?;
+    serde_json::value::to_raw_value(&params.into_positional())
+        .map_err(|e| RpcError::internal(format!("parameters: {e}")))
+}
+
+fn quoted_after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    text.strip_prefix(prefix).and_then(|rest| rest.split('`').next())
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => out.push_str(&format!("/{index}")),
+            Segment::Map { key } => out.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { variant } => out.push_str(&format!("/{variant}")),
+            Segment::Unknown => {}
+        }
+    }
+    out
+}
+
+macro_rules! methods {
+    ($($name:literal $effect:ident ($params:ty) -> $result:ty, $summary:literal $(, $subscription:ident)?;)*) => {
+        /// All methods, grouped by namespace.
+        pub const METHODS: &[Method] = &[$(Method {
+            name: $name,
+            summary: $summary,
+            effect: Effect::$effect,
+            fields: <$params as Params>::FIELDS,
+            subscription: methods!(@subscription $($subscription)?),
+            params: |generator| generator.subschema_for::<$params>(),
+            result: |generator| generator.subschema_for::<$result>(),
+            normalise: normalise::<$params>,
+        }),*];
+    };
+    (@subscription) => { false };
+    (@subscription subscription) => { true };
+}
+
+methods! {
+    "daemon.hello" Read (params::Hello) -> Reply<daemon::Hello>, "Say who calls, learn who answers";
+    "daemon.status" Read (params::None) -> Reply<daemon::DaemonStatus>, "The daemon's own state";
+    "daemon.heartbeat" Write (params::None) -> Reply<daemon::HeartbeatReport>, "Run one round now and report it";
+    "daemon.heartbeats" Read (params::Limit) -> Reply<Items<daemon::HeartbeatReport>>, "Past rounds, newest first";
+    "daemon.shutdown" Disruptive (params::Shutdown) -> Reply<daemon::ShuttingDown>, "End the daemon; agents stay unless asked otherwise";
+    "town.status" Read (params::None) -> Reply<town::TownStatus>, "Town, rigs and agents";
+    "town.start" Disruptive (params::TownStart) -> Reply<town::TownChange>, "Lift the town's hold and start what should run";
+    "town.stop" Destructive (params::TownStop) -> Reply<town::TownChange>, "Stop everything, verified by a census";
+    "rig.list" Read (params::None) -> Reply<Items<town::Rig>>, "All rigs";
+    "rig.status" Read (params::RigRef) -> Reply<town::Rig>, "One rig";
+    "rig.add" Write (params::RigAdd) -> Reply<town::RigAdded>, "Clone a repository and register it as a rig";
+    "witness.start" Disruptive (params::RigStart) -> Reply<Change>, "Start a rig's witness";
+    "witness.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's witness; it stays stopped";
+    "witness.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's witness as a new instance";
+    "witness.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's witness";
+    "refinery.start" Disruptive (params::RigStart) -> Reply<Change>, "Start a rig's refinery";
+    "refinery.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's refinery; it stays stopped";
+    "refinery.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's refinery as a new instance";
+    "refinery.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's refinery";
+    "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
+    "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";
+    "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";
+    "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off and quarantine";
+    "agent.report" Write (params::AgentReport) -> Reply<Change>, "What an agent's own hooks say";
+    "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
+    "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
+    "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
+    "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
+    "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
+    "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";
+    "rpc.discover" Read (params::None) -> Value, "This table as an OpenRPC document";
+}
+
+/// The method of a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+/// The OpenRPC document of all methods, written from their types.
+#[must_use]
+pub fn discover(version: &str) -> Value {
+    let mut generator = schemars::generate::SchemaSettings::draft07()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
+    let methods: Vec<Value> = METHODS
+        .iter()
+        .map(|method| {
+            let schema = (method.params)(&mut generator);
+            let schema = resolve(&generator, &schema);
+            let required: Vec<&str> = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .map(|list| list.iter().filter_map(Value::as_str).collect())
+                .unwrap_or_default();
+            let params: Vec<Value> = method
+                .fields
+                .iter()
+                .map(|field| {
+                    serde_json::json!({
+                        "name": field,
+                        "required": required.contains(field),
+                        "schema": schema.get("properties").and_then(|all| all.get(field)).cloned().unwrap_or(Value::Bool(true)),
+                    })
+                })
+                .collect();
+            serde_json::json!({
+                "name": method.name,
+                "summary": method.summary,
+                "paramStructure": "either",
+                "params": params,
+                "result": { "name": "result", "schema": (method.result)(&mut generator) },
+                "x-effect": method.effect,
+            })
+        })
+        .collect();
+    let errors: Vec<Value> = ErrorKind::ALL
+        .iter()
+        .map(|kind| serde_json::json!({ "code": kind.code(), "message": kind.as_str() }))
+        .collect();
+    serde_json::json!({
+        "openrpc": "1.3.2",
+        "info": { "title": "gtd", "version": version },
+        "methods": methods,
+        "components": { "schemas": generator.definitions() },
+        "x-errors": errors,
+        "x-protocol": crate::PROTOCOL,
+    })
+}
+
+/// The definition that a schema refers to, or the schema itself.
+fn resolve(generator: &SchemaGenerator, schema: &Schema) -> Value {
+    let value = schema.as_value().clone();
+    value
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|path| path.rsplit('/').next())
+        .and_then(|name| generator.definitions().get(name))
+        .cloned()
+        .unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: &str, params: &str) -> Result<String, RpcError> {
+        let raw = RawValue::from_string(params.to_owned()).unwrap();
+        find(method).unwrap().check(Some(&raw)).map(|raw| raw.get().to_owned())
+    }
+
+    #[test]
+    fn named_positional_and_wrapped_parameters_are_the_same() {
+        let named = check("rig.status", r#"{"rig":"a"}"#).unwrap();
+        assert_eq!(named, r#"[{"rig":"a"}]"#);
+        assert_eq!(check("rig.status", r#"["a"]"#).unwrap(), named);
+        assert_eq!(check("rig.status", r#"[{"rig":"a"}]"#).unwrap(), named);
+        assert_eq!(find("town.status").unwrap().check(None).unwrap().get(), "[{}]");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let path =
+            |method, params| check(method, params).unwrap_err().data["path"].as_str().unwrap().to_owned();
+        assert_eq!(path("rig.status", "{}"), "/rig");
+        assert_eq!(path("rig.status", r#"{"rig":5}"#), "/rig");
+        assert_eq!(path("rig.status", r#"{"rig":"a b"}"#), "/rig");
+        assert_eq!(path("rig.status", r#"{"rig":"a","x":1}"#), "/x");
+        assert_eq!(path("rig.status", r#"["a","b"]"#), "/1");
+        assert_eq!(path("witness.start", r#"{"rig":"a","env":{"K/V":1}}"#), "/env/K~1V");
+        assert_eq!(path("rig.status", "5"), "");
+    }
+
+    #[test]
+    fn methods_have_one_row_each() {
+        let mut names: Vec<&str> = METHODS.iter().map(|m| m.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METHODS.len());
+    }
+
+    #[test]
+    fn discover_describes_every_method_from_its_types() {
+        let document = discover("0.0.0");
+        let methods = document["methods"].as_array().unwrap();
+        assert_eq!(methods.len(), METHODS.len());
+        let start = methods.iter().find(|m| m["name"] == "witness.start").unwrap();
+        assert_eq!(start["params"][0]["name"], "rig");
+        assert_eq!(start["params"][0]["required"], true);
+        assert_eq!(start["params"][1]["required"], false);
+        for reference in collect_refs(&document) {
+            let name = reference.rsplit('/').next().unwrap();
+            assert!(document["components"]["schemas"].get(name).is_some(), "{reference} points nowhere");
+        }
+    }
+
+    fn collect_refs(value: &Value) -> Vec<String> {
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .flat_map(|(key, value)| match value.as_str() {
+                    Some(text) if key == "$ref" => vec![text.to_owned()],
+                    _ => collect_refs(value),
+                })
+                .collect(),
+            Value::Array(list) => list.iter().flat_map(collect_refs).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! One struct of parameters per method, read strictly: a field that is not in the struct is refused.
+//!
+//! The order of the fields is the order of positional parameters.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Activity, Address, InstanceId, RigName, Seq, Timestamp};
+
+/// Parameters of a method.
+pub trait Params: Serialize + serde::de::DeserializeOwned + JsonSchema {
+    /// Names of the fields, in the order of positional parameters.
+    const FIELDS: &'static [&'static str];
+
+    /// The array that the method's registered half takes: one object, unless said otherwise.
+    fn into_positional(self) -> Value {
+        serde_json::to_value([self]).unwrap_or(Value::Null)
+    }
+}
+
+macro_rules! params {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $type,)* }
+
+        impl Params for $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    )*};
+}
+
+params! {
+    /// No parameters.
+    #[derive(Default)]
+    None {}
+
+    /// `daemon.hello`
+    Hello {
+        /// The program that calls, with its version.
+        client: String,
+        /// The protocol it speaks.
+        protocol: u32,
+    }
+
+    /// Lists of what was: how many at the most.
+    #[derive(Default)]
+    Limit {
+        /// Newest this many; 20 unless given, at most 1,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
+
+    /// `daemon.shutdown`
+    #[derive(Default)]
+    Shutdown {
+        /// Stop the agents first.
+        #[serde(default)]
+        stop_agents: bool,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `town.start`
+    #[derive(Default)]
+    TownStart {
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `town.stop`
+    #[derive(Default)]
+    TownStop {
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// Do not wait for turns to end.
+        #[serde(default)]
+        now: bool,
+        /// Do not wait at all: KILL at once.
+        #[serde(default)]
+        force: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// A rig.
+    RigRef {
+        /// Its name.
+        rig: RigName,
+    }
+
+    /// `rig.add`
+    RigAdd {
+        /// Its name: no role word, none of the town's own directories.
+        name: RigName,
+        /// Where its repository is: a URL or an absolute path.
+        source: String,
+        /// Prefix of its work items: derived from the name unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// The branch the refinery works on: the repository's own unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default_branch: Option<String>,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `witness.start`, `refinery.start`
+    RigStart {
+        /// The rig.
+        rig: RigName,
+        /// Preset, or entry of `agents` in the settings; sticks for restarts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// Account; sticks for restarts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
+        /// Further environment; sticks for restarts.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, String>,
+        /// Accepted for older callers: patrols are not run in the foreground.
+        #[serde(default)]
+        foreground: bool,
+        /// Forget the agent, account and environment of earlier starts.
+        #[serde(default)]
+        reset_overrides: bool,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait until it is ready, in milliseconds: to the end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `witness.stop`, `refinery.stop`
+    RigStop {
+        /// The rig.
+        rig: RigName,
+        /// Do not wait for the turn to end.
+        #[serde(default)]
+        now: bool,
+        /// Do not wait at all: KILL at once.
+        #[serde(default)]
+        force: bool,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait until it is gone, in milliseconds: to the end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `witness.restart`, `refinery.restart`
+    RigRestart {
+        /// The rig.
+        rig: RigName,
+        /// Preset, or entry of `agents` in the settings; sticks for restarts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// Account; sticks for restarts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
+        /// Further environment; sticks for restarts.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, String>,
+        /// Forget the agent, account and environment of earlier starts.
+        #[serde(default)]
+        reset_overrides: bool,
+        /// Do not wait for the turn to end.
+        #[serde(default)]
+        now: bool,
+        /// Do not wait at all: KILL at once.
+        #[serde(default)]
+        force: bool,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait until it is ready, in milliseconds: to the end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `agent.list`
+    #[derive(Default)]
+    AgentList {
+        /// An address, a rig, a role or a glob over addresses: all unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selector: Option<String>,
+    }
+
+    /// An agent.
+    AgentRef {
+        /// Its address.
+        agent: Address,
+    }
+
+    /// `agent.capture`
+    AgentCapture {
+        /// Its address.
+        agent: Address,
+        /// Last this many lines: 100 unless given, at most 5,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lines: Option<u32>,
+    }
+
+    /// `agent.explain`
+    AgentExplain {
+        /// Its address.
+        agent: Address,
+        /// Decisions up to this instant only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
+    }
+
+    /// `agent.reset`
+    AgentReset {
+        /// Its address.
+        agent: Address,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `agent.report`: what an agent's own hooks say.
+    AgentReport {
+        /// Its address; the instance alone is enough.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Address>,
+        /// Which start says so: reports of an earlier one are ignored.
+        instance: InstanceId,
+        /// What it says.
+        state: ReportState,
+        /// Before this instant silence is no stall.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_due: Option<Timestamp>,
+        /// The conversation it now leads.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<String>,
+        /// A remark.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    }
+
+    /// `agent.exits`
+    #[derive(Default)]
+    AgentExits {
+        /// Its address: all agents unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Address>,
+        /// Newest this many; 20 unless given, at most 1,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
+
+    /// `agent.signals`
+    #[derive(Default)]
+    AgentSignals {
+        /// Its address: all agents unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Address>,
+        /// Only those sent after this instant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+    }
+
+    /// `events.history`
+    #[derive(Default)]
+    EventsHistory {
+        /// After this event, exclusive: from the oldest kept unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Seq>,
+        /// Only events at or after this instant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since_time: Option<Timestamp>,
+        /// Globs over kinds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kinds: Option<Vec<String>>,
+        /// A selector of agents.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// 100 unless given, at most 1,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
+
+    /// `events.subscribe`
+    #[derive(Default)]
+    EventsSubscribe {
+        /// After this event, exclusive: only new ones unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Seq>,
+        /// Globs over kinds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kinds: Option<Vec<String>>,
+        /// A selector of agents.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+    }
+}
+
+/// What an agent's hooks can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportState {
+    /// The session began: ready for work.
+    Started,
+    /// A turn began.
+    Working,
+    /// A turn ended.
+    Idle,
+    /// A person is needed.
+    Waiting,
+    /// The session ended.
+    Ended,
+}
+
+impl ReportState {
+    /// The activity that follows from it.
+    #[must_use]
+    pub fn activity(self) -> Activity {
+        match self {
+            Self::Working => Activity::Working,
+            Self::Idle | Self::Started => Activity::Idle,
+            Self::Waiting => Activity::Waiting,
+            Self::Ended => Activity::Unknown,
+        }
+    }
+}
+
+/// `events.unsubscribe`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unsubscribe {
+    /// The id that the subscription was answered with.
+    pub subscription: String,
+}
+
+impl Params for Unsubscribe {
+    const FIELDS: &'static [&'static str] = &["subscription"];
+
+    /// jsonrpsee registers this method itself, and takes the bare id.
+    fn into_positional(self) -> Value {
+        Value::from(vec![self.subscription])
+    }
+}

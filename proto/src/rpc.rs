@@ -1,0 +1,189 @@
+//! The methods as traits, one per namespace: the daemon implements the server half, clients call the
+//! client half. Every method takes one struct of [`crate::params`], and its row in [`crate::method`] has
+//! the same types; a test holds the two together.
+//!
+//! Methods that change something are given the request's extensions, where the daemon finds its peer.
+
+#[cfg(any(feature = "client", feature = "server"))]
+mod traits {
+    #[cfg(feature = "server")]
+    use jsonrpsee::core::{RpcResult, SubscriptionResult};
+    use jsonrpsee::proc_macros::rpc;
+    use serde_json::Value;
+
+    #[cfg(feature = "client")]
+    use crate::Frame;
+    use crate::{Agent, Change, Exit, Items, Reply, agent, daemon, event, explain, params, town};
+
+    /// The daemon itself.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Daemon {
+        /// Say who calls, learn who answers.
+        #[method(name = "daemon.hello", with_extensions)]
+        async fn hello(&self, params: params::Hello) -> RpcResult<Reply<daemon::Hello>>;
+
+        /// The daemon's own state.
+        #[method(name = "daemon.status")]
+        async fn status(&self, params: params::None) -> RpcResult<Reply<daemon::DaemonStatus>>;
+
+        /// Run one round now and report it.
+        #[method(name = "daemon.heartbeat", with_extensions)]
+        async fn heartbeat(&self, params: params::None) -> RpcResult<Reply<daemon::HeartbeatReport>>;
+
+        /// Past rounds, newest first.
+        #[method(name = "daemon.heartbeats")]
+        async fn heartbeats(&self, params: params::Limit)
+        -> RpcResult<Reply<Items<daemon::HeartbeatReport>>>;
+
+        /// End the daemon; agents stay unless asked otherwise.
+        #[method(name = "daemon.shutdown", with_extensions)]
+        async fn shutdown(&self, params: params::Shutdown) -> RpcResult<Reply<daemon::ShuttingDown>>;
+    }
+
+    /// The whole town.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Town {
+        /// Town, rigs and agents.
+        #[method(name = "town.status")]
+        async fn status(&self, params: params::None) -> RpcResult<Reply<town::TownStatus>>;
+
+        /// Lift the town's hold and start what should run.
+        #[method(name = "town.start", with_extensions)]
+        async fn start(&self, params: params::TownStart) -> RpcResult<Reply<town::TownChange>>;
+
+        /// Stop everything, verified by a census.
+        #[method(name = "town.stop", with_extensions)]
+        async fn stop(&self, params: params::TownStop) -> RpcResult<Reply<town::TownChange>>;
+    }
+
+    /// Rigs.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Rig {
+        /// All rigs.
+        #[method(name = "rig.list")]
+        async fn list(&self, params: params::None) -> RpcResult<Reply<Items<town::Rig>>>;
+
+        /// One rig.
+        #[method(name = "rig.status")]
+        async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::Rig>>;
+
+        /// Clone a repository and register it as a rig.
+        #[method(name = "rig.add", with_extensions)]
+        async fn add(&self, params: params::RigAdd) -> RpcResult<Reply<town::RigAdded>>;
+    }
+
+    /// Witnesses.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Witness {
+        /// Start a rig's witness.
+        #[method(name = "witness.start", with_extensions)]
+        async fn start(&self, params: params::RigStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop a rig's witness; it stays stopped.
+        #[method(name = "witness.stop", with_extensions)]
+        async fn stop(&self, params: params::RigStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop and start a rig's witness as a new instance.
+        #[method(name = "witness.restart", with_extensions)]
+        async fn restart(&self, params: params::RigRestart) -> RpcResult<Reply<Change>>;
+
+        /// A rig's witness.
+        #[method(name = "witness.status")]
+        async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::RoleStatus>>;
+    }
+
+    /// Refineries.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Refinery {
+        /// Start a rig's refinery.
+        #[method(name = "refinery.start", with_extensions)]
+        async fn start(&self, params: params::RigStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop a rig's refinery; it stays stopped.
+        #[method(name = "refinery.stop", with_extensions)]
+        async fn stop(&self, params: params::RigStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop and start a rig's refinery as a new instance.
+        #[method(name = "refinery.restart", with_extensions)]
+        async fn restart(&self, params: params::RigRestart) -> RpcResult<Reply<Change>>;
+
+        /// A rig's refinery.
+        #[method(name = "refinery.status")]
+        async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::RoleStatus>>;
+    }
+
+    /// Agents of any role.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Agent {
+        /// Agents.
+        #[method(name = "agent.list")]
+        async fn list(&self, params: params::AgentList) -> RpcResult<Reply<Items<Agent>>>;
+
+        /// The last lines of an agent's screen.
+        #[method(name = "agent.capture")]
+        async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<agent::Capture>>;
+
+        /// Why an agent is as it is.
+        #[method(name = "agent.explain")]
+        async fn explain(&self, params: params::AgentExplain) -> RpcResult<Reply<explain::Explanation>>;
+
+        /// Clear back-off and quarantine.
+        #[method(name = "agent.reset", with_extensions)]
+        async fn reset(&self, params: params::AgentReset) -> RpcResult<Reply<Change>>;
+
+        /// What an agent's own hooks say.
+        #[method(name = "agent.report", with_extensions)]
+        async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;
+
+        /// How to look at an agent's session.
+        #[method(name = "agent.attach")]
+        async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<agent::Attach>>;
+
+        /// Ended instances, newest first.
+        #[method(name = "agent.exits")]
+        async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>>;
+
+        /// Signals that we sent, newest first.
+        #[method(name = "agent.signals")]
+        async fn signals(&self, params: params::AgentSignals) -> RpcResult<Reply<Items<agent::SignalSent>>>;
+    }
+
+    /// What happened, and what happens.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Events {
+        /// Past events, oldest first.
+        #[method(name = "events.history")]
+        async fn history(&self, params: params::EventsHistory) -> RpcResult<Reply<event::History>>;
+
+        /// Events as they happen.
+        #[subscription(name = "events.subscribe" => "events.event", unsubscribe = "events.unsubscribe", item = Frame, with_extensions)]
+        async fn follow(&self, params: params::EventsSubscribe) -> SubscriptionResult;
+    }
+
+    /// The interface itself.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Rpc {
+        /// This table as an OpenRPC document.
+        #[method(name = "rpc.discover")]
+        async fn discover(&self, params: params::None) -> RpcResult<Value>;
+    }
+}
+
+#[cfg(any(feature = "client", feature = "server"))]
+pub use traits::*;
