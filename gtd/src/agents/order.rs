@@ -1,0 +1,235 @@
+//! What the supervisor asks of an agent's task, and what the task says back.
+//!
+//! Orders and reports carry the instance they are about; a report about an instance that is no longer the
+//! agent's present one is ignored by whoever reads it.
+
+use std::collections::BTreeMap;
+
+use gtd_proto::exit::{ExecError, Usage};
+use gtd_proto::agent::SignalSent;
+use gtd_proto::{Address, InstanceId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::process::ProcessId;
+
+/// What a person gave at a start, beside the settings: kept for restarts until a start says otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    /// Preset, or entry of `agents` in the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Further environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where an instance runs: ids that only the agents' module acts upon, and that records show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Path of the tmux server's socket.
+    pub socket: String,
+    /// The tmux server's process.
+    pub server: ProcessId,
+    /// Session id, such as `$3`.
+    pub session: String,
+    /// The session's name, for people.
+    pub session_name: String,
+    /// Pane id, such as `%7`.
+    pub pane: String,
+}
+
+/// The facts of one instance that outlive the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Life {
+    /// Where it runs.
+    pub place: Place,
+    /// The pane's process.
+    pub shim: ProcessId,
+    /// The agent's own process, once it has begun.
+    pub process: Option<ProcessId>,
+    /// When the agent's process began.
+    pub started_at: Option<Timestamp>,
+    /// The settings entry or preset it was launched with.
+    pub preset: String,
+    /// Account it runs under.
+    pub account: Option<String>,
+    /// Directory it works in.
+    pub cwd: String,
+    /// How long its shim waits between TERM and KILL.
+    #[serde(default)]
+    pub grace_ms: u64,
+    /// A digest of what it was launched with, part by part, to tell drift.
+    #[serde(default)]
+    pub launch: BTreeMap<String, String>,
+}
+
+/// A task's next thing to do.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Start this instance. It is already in the ledger.
+    Launch {
+        /// The instance.
+        instance: InstanceId,
+        /// What a person gave.
+        overrides: Overrides,
+        /// Where the agent's last instance ran: its pane is used again when it is still there.
+        before: Option<Place>,
+    },
+    /// After a restart of the daemon: find this instance, or prove that it is not and will not be.
+    Adopt {
+        /// The instance.
+        instance: InstanceId,
+        /// What the ledger has of it; nothing when the daemon died before it was placed.
+        life: Option<Life>,
+        /// When it was reserved.
+        reserved_at: Timestamp,
+    },
+    /// End this instance: TERM, grace, KILL, verified gone.
+    End {
+        /// The instance.
+        instance: InstanceId,
+        /// KILL at once.
+        force: bool,
+        /// Another instance follows: its pane stays.
+        keep_pane: bool,
+        /// Who wants it, for the record of signals.
+        by: String,
+    },
+    /// Close the pane that a dead instance left, if nothing new runs in it.
+    Close {
+        /// Where it is.
+        place: Place,
+    },
+}
+
+/// What a task says.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Of which agent.
+    pub agent: Address,
+    /// Of which of its instances.
+    pub instance: InstanceId,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to an instance.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// It has a pane; its agent may not have begun yet.
+    Placed(Box<Life>),
+    /// Its agent's process is proven alive.
+    Alive {
+        /// All that is known.
+        life: Box<Life>,
+        /// It was found running after a restart of the daemon.
+        adopted: bool,
+    },
+    /// The agent is ready for work.
+    Ready,
+    /// The launch did not come to a process of the agent, and never will.
+    NotLaunched(Failure),
+    /// The agent's process ended.
+    Ended(Box<Ending>),
+    /// Nothing of the instance is left but what is listed.
+    Gone {
+        /// Processes proven ours that are still alive.
+        survivors: Vec<ProcessId>,
+    },
+    /// Adoption: there is no such instance and there will be none.
+    Never,
+    /// It cannot be told whether it lives.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+    /// The pane is gone and proven processes live on; they are being ended.
+    Lingering {
+        /// The processes.
+        processes: Vec<ProcessId>,
+    },
+    /// Signals that were sent.
+    Signals(Vec<SignalSent>),
+    /// Another session had the wanted name.
+    NameTaken {
+        /// The name wanted.
+        wanted: String,
+        /// The name used.
+        used: String,
+    },
+}
+
+/// Why a launch failed before there was a process of the agent.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// In words, with the object.
+    pub message: String,
+    /// What helps.
+    pub hint: Option<String>,
+    /// Whose fault it is.
+    pub kind: FailureKind,
+}
+
+/// Whose fault a failed launch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The settings name something that does not exist: trying again changes nothing.
+    Settings,
+    /// The program or the directory cannot be used.
+    Exec(ExecError),
+    /// tmux did not do its part; the agent has failed in nothing.
+    Tmux,
+    /// Something of ours, such as a file that could not be written.
+    Ours,
+    /// It was called off.
+    Cancelled,
+}
+
+/// How an agent's process ended.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// The agent's process, when it is known.
+    pub pid: Option<i32>,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal number.
+    pub signal: Option<i32>,
+    /// Who ended it, by the shim's record.
+    pub by: EndedBy,
+    /// The failed call of a launch error.
+    pub exec_error: Option<ExecError>,
+    /// Last lines of its screen.
+    pub output: Vec<String>,
+    /// What it used.
+    pub usage: Usage,
+    /// By which means we know: `pidfd`, `record`, `boot id`.
+    pub detected_by: &'static str,
+    /// From the end to our knowing, when both instants are known.
+    pub detect_ms: Option<f64>,
+}
+
+/// Who ended an agent's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Itself.
+    Agent,
+    /// The shim, asked by TERM.
+    Term,
+    /// The shim, by KILL.
+    Kill,
+    /// Its pane was closed.
+    PaneClosed,
+    /// Its tmux server ended.
+    ServerGone,
+    /// The machine was restarted.
+    Reboot,
+    /// Nothing says.
+    Unknown,
+}

@@ -1,0 +1,279 @@
+//! One task per agent, and the way to reach it.
+//!
+//! The supervisor passes orders in and gets reports out; nobody else tells a task what to do. What only
+//! looks (a screen, the way to attach) goes straight to tmux and disturbs no task.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use gtd_proto::{Address, InstanceId};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::order::{Failure, Order, Overrides, Place, Report, What};
+use super::task;
+use crate::process::{Capture, ExitWatcher, ProcessId, ProcessTable, SystemLook};
+use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
+
+/// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
+const ORDERS: usize = 32;
+
+/// How an agent is known to be ready for work. Its own report always counts as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// When its process has lived this long.
+    AliveFor(Duration),
+    /// Only when it says so.
+    Report,
+    /// When its process has lived this long and a line of its screen begins with this text.
+    Prompt {
+        /// The text.
+        prefix: String,
+        /// How long it must have lived.
+        alive_for: Duration,
+    },
+}
+
+/// Everything that a launch needs, as one value: the same for a first start and for every restart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// The settings entry or preset.
+    pub preset: String,
+    /// Account it runs under.
+    pub account: Option<String>,
+    /// Program (absolute) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Directory.
+    pub cwd: PathBuf,
+    /// When it is ready.
+    pub ready: Ready,
+    /// Between TERM and KILL.
+    pub grace: Duration,
+    /// Programs left alive at the end, by name.
+    pub spare: Vec<String>,
+    /// Name of the session, if it is free.
+    pub session_name: String,
+}
+
+/// Makes launches out of settings. Looks at files and the search path, changes nothing.
+pub trait Prepare: Send + Sync {
+    /// The launch of an agent, as the settings stand now.
+    ///
+    /// # Errors
+    /// When the settings name something that is not there.
+    fn prepare(&self, agent: &Address, instance: &InstanceId, overrides: &Overrides) -> Result<Prepared, Failure>;
+
+    /// The program and directory that a broken agent waits for are there now.
+    fn is_mended(&self, agent: &Address, overrides: &Overrides) -> bool;
+}
+
+/// What all tasks share.
+pub struct Shared {
+    /// The town's tmux server.
+    pub driver: Driver,
+    /// Tells of the ends of processes.
+    pub watcher: ExitWatcher,
+    /// Where launch files and records are: `daemon/run`.
+    pub run_dir: PathBuf,
+    /// The shim's program.
+    pub shim: PathBuf,
+    /// Id of the town, shown on sessions.
+    pub town_id: String,
+    /// Makes launches.
+    pub prepare: Arc<dyn Prepare>,
+    /// To the supervisor.
+    pub reports: mpsc::Sender<Report>,
+    /// How many starts may be under way at once.
+    pub starts: Semaphore,
+    /// How many stops may be under way at once.
+    pub stops: Semaphore,
+    places: RwLock<BTreeMap<Address, Place>>,
+    captures: Mutex<BTreeMap<Address, Capture>>,
+}
+
+impl Shared {
+    /// Puts together what tasks share.
+    #[expect(clippy::too_many_arguments, reason = "assembled once, in one place")]
+    #[must_use]
+    pub fn new(
+        driver: Driver,
+        watcher: ExitWatcher,
+        run_dir: PathBuf,
+        shim: PathBuf,
+        town_id: String,
+        prepare: Arc<dyn Prepare>,
+        reports: mpsc::Sender<Report>,
+        starts: usize,
+        stops: usize,
+    ) -> Self {
+        Self {
+            driver,
+            watcher,
+            run_dir,
+            shim,
+            town_id,
+            prepare,
+            reports,
+            starts: Semaphore::new(starts.max(1)),
+            stops: Semaphore::new(stops.max(1)),
+            places: RwLock::default(),
+            captures: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn report(&self, agent: &Address, instance: &InstanceId, what: What) {
+        match &what {
+            What::Placed(life) | What::Alive { life, .. } => self.remember_place(agent, &life.place),
+            _ => {}
+        }
+        let report = Report { agent: agent.clone(), instance: instance.clone(), what };
+        // Only at the very end is there nobody to listen.
+        let _ = self.reports.send(report).await;
+    }
+
+    fn remember_place(&self, agent: &Address, place: &Place) {
+        self.places.write().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), place.clone());
+    }
+
+    pub(super) fn forget_place(&self, agent: &Address) {
+        self.places.write().unwrap_or_else(PoisonError::into_inner).remove(agent);
+    }
+
+    pub(super) fn with_capture<R>(&self, agent: &Address, f: impl FnOnce(&mut Option<Capture>) -> R) -> R {
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut capture = captures.remove(agent);
+        let result = f(&mut capture);
+        if let Some(capture) = capture {
+            captures.insert(agent.clone(), capture);
+        }
+        result
+    }
+
+    pub(super) fn launch_file(&self, instance: &InstanceId) -> PathBuf {
+        self.run_dir.join(format!("{instance}.launch"))
+    }
+
+    pub(super) fn record_file(&self, instance: &InstanceId) -> PathBuf {
+        self.run_dir.join(format!("{instance}.record"))
+    }
+
+    /// Our tmux servers' processes, which are never signalled.
+    pub(super) fn servers(&self) -> Vec<ProcessId> {
+        match self.driver.state() {
+            crate::tmux::ServerState::Up(server) => vec![server.process],
+            crate::tmux::ServerState::Unresponsive { server: Some(server), .. } => vec![server.process],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The agents' tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    tasks: Arc<Mutex<BTreeMap<Address, mpsc::Sender<Order>>>>,
+}
+
+/// Why an agent's session cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// It has none.
+    #[error("{0} has no session")]
+    NoSession(Address),
+    /// tmux did not answer.
+    #[error(transparent)]
+    Tmux(#[from] TmuxError),
+}
+
+impl Runtime {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared), tasks: Arc::default() }
+    }
+
+    /// Passes an order to an agent's task; the task is made with the first one.
+    pub fn order(&self, agent: &Address, order: Order) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = tasks.entry(agent.clone()).or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(ORDERS);
+            tokio::spawn(task::run(Arc::clone(&self.shared), agent.clone(), receiver));
+            sender
+        });
+        if let Err(error) = sender.try_send(order) {
+            // The supervisor never has more than a launch and an end or two under way for one agent.
+            tracing::error!(%agent, %error, "an order could not be passed on");
+        }
+    }
+
+    /// What tasks share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The tmux driver.
+    #[must_use]
+    pub fn driver(&self) -> &Driver {
+        &self.shared.driver
+    }
+
+    /// The last lines of an agent's screen.
+    ///
+    /// # Errors
+    /// When it has no session, or tmux does not answer.
+    pub async fn capture(&self, agent: &Address, lines: u32) -> Result<Vec<String>, LookError> {
+        let place = self.place(agent).ok_or_else(|| LookError::NoSession(agent.clone()))?;
+        let (server, pane) = target(&place).ok_or_else(|| LookError::NoSession(agent.clone()))?;
+        match self.shared.driver.capture(&server, &pane, lines).await {
+            Err(TmuxError::NotFound { .. } | TmuxError::WrongServer { .. } | TmuxError::NoServer { .. }) => {
+                Err(LookError::NoSession(agent.clone()))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// The commands that show an agent's session: outside and inside of its server.
+    ///
+    /// # Errors
+    /// When it has no session.
+    pub fn attach(&self, agent: &Address) -> Result<(Vec<String>, Vec<String>, Place), LookError> {
+        let place = self.place(agent).ok_or_else(|| LookError::NoSession(agent.clone()))?;
+        let session: SessionId = place.session.parse().map_err(|_| LookError::NoSession(agent.clone()))?;
+        let driver = &self.shared.driver;
+        Ok((driver.attach_argv(&session, false), driver.attach_argv(&session, true), place))
+    }
+
+    /// Where an agent's session is, or was last.
+    #[must_use]
+    pub fn place(&self, agent: &Address) -> Option<Place> {
+        self.shared.places.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// Takes a process table in: remembers which processes descend from which agent.
+    pub fn merge(&self, table: &ProcessTable) {
+        let mut captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = SystemLook::default();
+        for capture in captures.values_mut() {
+            capture.merge(table, &look);
+        }
+    }
+}
+
+/// The ids of a place, checked.
+pub(super) fn target(place: &Place) -> Option<(ServerId, PaneId)> {
+    let server = ServerId { socket: PathBuf::from(&place.socket), process: place.server.clone() };
+    Some((server, place.pane.parse().ok()?))
+}
+
+/// Where the shim is: beside our own program.
+#[must_use]
+pub fn sibling(program: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    // An upgrade replaces the file under a running daemon; the kernel then shows the old name with a mark.
+    let own = own.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    Path::new(&own).parent().map(|dir| dir.join(program)).filter(|path| path.is_file())
+}

@@ -1,0 +1,88 @@
+//! An agent's task: it has one instance at a time, from launch or adoption until nothing of it is left.
+//!
+//! It owns the effects on that instance. It decides nothing about whether the agent should run.
+
+use std::sync::Arc;
+
+use gtd_proto::{Address, InstanceId};
+use tokio::sync::mpsc;
+
+use super::order::{Failure, FailureKind, Order, What};
+use super::runtime::Shared;
+use super::{adopt, launch, tend};
+
+/// Runs until there is nobody to give orders.
+pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Launch { instance, overrides, before } => {
+                let mut work = Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
+                if let Some(life) = launch::launch(&mut work, &overrides, before).await {
+                    tend::tend(&mut work, life).await;
+                }
+            }
+            Order::Adopt { instance, life, .. } => {
+                let mut work = Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
+                if let Some(life) = adopt::adopt(&mut work, life).await {
+                    tend::tend(&mut work, life).await;
+                }
+            }
+            Order::Close { place } => tend::close_pane(&shared, &agent, &place).await,
+            // Of an instance that is gone: its end has been reported already.
+            Order::End { .. } => {}
+        }
+    }
+}
+
+/// What everything done about one instance needs.
+pub(super) struct Work<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) agent: &'a Address,
+    pub(super) instance: &'a InstanceId,
+    pub(super) orders: &'a mut mpsc::Receiver<Order>,
+}
+
+/// An order to end the present instance.
+#[derive(Debug, Clone)]
+pub(super) struct EndOrder {
+    pub(super) force: bool,
+    pub(super) keep_pane: bool,
+    pub(super) by: String,
+}
+
+impl Work<'_> {
+    pub(super) async fn report(&self, what: What) {
+        self.shared.report(self.agent, self.instance, what).await;
+    }
+
+    pub(super) async fn not_launched(&self, kind: FailureKind, message: impl Into<String>, hint: Option<&str>) {
+        let failure = Failure { message: message.into(), hint: hint.map(str::to_owned), kind };
+        self.report(What::NotLaunched(failure)).await;
+    }
+
+    /// Waits for an order to end this instance. Orders about others are dropped: they are gone.
+    pub(super) async fn end_ordered(&mut self) -> EndOrder {
+        loop {
+            match self.orders.recv().await {
+                Some(Order::End { instance, force, keep_pane, by }) if instance == *self.instance => {
+                    return EndOrder { force, keep_pane, by };
+                }
+                Some(_) => {}
+                // The daemon goes down: agents stay. There is nothing more to wait for.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// An order to end this instance that has come already.
+    pub(super) fn end_was_ordered(&mut self) -> Option<EndOrder> {
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::End { instance, force, keep_pane, by } = order
+                && instance == *self.instance
+            {
+                return Some(EndOrder { force, keep_pane, by });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,332 @@
+//! The whole supervisor as one value: what it knows, and what follows from each thing that happens.
+//!
+//! Pure: no I/O, no clock, no dice. [`Core::step`] takes one input and the present instant and returns a
+//! [`Turn`]. The loop in [`super::run`] commits, acts and answers; the simulation does the same with a
+//! made-up world.
+
+use std::collections::BTreeMap;
+
+use gtd_proto::event::kind;
+use gtd_proto::{Address, InstanceId, Timestamp};
+use serde_json::json;
+
+use super::machine::{Current, Machine, Memo, Phase, Wish};
+use super::planner::{Facts, Settings, Situation, wanted};
+use super::requests::{Request, Waiter};
+use super::turn::{Answer, Ticket, Turn};
+use crate::agents::order::{Life, Order, Report, What};
+use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Somebody asks for something.
+    Request {
+        /// Names the answer.
+        ticket: Ticket,
+        /// What is asked.
+        request: Box<Request>,
+    },
+    /// An agent's task says something.
+    Report(Report),
+    /// The town looks different.
+    Facts(Facts),
+    /// tmux can be used again, or cannot for this reason.
+    Tmux(Option<String>),
+    /// The numbers are others now.
+    Settings(Box<Settings>),
+    /// What these agents could not be launched for is there now.
+    Mended(Vec<Address>),
+    /// A round of the heartbeat: whatever should run and does not is looked at again.
+    Round,
+    /// A deadline may have come.
+    Time,
+}
+
+/// Makes the two things that a pure function cannot.
+pub struct Makers {
+    /// Instance ids.
+    pub instance: Box<dyn FnMut() -> InstanceId + Send>,
+    /// Numbers between -1 and 1.
+    pub chance: Box<dyn FnMut() -> f64 + Send>,
+}
+
+/// The supervisor's whole knowledge.
+pub struct Core {
+    pub(super) settings: Settings,
+    pub(super) facts: Facts,
+    pub(super) hold: Option<HoldRow>,
+    pub(super) tmux: Option<String>,
+    pub(super) agents: BTreeMap<Address, Machine>,
+    pub(super) waiters: Vec<Waiter>,
+    makers: Makers,
+}
+
+impl Core {
+    /// Takes up where the ledger ends. The [`Turn`] asks the agents' tasks to look for what was running.
+    #[must_use]
+    pub fn resume(
+        settings: Settings,
+        hold: Option<HoldRow>,
+        rows: Vec<AgentRow>,
+        instances: Vec<InstanceRow>,
+        makers: Makers,
+        now: Timestamp,
+    ) -> (Self, Turn) {
+        let mut core = Self {
+            settings,
+            facts: Facts::default(),
+            hold,
+            tmux: None,
+            agents: BTreeMap::new(),
+            waiters: Vec::new(),
+            makers,
+        };
+        let mut turn = Turn::default();
+        for row in rows {
+            core.agents.insert(row.address.clone(), recall(row, now));
+        }
+        for row in instances {
+            let machine = core.agents.entry(row.agent.clone()).or_insert_with(|| Machine::new(row.agent.clone(), now));
+            adopt(machine, row, now, &mut turn);
+        }
+        (core, turn)
+    }
+
+    /// What follows from an input.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
+        let mut turn = Turn::default();
+        match input {
+            Input::Request { ticket, request } => self.request(ticket, *request, now, &mut turn),
+            Input::Report(report) => self.report(report, now, &mut turn),
+            Input::Facts(facts) => self.learn(facts, now, &mut turn),
+            Input::Tmux(why) => self.see_tmux(why, now, &mut turn),
+            Input::Settings(settings) => self.settings = *settings,
+            Input::Mended(agents) => {
+                for agent in agents {
+                    self.each(&agent, now, &mut turn, |machine, situation, turn| {
+                        if machine.phase == Phase::Broken {
+                            machine.start_or_rest("what it could not be launched for is there now", situation, turn);
+                        }
+                    });
+                }
+            }
+            Input::Round => self.reconcile_all(now, &mut turn),
+            Input::Time => {}
+        }
+        self.pass_time(now, &mut turn);
+        self.answer(now, &mut turn);
+        turn
+    }
+
+    /// The earliest instant at which something happens by itself.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let healthy_after = self.settings.numbers.healthy_after;
+        let agents = self.agents.values().filter_map(|machine| machine.deadline(healthy_after));
+        let waiters = self.waiters.iter().filter_map(Waiter::deadline);
+        agents.chain(waiters).min()
+    }
+
+    /// The agents, by address.
+    #[must_use]
+    pub fn agents(&self) -> &BTreeMap<Address, Machine> {
+        &self.agents
+    }
+
+    /// The town as it was last seen.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Why nothing is to run, if the town was stopped as a whole.
+    #[must_use]
+    pub fn hold(&self) -> Option<&HoldRow> {
+        self.hold.as_ref()
+    }
+
+    /// Runs a move of one agent with everything it may look at.
+    pub(super) fn each<R>(
+        &mut self,
+        agent: &Address,
+        now: Timestamp,
+        turn: &mut Turn,
+        r#move: impl FnOnce(&mut Machine, &mut Situation<'_>, &mut Turn) -> R,
+    ) -> Option<R> {
+        let machine = self.agents.get_mut(agent)?;
+        let mut situation = Situation {
+            now,
+            settings: &self.settings,
+            facts: &self.facts,
+            held: self.hold.is_some(),
+            tmux: self.tmux.as_deref(),
+            new_instance: &mut *self.makers.instance,
+            chance: &mut *self.makers.chance,
+        };
+        Some(r#move(machine, &mut situation, turn))
+    }
+
+    fn report(&mut self, report: Report, now: Timestamp, turn: &mut Turn) {
+        let Report { agent, instance, what } = report;
+        match what {
+            What::Signals(signals) => {
+                turn.writes.extend(signals.into_iter().map(Write::Signal));
+                return;
+            }
+            What::NameTaken { wanted, used } => {
+                if let Some(machine) = self.agents.get(&agent) {
+                    turn.event(machine, kind::SESSION_NAME_TAKEN, now, json!({ "wanted": wanted, "used": used }));
+                }
+                return;
+            }
+            _ => {}
+        }
+        self.each(&agent, now, turn, |machine, situation, turn| {
+            // A report of an earlier life says nothing about this one.
+            if machine.current.as_ref().is_some_and(|current| current.instance == instance) {
+                machine.on_report(what, situation, turn);
+            }
+        });
+    }
+
+    fn learn(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
+        for (rig, new) in &facts.rigs {
+            let old = self.facts.rigs.get(rig);
+            let happened = match old {
+                None => Some((kind::RIG_DISCOVERED, json!({ "barred": new.barred }))),
+                Some(old) if old.barred == new.barred => None,
+                Some(_) => Some(match &new.barred {
+                    Some(why) => (kind::RIG_PARKED, json!({ "reason": why })),
+                    None => (kind::RIG_UNPARKED, json!({})),
+                }),
+            };
+            if let Some((name, data)) = happened {
+                turn.writes.push(rig_event(name, rig, now, data));
+            }
+        }
+        for rig in self.facts.rigs.keys().filter(|rig| !facts.rigs.contains_key(*rig)) {
+            turn.writes.push(rig_event(kind::RIG_REMOVED, rig, now, json!({})));
+        }
+        self.facts = facts;
+        for agent in wanted(&self.facts).collect::<Vec<_>>() {
+            if !self.agents.contains_key(&agent) {
+                let machine = Machine::new(agent.clone(), now);
+                turn.agent_row(&machine);
+                turn.touched(&agent);
+                self.agents.insert(agent, machine);
+            }
+        }
+        self.reconcile_all(now, turn);
+    }
+
+    fn see_tmux(&mut self, why: Option<String>, now: Timestamp, turn: &mut Turn) {
+        if self.tmux == why {
+            return;
+        }
+        let blind = why.as_ref().map(|why| format!("its tmux server cannot be asked: {why}"));
+        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some()) {
+            if machine.blind != blind {
+                if let Some(why) = &blind {
+                    turn.event(machine, kind::AGENT_UNKNOWN, now, json!({ "why": why }));
+                }
+                machine.blind.clone_from(&blind);
+                turn.changed.insert(machine.address.clone());
+            }
+        }
+        self.tmux = why;
+        self.reconcile_all(now, turn);
+    }
+
+    pub(super) fn reconcile_all(&mut self, now: Timestamp, turn: &mut Turn) {
+        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+            self.each(&agent, now, turn, Machine::reconcile);
+        }
+    }
+
+    fn pass_time(&mut self, now: Timestamp, turn: &mut Turn) {
+        let healthy_after = self.settings.numbers.healthy_after;
+        let due: Vec<Address> = self
+            .agents
+            .values()
+            .filter(|machine| machine.deadline(healthy_after).is_some_and(|deadline| deadline <= now))
+            .map(|machine| machine.address.clone())
+            .collect();
+        for agent in due {
+            self.each(&agent, now, turn, Machine::on_time);
+        }
+    }
+
+    fn answer(&mut self, now: Timestamp, turn: &mut Turn) {
+        let outcomes = std::mem::take(&mut turn.outcomes);
+        let mut waiting = std::mem::take(&mut self.waiters);
+        waiting.retain_mut(|waiter| match waiter.hear(&outcomes, &self.agents, now) {
+            Some(answer) => {
+                turn.answers.push((waiter.ticket(), answer));
+                false
+            }
+            None => true,
+        });
+        self.waiters.extend(waiting);
+    }
+
+    pub(super) fn reply(turn: &mut Turn, ticket: Ticket, answer: Answer) {
+        turn.answers.push((ticket, answer));
+    }
+}
+
+fn rig_event(name: &'static str, rig: &gtd_proto::RigName, at: Timestamp, data: serde_json::Value) -> Write {
+    Write::Event(NewEvent {
+        at,
+        kind: name.into(),
+        agent: None,
+        rig: Some(rig.clone()),
+        instance: None,
+        cause: None,
+        peer: None,
+        data,
+    })
+}
+
+/// An agent as the ledger remembers it, without an instance.
+fn recall(row: AgentRow, now: Timestamp) -> Machine {
+    // A memo that cannot be read is a newer daemon's, or damaged: the agent starts with a clean slate, which
+    // at worst tries too early. Its intent has columns of its own.
+    let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
+    let mut machine = Machine::new(row.address, now);
+    machine.wish = Wish { intent: row.intent, by: row.intent_by, reason: row.intent_reason, at: row.intent_at };
+    machine.overrides = serde_json::from_value(row.overrides).unwrap_or_default();
+    machine.memory = memo.memory;
+    machine.lifetime = row.lifetime_restarts;
+    machine.reason = memo.reason;
+    machine.last_place = memo.place;
+    machine.phase = match memo.waiting {
+        Some((until, why)) => Phase::Waiting { until, why },
+        None if memo.broken => Phase::Broken,
+        None => Phase::Rest,
+    };
+    machine
+}
+
+fn adopt(machine: &mut Machine, row: InstanceRow, now: Timestamp, turn: &mut Turn) {
+    let life: Option<Life> = serde_json::from_value(row.launch).ok();
+    if let Some(life) = &life {
+        machine.last_place = Some(life.place.clone());
+    }
+    turn.order(
+        &machine.address,
+        Order::Adopt { instance: row.instance.clone(), life: life.clone(), reserved_at: row.reserved_at },
+    );
+    machine.last_instance = Some(row.instance.clone());
+    machine.current = Some(Current {
+        instance: row.instance,
+        reserved_at: row.reserved_at,
+        life,
+        alive: false,
+        ready_at: row.ready_at,
+    });
+    machine.phase = Phase::Adopting;
+    machine.since = now;
+    machine.reason = Some("looking for it after a restart of the daemon".to_owned());
+    turn.changed.insert(machine.address.clone());
+}

@@ -1,0 +1,365 @@
+//! What an agent's task reports, and where it takes the agent.
+
+use std::time::Duration;
+
+use gtd_proto::event::kind;
+use gtd_proto::exit::Usage;
+use gtd_proto::{Activity, Cause, ErrorKind, Exit, RpcError, Timestamp};
+use serde_json::{Value, json};
+
+use super::machine::{Machine, Pause, Phase, Then, cancelled};
+use super::planner::Situation;
+use super::policy::{self, Next, after, since};
+use super::turn::{Outcome, Turn, millis};
+use crate::agents::order::{EndedBy, Ending, Failure, FailureKind, Life, What};
+
+/// How long until a launch that failed through no fault of the agent's is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Errors of `execve` and its kin that may pass by themselves.
+const PASSING: [&str; 6] = ["ETXTBSY", "EAGAIN", "ENOMEM", "ENFILE", "EMFILE", "EINTR"];
+
+impl Machine {
+    /// Takes in a report about the present instance. The caller has dropped reports about others.
+    pub(super) fn on_report(&mut self, what: What, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        turn.touched(&self.address);
+        match what {
+            What::Placed(life) => self.placed(*life, turn),
+            What::Alive { life, adopted } => self.came_alive(*life, adopted, situation, turn),
+            What::Ready => self.became_ready(now, turn),
+            What::NotLaunched(failure) => self.not_launched(failure, situation, turn),
+            What::Ended(ending) => self.ended(*ending, situation, turn),
+            What::Gone { survivors } => {
+                let survivors: Vec<String> = survivors.iter().map(ToString::to_string).collect();
+                self.gone(survivors, situation, turn);
+            }
+            What::Never => {
+                turn.instance_row(self, true);
+                turn.decided(&self.address, now, "adoption", "forget the instance", "it never began and cannot begin any more");
+                self.current = None;
+                self.settle_down(situation, turn);
+            }
+            What::Unknown { why } => {
+                if self.reason.as_deref() != Some(why.as_str()) {
+                    turn.event(self, kind::AGENT_UNKNOWN, now, json!({ "why": why }));
+                    self.reason = Some(why);
+                }
+            }
+            What::Lingering { processes } => {
+                self.lingering = processes.iter().map(ToString::to_string).collect();
+                turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": self.lingering }));
+            }
+            // Both are handled before the instance is looked at.
+            What::Signals(_) | What::NameTaken { .. } => {}
+        }
+    }
+
+    fn placed(&mut self, life: Life, turn: &mut Turn) {
+        if let Some(current) = &mut self.current {
+            self.last_place = Some(life.place.clone());
+            current.life = Some(life);
+        }
+        turn.instance_row(self, false);
+        turn.agent_row(self);
+    }
+
+    fn came_alive(&mut self, life: Life, adopted: bool, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        let pid = life.process.as_ref().map(|process| process.pid.get());
+        if let Some(current) = &mut self.current {
+            self.last_place = Some(life.place.clone());
+            current.life = Some(life);
+            current.alive = true;
+        }
+        turn.instance_row(self, false);
+        if adopted {
+            turn.event(self, kind::AGENT_ADOPTED, now, json!({ "pid": pid }));
+            turn.decided(&self.address, now, "adoption", "go on", "its process is the one on record");
+            if self.phase == Phase::Adopting {
+                self.enter(Phase::Running, now, None, turn);
+                turn.outcome(&self.address, Outcome::Started);
+            }
+            self.reconcile(situation, turn);
+        }
+    }
+
+    fn became_ready(&mut self, now: Timestamp, turn: &mut Turn) {
+        let Some(current) = &mut self.current else { return };
+        if current.ready_at.is_some() {
+            return;
+        }
+        current.ready_at = Some(now);
+        let pid = current.life.as_ref().and_then(|life| life.process.as_ref()).map(|process| process.pid.get());
+        let began = current.life.as_ref().and_then(|life| life.started_at);
+        let startup = millis(since(current.reserved_at, now));
+        turn.instance_row(self, false);
+        turn.event(self, kind::AGENT_READY, now, json!({ "pid": pid, "startup_ms": startup, "started_at": began }));
+        if matches!(self.phase, Phase::Starting { .. }) {
+            self.enter(Phase::Running, now, None, turn);
+            turn.outcome(&self.address, Outcome::Started);
+        }
+        self.alert = None;
+    }
+
+    /// An agent's own report: `started`, `working`, `idle`, `waiting`, `ended`.
+    pub(super) fn said(&mut self, activity: Activity, first: bool, now: Timestamp, turn: &mut Turn) -> bool {
+        turn.touched(&self.address);
+        self.activity = activity;
+        if first {
+            self.became_ready(now, turn);
+        }
+        // A drain waits for the end of the turn: this is it.
+        matches!(self.phase, Phase::Draining { .. }) && activity != Activity::Working
+    }
+
+    fn not_launched(&mut self, failure: Failure, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        turn.instance_row(self, true);
+        if let Phase::Ending { then } | Phase::Draining { then, .. } = self.phase {
+            self.current = None;
+            self.finish(then, Vec::new(), situation, turn);
+            return;
+        }
+        let permanent = match &failure.kind {
+            FailureKind::Settings => true,
+            FailureKind::Exec(error) => !PASSING.contains(&error.errno.as_str()),
+            FailureKind::Tmux | FailureKind::Ours => {
+                self.current = None;
+                turn.decided(&self.address, now, "launch failed", "try again soon", &failure.message);
+                let kind = if failure.kind == FailureKind::Tmux { ErrorKind::TmuxUnavailable } else { ErrorKind::Internal };
+                self.enter(
+                    Phase::Waiting { until: after(now, RETRY_AFTER), why: Pause::Retry },
+                    now,
+                    Some(failure.message.clone()),
+                    turn,
+                );
+                let error = RpcError::new(kind, format!("{} could not be started: {}", self.address, failure.message))
+                    .hint(failure.hint.unwrap_or_else(|| "gtctl status".to_owned()));
+                turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
+                return;
+            }
+            FailureKind::Cancelled => {
+                self.current = None;
+                let error = cancelled(&self.address, &failure.message);
+                turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
+                self.settle_down(situation, turn);
+                return;
+            }
+        };
+        let ending = if permanent { policy::Ending::Permanent } else { policy::Ending::Failure };
+        let chance = (situation.chance)();
+        let numbers = &situation.settings.numbers;
+        let verdict = policy::decide(&mut self.memory, ending, Duration::ZERO, now, chance, numbers);
+        let exec_error = match &failure.kind {
+            FailureKind::Exec(error) => Some(error.clone()),
+            _ => None,
+        };
+        let exit = Exit {
+            cause: Cause::LaunchError,
+            counts: verdict.counts,
+            exec_error: exec_error.clone(),
+            ..self.exit_at(now, now)
+        };
+        turn.exited(self, exit, "record", None, now);
+        turn.decided(&self.address, now, &failure.message, &describe(&verdict.next), &verdict.reason);
+        let mut error = RpcError::new(
+            if exec_error.is_some() { ErrorKind::DiedDuringStartup } else { ErrorKind::ConfigInvalid },
+            format!("{} could not be launched: {}", self.address, failure.message),
+        )
+        .hint(failure.hint.unwrap_or_else(|| format!("gtctl explain {}", self.address)));
+        if let Some(exec_error) = exec_error {
+            error = error.with("exec_error", exec_error).with("output", Vec::<String>::new());
+        }
+        turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
+        self.current = None;
+        let settled_at = after(now, numbers.settle);
+        self.enter(
+            Phase::Dead { died_at: now, settled_at, gone: true, next: verdict.next },
+            now,
+            Some(failure.message),
+            turn,
+        );
+    }
+
+    fn ended(&mut self, ending: Ending, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        let Some(current) = &mut self.current else { return };
+        current.alive = false;
+        let was_ready = current.ready_at.is_some();
+        let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
+        let began = ending.started_at.or_else(|| self.born_at()).unwrap_or(ending.ended_at);
+        let uptime = since(began, ending.ended_at);
+        let kind = match (requested, ending.by, ending.code) {
+            (true, ..) => policy::Ending::Requested,
+            (_, EndedBy::Reboot, _) => policy::Ending::Reboot,
+            (_, EndedBy::Agent, Some(0)) => policy::Ending::Clean,
+            _ => policy::Ending::Failure,
+        };
+        let chance = (situation.chance)();
+        let numbers = &situation.settings.numbers;
+        let verdict = policy::decide(&mut self.memory, kind, uptime, ending.ended_at, chance, numbers);
+        let exit = Exit {
+            pid: ending.pid,
+            uptime_ms: millis(uptime),
+            code: ending.code,
+            signal: ending.signal,
+            cause: cause(requested, &ending),
+            requested,
+            counts: verdict.counts,
+            exec_error: ending.exec_error.clone(),
+            output: ending.output.clone(),
+            usage: ending.usage,
+            ..self.exit_at(began, ending.ended_at)
+        };
+        let what = how(&exit);
+        turn.exited(self, exit.clone(), ending.detected_by, ending.detect_ms, now);
+        turn.decided(&self.address, now, &what, &describe(&verdict.next), &verdict.reason);
+        match self.phase {
+            Phase::Ending { .. } => {}
+            Phase::Draining { then, .. } => self.enter(Phase::Ending { then }, now, Some(what), turn),
+            _ => {
+                if !was_ready && matches!(self.phase, Phase::Starting { .. }) {
+                    turn.outcome(&self.address, Outcome::StartFailed(Box::new(self.died_during_startup(&exit, &what))));
+                }
+                let settled_at = after(now, numbers.settle);
+                self.enter(
+                    Phase::Dead { died_at: ending.ended_at, settled_at, gone: false, next: verdict.next },
+                    now,
+                    Some(format!("{what}; {}", verdict.reason)),
+                    turn,
+                );
+            }
+        }
+    }
+
+    fn died_during_startup(&self, exit: &Exit, what: &str) -> RpcError {
+        let mut end = serde_json::Map::new();
+        if let Some(code) = exit.code {
+            end.insert("code".to_owned(), Value::from(code));
+        }
+        if let Some(signal) = exit.signal {
+            end.insert("signal".to_owned(), Value::from(signal));
+        }
+        RpcError::new(ErrorKind::DiedDuringStartup, format!("{} died during startup: {what}", self.address))
+            .hint(format!("gtctl explain {}", self.address))
+            .with("exit", end)
+            .with("output", &exit.output)
+    }
+
+    fn gone(&mut self, survivors: Vec<String>, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        if !survivors.is_empty() {
+            // Its task goes on watching them, and reports again when they are gone.
+            turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": survivors }));
+            if matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. }) {
+                turn.outcome(&self.address, Outcome::Stopped { survivors: survivors.clone() });
+            }
+            self.alert = Some(format!("{} of its processes cannot be ended", survivors.len()));
+            self.lingering = survivors;
+            return;
+        }
+        self.lingering.clear();
+        self.alert = None;
+        turn.instance_row(self, true);
+        match self.phase.clone() {
+            Phase::Ending { then } | Phase::Draining { then, .. } => {
+                self.current = None;
+                self.finish(then, Vec::new(), situation, turn);
+            }
+            Phase::Dead { died_at, settled_at, next, .. } => {
+                self.current = None;
+                self.phase = Phase::Dead { died_at, settled_at, gone: true, next };
+                self.on_time(situation, turn);
+            }
+            _ => {
+                self.current = None;
+                self.settle_down(situation, turn);
+            }
+        }
+    }
+
+    /// The end of an end that was asked for.
+    fn finish(&mut self, then: Then, survivors: Vec<String>, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        self.activity = Activity::Unknown;
+        turn.event(self, kind::AGENT_STOPPED, now, json!({ "survivors": survivors }));
+        turn.outcome(&self.address, Outcome::Stopped { survivors });
+        match then {
+            Then::Start => self.start_or_rest("it was asked to start again", situation, turn),
+            Then::Rest => self.enter(Phase::Rest, now, self.wish.reason.clone(), turn),
+        }
+    }
+
+    /// Nothing is there: at rest, or started when it should run.
+    fn settle_down(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
+        self.enter(Phase::Rest, situation.now, self.wish.reason.clone(), turn);
+        turn.outcome(&self.address, Outcome::Stopped { survivors: Vec::new() });
+        self.reconcile(situation, turn);
+    }
+
+    fn exit_at(&self, began: Timestamp, ended: Timestamp) -> Exit {
+        let instance = self.current.as_ref().map(|current| current.instance.clone());
+        Exit {
+            agent: self.address.clone(),
+            instance: instance.or_else(|| self.last_instance.clone()).unwrap_or_else(gtd_proto::InstanceId::generate),
+            pid: None,
+            started_at: began,
+            ended_at: ended,
+            uptime_ms: 0,
+            code: None,
+            signal: None,
+            cause: Cause::Unknown,
+            requested: false,
+            counts: false,
+            exec_error: None,
+            incident: None,
+            output: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+}
+
+fn cause(requested: bool, ending: &Ending) -> Cause {
+    match ending.by {
+        _ if requested => Cause::Requested,
+        EndedBy::Reboot => Cause::Reboot,
+        EndedBy::PaneClosed => Cause::PaneClosed,
+        EndedBy::ServerGone => Cause::ServerGone,
+        EndedBy::Term | EndedBy::Kill => Cause::KilledByGtd,
+        EndedBy::Agent if ending.code == Some(0) => Cause::Clean,
+        EndedBy::Agent => Cause::Crash,
+        EndedBy::Unknown if ending.code.is_some() || ending.signal.is_some() => Cause::Crash,
+        EndedBy::Unknown => Cause::Unknown,
+    }
+}
+
+/// An exit in a few words.
+#[must_use]
+pub fn how(exit: &Exit) -> String {
+    let end = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("it exited with code {code}"),
+        (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("it was ended by {}", name.as_str()),
+            Err(_) => format!("it was ended by signal {signal}"),
+        },
+        _ => "it ended".to_owned(),
+    };
+    match exit.cause {
+        Cause::PaneClosed => format!("its pane was closed ({end})"),
+        Cause::ServerGone => format!("its tmux server ended ({end})"),
+        Cause::Reboot => "the machine was restarted".to_owned(),
+        _ => end,
+    }
+}
+
+fn describe(next: &Next) -> String {
+    let span = |duration: &Duration| humantime::format_duration(Duration::from_millis(millis(*duration))).to_string();
+    match next {
+        Next::Rest => "leave it".to_owned(),
+        Next::Start { delay } if delay.is_zero() => "start it again at once".to_owned(),
+        Next::Start { delay } => format!("start it again in {}", span(delay)),
+        Next::Quarantine { period, .. } => format!("quarantine it for {}", span(period)),
+        Next::Broken => "leave it until its program is there".to_owned(),
+    }
+}

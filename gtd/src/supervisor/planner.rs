@@ -1,0 +1,142 @@
+//! What should run, and whether it may be started now: pure questions about the town as it was last seen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gtd_proto::{Address, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
+
+use super::policy::Numbers;
+
+/// The numbers that the heart goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The restart policy's.
+    pub numbers: Numbers,
+    /// How long a start may take until it counts as unconfirmed.
+    pub start_timeout: Duration,
+    /// How long a stop waits for the end of a turn.
+    pub drain: Duration,
+}
+
+/// What the heart needs to know of the town.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// The registry could be read at least once. Until then nothing is started and nothing is missing.
+    pub known: bool,
+    /// The registered rigs.
+    pub rigs: BTreeMap<RigName, RigFacts>,
+}
+
+/// What the heart needs to know of a rig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RigFacts {
+    /// Why its agents may not be started, if they may not.
+    pub barred: Option<String>,
+    /// Whether its witness is kept running.
+    pub witness: Mode,
+    /// Whether its refinery is kept running.
+    pub refinery: Mode,
+}
+
+/// Whether policy looks after a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// It is kept running.
+    Always,
+    /// Hands off: a person may start it. With the reason.
+    Off(String),
+}
+
+/// Why a start is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocked {
+    /// In a few words, for people: `rig parked`.
+    pub reason: String,
+    /// For a caller.
+    pub error: RpcError,
+}
+
+/// Everything a move may look at, and the two things that a pure function cannot make itself.
+pub struct Situation<'a> {
+    /// The present instant.
+    pub now: Timestamp,
+    /// The numbers.
+    pub settings: &'a Settings,
+    /// The town as it was last seen.
+    pub facts: &'a Facts,
+    /// The whole town was stopped.
+    pub held: bool,
+    /// Why tmux cannot be used, if it cannot.
+    pub tmux: Option<&'a str>,
+    /// Makes instance ids.
+    pub new_instance: &'a mut (dyn FnMut() -> InstanceId + Send),
+    /// Rolls a number between -1 and 1.
+    pub chance: &'a mut (dyn FnMut() -> f64 + Send),
+}
+
+impl Situation<'_> {
+    /// Whether an agent may be started now. A person may start what policy leaves alone.
+    ///
+    /// # Errors
+    /// With the reason, for people and for callers.
+    pub fn may_start(&self, agent: &Address, by_person: bool) -> Result<(), Blocked> {
+        if self.held {
+            return Err(not_operational(agent, "town is down", "the town is stopped", "gtctl up"));
+        }
+        if !self.facts.known {
+            let why = "the registry has not been read yet";
+            return Err(not_operational(agent, "state file unreadable", why, "gtctl status"));
+        }
+        if let Some(rig) = agent.rig() {
+            let Some(facts) = self.facts.rigs.get(rig) else {
+                let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
+                return Err(Blocked {
+                    reason: "the rig is not registered".to_owned(),
+                    error: RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?} is registered", rig.as_str()))
+                        .hint("gtctl rig list")
+                        .with("known", known),
+                });
+            };
+            if let Some(why) = &facts.barred {
+                let hint = match why.as_str() {
+                    "parked" => format!("gtctl rig status {rig}"),
+                    _ => "gtctl status".to_owned(),
+                };
+                return Err(not_operational(agent, why, &format!("rig {why}"), &hint));
+            }
+            let mode = match agent.role() {
+                Role::Witness => Some(&facts.witness),
+                Role::Refinery => Some(&facts.refinery),
+                _ => None,
+            };
+            if let (Some(Mode::Off(why)), false) = (mode, by_person) {
+                return Err(Blocked {
+                    reason: why.clone(),
+                    error: RpcError::new(ErrorKind::RigNotOperational, format!("{agent} is not looked after: {why}")),
+                });
+            }
+        }
+        if let Some(why) = self.tmux {
+            return Err(Blocked {
+                reason: format!("tmux: {why}"),
+                error: RpcError::new(ErrorKind::TmuxUnavailable, format!("{agent} cannot be started: {why}"))
+                    .hint("gtctl status"),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocked {
+    Blocked {
+        reason: why.to_owned(),
+        error: RpcError::new(ErrorKind::RigNotOperational, format!("{agent} may not be started: {why}"))
+            .hint(hint)
+            .with("reason", word),
+    }
+}
+
+/// The agents that policy looks after, as the town stands.
+pub fn wanted(facts: &Facts) -> impl Iterator<Item = Address> + '_ {
+    facts.rigs.keys().flat_map(|rig| [Address::Witness(rig.clone()), Address::Refinery(rig.clone())])
+}

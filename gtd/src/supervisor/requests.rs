@@ -1,0 +1,523 @@
+//! What people and agents ask for, and who waits for what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gtd_proto::params::ReportState;
+use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp, town};
+
+use super::core::Core;
+use super::machine::{End, Machine, Pause, Phase, Then, Wish, cancelled};
+use super::policy;
+use super::turn::{Answer, Outcome, Ticket, Turn};
+use crate::agents::order::{Order, Overrides};
+use crate::ledger::{HoldRow, Write};
+
+/// Something that is asked for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Start an agent; join a start that is under way.
+    Start {
+        /// Which.
+        agent: Address,
+        /// What to launch it with from now on: `None` keeps what an earlier start said.
+        overrides: Option<Overrides>,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Stop an agent; it stays stopped.
+    Stop {
+        /// Which.
+        agent: Address,
+        /// How.
+        how: How,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Stop and start an agent as a new instance.
+    Restart {
+        /// Which.
+        agent: Address,
+        /// What to launch it with from now on.
+        overrides: Option<Overrides>,
+        /// How to stop it.
+        how: How,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Clear back-off and quarantine.
+    Reset {
+        /// Which.
+        agent: Address,
+        /// Who asks.
+        ask: Ask,
+    },
+    /// An agent says what it does.
+    Said {
+        /// Which start of it.
+        instance: InstanceId,
+        /// What it says.
+        state: ReportState,
+    },
+    /// Stop everything, and keep it so.
+    TownStop {
+        /// How.
+        how: How,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Lift the hold, and start what should run.
+    TownStart {
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+}
+
+/// Who asks, why, and for how long they wait.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// `person`, or an agent's address.
+    pub by: String,
+    /// In their words.
+    pub reason: Option<String>,
+    /// How long they wait for the effect.
+    pub wait: Wait,
+}
+
+/// How long a caller waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// To the end.
+    ToTheEnd,
+    /// Until then, then an error that says how far it got.
+    Until(Timestamp),
+    /// Not at all.
+    No,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct How {
+    /// Do not wait for the turn to end.
+    pub now: bool,
+    /// KILL at once.
+    pub force: bool,
+}
+
+/// What a waiter waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Started,
+    Stopped,
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub struct Waiter {
+    ticket: Ticket,
+    until: Option<Timestamp>,
+    awaited: Awaited,
+    /// More than one agent, or the whole town: every outcome is collected.
+    town: bool,
+    open: BTreeSet<Address>,
+    items: Vec<town::Outcome>,
+}
+
+impl Waiter {
+    /// Whose answer it is.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Takes in what happened in a turn; the answer, when it is complete.
+    pub(super) fn hear(
+        &mut self,
+        outcomes: &[(Address, Outcome)],
+        agents: &BTreeMap<Address, Machine>,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        for (agent, outcome) in outcomes {
+            if !self.open.contains(agent) {
+                continue;
+            }
+            let Some(result) = judge(self.awaited, agent, outcome) else { continue };
+            self.open.remove(agent);
+            if !self.town {
+                return Some(match result {
+                    Ok(survivors) => Answer::Changed { already: false, accepted: false, survivors },
+                    Err(error) => Answer::Failed(error),
+                });
+            }
+            self.items.push(match result {
+                Ok(survivors) if survivors.is_empty() => outcome_of(agent, Ok(false)),
+                Ok(survivors) => outcome_of(agent, Err(still_there(agent, &survivors))),
+                Err(error) => outcome_of(agent, Err(*error)),
+            });
+        }
+        if self.open.is_empty() && self.town {
+            self.items.sort_by(|a, b| a.agent.cmp(&b.agent));
+            return Some(Answer::Town(std::mem::take(&mut self.items)));
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            let late = self.open.iter().next().cloned()?;
+            let reached = agents.get(&late).map_or("nothing", |machine| machine.state().as_str());
+            return Some(Answer::Failed(Box::new(in_time(&late, reached))));
+        }
+        None
+    }
+}
+
+fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Result<Vec<String>, Box<RpcError>>> {
+    match (awaited, outcome) {
+        (Awaited::Started, Outcome::Started) => Some(Ok(Vec::new())),
+        (Awaited::Started, Outcome::StartFailed(error)) => Some(Err(error.clone())),
+        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => Some(Err(Box::new(in_time(agent, reached)))),
+        (Awaited::Stopped, Outcome::Stopped { survivors }) => Some(Ok(survivors.clone())),
+        _ => None,
+    }
+}
+
+fn in_time(agent: &Address, reached: &str) -> RpcError {
+    RpcError::new(ErrorKind::Timeout, format!("{agent} was not confirmed in time; it got as far as {reached}"))
+        .hint(format!("gtctl explain {agent}"))
+        .with("reached", reached)
+}
+
+fn still_there(agent: &Address, survivors: &[String]) -> RpcError {
+    let many = survivors.len();
+    RpcError::new(ErrorKind::Timeout, format!("{agent}: {many} of its processes could not be ended"))
+        .hint(format!("gtctl explain {agent}"))
+        .with("reached", "survivors")
+        .with("survivors", survivors)
+}
+
+fn outcome_of(agent: &Address, result: Result<bool, RpcError>) -> town::Outcome {
+    match result {
+        Ok(already) => town::Outcome { agent: agent.clone(), ok: true, already, error: None },
+        Err(error) => town::Outcome { agent: agent.clone(), ok: false, already: false, error: Some(error) },
+    }
+}
+
+impl Core {
+    pub(super) fn request(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
+        match request {
+            Request::Start { agent, overrides, ask } => self.start(ticket, &agent, overrides, &ask, now, turn),
+            Request::Stop { agent, how, ask } => self.stop(ticket, &agent, how, &ask, now, turn),
+            Request::Restart { agent, overrides, how, ask } => {
+                self.restart(ticket, &agent, overrides, how, &ask, now, turn);
+            }
+            Request::Reset { agent, ask } => self.reset(ticket, &agent, &ask, now, turn),
+            Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
+            Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
+        }
+    }
+
+    fn known(&self, agent: &Address) -> Result<(), RpcError> {
+        if self.agents.contains_key(agent) {
+            return Ok(());
+        }
+        if let Some(rig) = agent.rig().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
+            let known: Vec<&str> = self.facts.rigs.keys().map(gtd_proto::RigName::as_str).collect();
+            return Err(RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?} is registered", rig.as_str()))
+                .hint("gtctl rig list")
+                .with("known", known));
+        }
+        Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status"))
+    }
+
+    fn start(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        overrides: Option<Overrides>,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        if let Err(error) = self.known(agent) {
+            return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        }
+        let result = self.each(agent, now, turn, |machine, situation, turn| {
+            let running = machine.phase == Phase::Running;
+            if !running {
+                situation.may_start(&machine.address, true).map_err(|blocked| blocked.error)?;
+            }
+            machine.want(Intent::Running, ask, now);
+            if let Some(overrides) = overrides {
+                machine.overrides = overrides;
+            }
+            policy::forgive(&mut machine.memory);
+            turn.agent_row(machine);
+            turn.touched(&machine.address);
+            match &mut machine.phase {
+                Phase::Running => return Ok(true),
+                Phase::Draining { then, .. } | Phase::Ending { then } => *then = Then::Start,
+                // What is left of the last life goes first; then it starts at once.
+                Phase::Dead { next, settled_at, gone, .. } => {
+                    *next = policy::Next::Start { delay: std::time::Duration::ZERO };
+                    *settled_at = now;
+                    if *gone {
+                        machine.on_time(situation, turn);
+                    }
+                }
+                Phase::Rest | Phase::Waiting { .. } | Phase::Broken => {
+                    machine.launch("it was asked for", situation, turn);
+                }
+                Phase::Starting { .. } | Phase::Adopting => {}
+            }
+            Ok(false)
+        });
+        match result {
+            None => {}
+            Some(Ok(true)) => {
+                Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+            }
+            Some(Ok(false)) => self.wait(ticket, agent, Awaited::Started, ask.wait, turn),
+            Some(Err(error)) => Self::reply(turn, ticket, Answer::Failed(Box::new(error))),
+        }
+    }
+
+    fn stop(&mut self, ticket: Ticket, agent: &Address, how: How, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+        if let Err(error) = self.known(agent) {
+            return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        }
+        let at_rest = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.want(Intent::Stopped, ask, now);
+            turn.agent_row(machine);
+            turn.touched(&machine.address);
+            machine.call_off("it was stopped", turn);
+            let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "it was asked to stop") };
+            machine.stop(end, situation, turn)
+        });
+        match at_rest {
+            None => {}
+            Some(Some(already)) => {
+                Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
+            }
+            Some(None) => self.wait(ticket, agent, Awaited::Stopped, ask.wait, turn),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request's parts, taken apart once")]
+    fn restart(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        overrides: Option<Overrides>,
+        how: How,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let busy = self.agents.get(agent).is_some_and(|machine| {
+            matches!(machine.phase, Phase::Running | Phase::Starting { .. } | Phase::Draining { .. })
+        });
+        if !busy {
+            return self.start(ticket, agent, overrides, ask, now, turn);
+        }
+        let result = self.each(agent, now, turn, |machine, situation, turn| {
+            situation.may_start(&machine.address, true).map_err(|blocked| blocked.error)?;
+            machine.want(Intent::Running, ask, now);
+            if let Some(overrides) = overrides {
+                machine.overrides = overrides;
+            }
+            policy::forgive(&mut machine.memory);
+            let end = End { now: how.now, force: how.force, ..End::new(Then::Start, &ask.by, "it was asked to restart") };
+            machine.end(end, situation, turn);
+            turn.agent_row(machine);
+            Ok(())
+        });
+        match result {
+            None => {}
+            Some(Ok(())) => self.wait(ticket, agent, Awaited::Started, ask.wait, turn),
+            Some(Err(error)) => Self::reply(turn, ticket, Answer::Failed(Box::new(error))),
+        }
+    }
+
+    fn reset(&mut self, ticket: Ticket, agent: &Address, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+        if let Err(error) = self.known(agent) {
+            return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        }
+        let already = self.each(agent, now, turn, |machine, situation, turn| {
+            let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
+            let blank = machine.memory == policy::Memory::default();
+            policy::forgive(&mut machine.memory);
+            turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
+            turn.agent_row(machine);
+            turn.touched(&machine.address);
+            if waits {
+                turn.released(machine, &ask.by, now);
+                machine.start_or_rest("it was reset", situation, turn);
+            }
+            !waits && blank
+        });
+        let already = already.unwrap_or(false);
+        Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
+    }
+
+    fn said(&mut self, ticket: Ticket, instance: &InstanceId, state: ReportState, now: Timestamp, turn: &mut Turn) {
+        let agent = self
+            .agents
+            .values()
+            .find(|machine| machine.current.as_ref().is_some_and(|current| current.instance == *instance))
+            .map(|machine| machine.address.clone());
+        let Some(agent) = agent else {
+            // Of an earlier life: known, and of no consequence.
+            return Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+        };
+        self.each(&agent, now, turn, |machine, _, turn| {
+            let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
+            turn.reported(machine, state, now);
+            if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
+                let then = *then;
+                machine.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
+            }
+        });
+        Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
+    }
+
+    fn town_stop(&mut self, ticket: Ticket, how: How, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+        if self.hold.is_none() {
+            let hold = HoldRow { by: ask.by.clone(), reason: ask.reason.clone(), at: now };
+            turn.writes.push(Write::Hold(Some(hold.clone())));
+            turn.hold(true, &ask.by, now);
+            self.hold = Some(hold);
+        }
+        let mut open = BTreeSet::new();
+        let mut items = Vec::new();
+        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+            let at_rest = self.each(&agent, now, turn, |machine, situation, turn| {
+                machine.call_off("the town was stopped", turn);
+                let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "the town is stopped") };
+                machine.stop(end, situation, turn)
+            });
+            match at_rest.flatten() {
+                Some(already) => items.push(outcome_of(&agent, Ok(already))),
+                None => {
+                    open.insert(agent);
+                }
+            }
+        }
+        self.wait_for_town(ticket, Awaited::Stopped, open, items, ask.wait, turn);
+    }
+
+    fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+        if self.hold.take().is_some() {
+            turn.writes.push(Write::Hold(None));
+            turn.hold(false, &ask.by, now);
+        }
+        self.reconcile_all(now, turn);
+        let mut open = BTreeSet::new();
+        let mut items = Vec::new();
+        for machine in self.agents.values() {
+            match &machine.phase {
+                Phase::Running => items.push(outcome_of(&machine.address, Ok(true))),
+                Phase::Starting { .. } | Phase::Adopting | Phase::Ending { then: Then::Start } => {
+                    open.insert(machine.address.clone());
+                }
+                _ => {}
+            }
+        }
+        self.wait_for_town(ticket, Awaited::Started, open, items, ask.wait, turn);
+    }
+
+    fn wait(&mut self, ticket: Ticket, agent: &Address, awaited: Awaited, wait: Wait, turn: &mut Turn) {
+        if wait == Wait::No {
+            return Self::reply(turn, ticket, Answer::Changed { already: false, accepted: true, survivors: Vec::new() });
+        }
+        self.waiters.push(Waiter {
+            ticket,
+            until: until(wait),
+            awaited,
+            town: false,
+            open: BTreeSet::from([agent.clone()]),
+            items: Vec::new(),
+        });
+    }
+
+    fn wait_for_town(
+        &mut self,
+        ticket: Ticket,
+        awaited: Awaited,
+        open: BTreeSet<Address>,
+        items: Vec<town::Outcome>,
+        wait: Wait,
+        turn: &mut Turn,
+    ) {
+        if wait == Wait::No || open.is_empty() {
+            return Self::reply(turn, ticket, Answer::Town(items));
+        }
+        self.waiters.push(Waiter { ticket, until: until(wait), awaited, town: true, open, items });
+    }
+}
+
+fn until(wait: Wait) -> Option<Timestamp> {
+    match wait {
+        Wait::Until(until) => Some(until),
+        Wait::ToTheEnd | Wait::No => None,
+    }
+}
+
+impl Machine {
+    fn want(&mut self, intent: Intent, ask: &Ask, now: Timestamp) {
+        self.wish = Wish { intent, by: ask.by.clone(), reason: ask.reason.clone(), at: now };
+    }
+
+    /// Tells whoever waits for a start that it will not come.
+    fn call_off(&self, why: &str, turn: &mut Turn) {
+        let coming = matches!(
+            self.phase,
+            Phase::Starting { .. } | Phase::Ending { then: Then::Start } | Phase::Draining { then: Then::Start, .. }
+        );
+        if coming {
+            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
+        }
+    }
+
+    /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
+    fn stop(
+        &mut self,
+        end: End,
+        situation: &mut super::planner::Situation<'_>,
+        turn: &mut Turn,
+    ) -> Option<bool> {
+        let now = situation.now;
+        let why = end.why.clone();
+        match self.phase {
+            Phase::Rest => {
+                self.reason.clone_from(&self.wish.reason);
+                self.close_pane(turn);
+                Some(true)
+            }
+            Phase::Waiting { .. } | Phase::Broken | Phase::Dead { gone: true, .. } => {
+                self.enter(Phase::Rest, now, Some(why), turn);
+                self.close_pane(turn);
+                turn.stopped(self, now);
+                Some(false)
+            }
+            // Adoption finds out first what there is to stop; reconciling then stops it.
+            Phase::Adopting => None,
+            Phase::Ending { .. } | Phase::Draining { .. } | Phase::Starting { .. } | Phase::Running | Phase::Dead { .. } => {
+                self.end(end, situation, turn);
+                None
+            }
+        }
+    }
+
+    /// The dead pane of the last instance was kept to be used again: it no longer will be.
+    fn close_pane(&mut self, turn: &mut Turn) {
+        if let Some(place) = self.last_place.take() {
+            turn.order(&self.address, Order::Close { place });
+        }
+    }
+
+    /// Waiting because something that is not its fault does not work.
+    #[must_use]
+    pub fn is_retrying(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
+    }
+}
