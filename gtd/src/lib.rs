@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The parts of `gtd`. Imports point down the list in the design only.
+
+pub mod process;

@@ -1,0 +1,20 @@
+//! Processes: identity, observation, exit watching and the one way to signal.
+//!
+//! Owns everything that asks the kernel about processes or sends a signal. It must never act on a bare pid,
+//! a name, a command line or a failed question: an identity is boot, pid and start time, and an error is
+//! [`Observation::Unknown`], never death.
+//!
+//! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
+//! `pidfd` (a handle on one process); the rest is written against them.
+
+pub mod exit;
+pub mod id;
+pub mod observe;
+mod pidfd;
+mod procfs;
+pub mod stat;
+
+pub use exit::{ExitWatcher, Exited, Watch, WatchError};
+pub use id::{BootId, Pid, ProcessId, StartTime};
+pub use observe::{Evidence, Observation};
+pub use stat::{Stat, WaitStatus};
