@@ -8,13 +8,21 @@
 //! `pidfd` (a handle on one process); the rest is written against them.
 
 pub mod exit;
+pub mod facts;
 pub mod id;
 pub mod observe;
 mod pidfd;
 mod procfs;
+pub mod signal;
+pub mod spare;
 pub mod stat;
+pub mod table;
 
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
+pub use facts::Marker;
 pub use id::{BootId, Pid, ProcessId, StartTime};
-pub use observe::{Evidence, Observation};
+pub use observe::{Evidence, Observation, identify, observe};
+pub use signal::{Guard, GuardError, Proof, Refused, Sent, Signal, Target, send};
+pub use spare::{Look, Spare, SparedAs};
 pub use stat::{Stat, WaitStatus};
+pub use table::{Ancestry, ProcessTable};

@@ -3,7 +3,8 @@
 //! Owns the raw reads. It must never turn a failed read into an answer: errors go up as they are.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -14,6 +15,9 @@ use super::stat::Stat;
 
 /// A stat line is below 1.2 KiB: 52 numbers of at most 20 digits, and a name of at most 64 bytes.
 const STAT_BYTES: usize = 4096;
+
+/// Most that is read of an environment: the kernel allows `execve` 6 MiB of arguments and environment.
+const ENVIRON_BYTES: u64 = 8 << 20;
 
 /// `/proc`, opened once and read through one buffer.
 pub(crate) struct Proc {
@@ -84,4 +88,68 @@ pub(crate) fn exists(pid: Pid) -> Option<bool> {
         Err(Errno::SRCH) => Some(false),
         Err(_) => None,
     }
+}
+
+/// The environment a process was started with, as `NAME=value` pieces. It may have overwritten it since.
+pub(crate) fn environ(pid: Pid) -> io::Result<Vec<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_BYTES).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read >= ENVIRON_BYTES) {
+        return Err(io::Error::other(format!("the environment of process {pid} is too large")));
+    }
+    Ok(bytes.split(|b| *b == 0).filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// What a link such as `cwd` or `exe` of a process points to; ` (deleted)` is the kernel's suffix.
+pub(crate) fn link(pid: Pid, name: &str) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/{name}"))
+}
+
+/// Lines of `/proc/PID/cgroup`.
+pub(crate) fn cgroup(pid: Pid) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+}
+
+/// Children of all threads of a process. May miss one that appears or ends meanwhile: look again.
+pub(crate) fn children(pid: Pid) -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        match std::fs::read_to_string(task?.path().join("children")) {
+            Ok(text) => found
+                .extend(text.split_ascii_whitespace().filter_map(|n| n.parse().ok()).filter_map(Pid::new)),
+            // The thread ended; a kernel without these files is noticed by `has_children_files`.
+            Err(error) if is_vanished(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether this kernel lists children per thread (`CONFIG_PROC_CHILDREN`).
+pub(crate) fn has_children_files() -> bool {
+    std::fs::exists("/proc/thread-self/children").unwrap_or(false)
+}
+
+/// Whether a process holds a lock through an open file of this name.
+pub(crate) fn holds_lock_on(pid: Pid, file_name: &str) -> io::Result<bool> {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let fd = entry?.file_name();
+        let Some(fd) = fd.to_str() else { continue };
+        let Ok(target) = link(pid, &format!("fd/{fd}")) else { continue };
+        if target.file_name().is_some_and(|name| name == file_name) {
+            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
+            if info.lines().any(|line| line.starts_with("lock:")) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The file name of a process's program, without the kernel's mark for a replaced file.
+pub(crate) fn program(pid: Pid) -> io::Result<String> {
+    let path = link(pid, "exe")?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name))
 }
