@@ -121,6 +121,13 @@ impl Inner {
     /// Looks again at a server that may have changed, and keeps the outcome.
     pub(super) async fn look_again(&self) -> Result<(), TmuxError> {
         let _deciding = self.deciding.lock().await;
+        {
+            // Somebody was faster.
+            let shared = self.state.lock();
+            if matches!(shared.condition, Condition::Up(_)) && shared.control.is_some() {
+                return Ok(());
+            }
+        }
         let known = match self.look().await {
             Ok(Some(known)) => known,
             Ok(None) => {

@@ -149,6 +149,10 @@ pub(super) fn panes_format(mark: &Mark) -> String {
 
 /// Reads the answer to [`panes_format`]; `town` tells our holder from another town's.
 pub(super) fn panes(mark: &Mark, answer: &[u8], town: &str) -> Result<Everything, TmuxError> {
+    // A server always has a session, our holder at least.
+    if answer.is_empty() {
+        return Err(junk("no panes at all", answer));
+    }
     let mut all = Everything { holder: Vec::new(), others: Vec::new() };
     for [facts, name, command, path, title, instance, agent, of_town, holder] in mark.rows(answer)? {
         let mut facts = Facts::new(facts)?;

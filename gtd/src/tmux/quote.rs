@@ -155,21 +155,22 @@ fn double_hashes(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|b| std::iter::repeat_n(*b, if *b == b'#' { 2 } else { 1 })).collect()
 }
 
-/// A name that tmux keeps as it is: `.`, `:`, `\` and what is not a letter, number or printable ASCII become
-/// `_`, so does `$` or `=` in front (an id, an exact match, in a target). Never empty, at most 200 bytes.
+/// A name that tmux keeps as it is: `.`, `:`, `\`, `$` and what is not a letter, number or printable ASCII become
+/// `_` (tmux would rewrite or escape them), so does a `=` in front (an exact match, in a target). Never empty, at
+/// most 200 bytes.
 pub fn sanitise_name(name: &str) -> String {
     let mut clean: String = name
         .chars()
         .map(|c| {
             let plain = c == ' ' || c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric());
-            if plain && !".:\\".contains(c) { c } else { '_' }
+            if plain && !".:\\$".contains(c) { c } else { '_' }
         })
         .collect();
     let end = (0..=MAX_NAME.min(clean.len())).rev().find(|i| clean.is_char_boundary(*i)).unwrap_or(0);
     clean.truncate(end);
     // Spaces at the ends are easily lost on the way through scripts.
     let trimmed = clean.trim();
-    match trimmed.strip_prefix(['$', '=']) {
+    match trimmed.strip_prefix('=') {
         Some(rest) => format!("_{rest}"),
         None if trimmed.is_empty() => "_".to_owned(),
         None => trimmed.to_owned(),
@@ -223,6 +224,7 @@ mod tests {
             ("  ", "_"),
             ("$3", "_3"),
             ("=x", "_x"),
+            ("a$b", "a_b"),
             (r"a\b", "a_b"),
             ("with space", "with space"),
             ("a#b'c\"d", "a#b'c\"d"),
@@ -247,7 +249,7 @@ mod tests {
         fn a_clean_name_stays(name in ".*") {
             let clean = sanitise_name(&name);
             prop_assert!(!clean.is_empty() && clean.len() <= MAX_NAME + 1);
-            prop_assert!(!clean.contains(['.', ':', '\\']));
+            prop_assert!(!clean.contains(['.', ':', '\\', '$']));
             prop_assert_eq!(sanitise_name(&clean), clean);
         }
 

@@ -56,10 +56,8 @@ async fn instant_exits_leave_a_pane_that_can_be_started_again() {
             panes.iter().find(|p| p.pane == made.pane).unwrap().dead
         };
         eventually("the pane is dead", dead).await;
-        eventually("the words arrive", || async {
-            rig.driver.capture(&server, &made.pane, 5).await.unwrap() == ["last words"]
-        })
-        .await;
+        let screen = rig.driver.capture(&server, &made.pane, 5).await.unwrap();
+        assert_eq!(screen, ["last words"]);
         let argv: Vec<OsString> = vec!["sleep".into(), "1000".into()];
         let options = [("@gt_instance".to_owned(), format!("again {round}"))];
         let pid =
