@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The parts of `gtd`. Imports point down the list in the design only.
+
+pub mod process;
+pub mod tmux;

@@ -1,0 +1,28 @@
+//! Processes: identity, observation, exit watching and the one way to signal.
+//!
+//! Owns everything that asks the kernel about processes or sends a signal. It must never act on a bare pid,
+//! a name, a command line or a failed question: an identity is boot, pid and start time, and an error is
+//! [`Observation::Unknown`], never death.
+//!
+//! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
+//! `pidfd` (a handle on one process); the rest is written against them.
+
+pub mod exit;
+pub mod facts;
+pub mod id;
+pub mod observe;
+mod pidfd;
+mod procfs;
+pub mod signal;
+pub mod spare;
+pub mod stat;
+pub mod table;
+
+pub use exit::{ExitWatcher, Exited, Watch, WatchError};
+pub use facts::Marker;
+pub use id::{BootId, Pid, ProcessId, StartTime};
+pub use observe::{Evidence, Observation, identify, observe};
+pub use signal::{Guard, GuardError, Proof, Refused, Sent, Signal, Target, send};
+pub use spare::{Look, Spare, SparedAs};
+pub use stat::{Stat, WaitStatus};
+pub use table::{Ancestry, ProcessTable};

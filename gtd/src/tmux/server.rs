@@ -1,0 +1,218 @@
+//! Which server is there.
+//!
+//! Owns a server's identity, the look at its socket, and the two questions and one signal that settle what to do
+//! about it. It must never take "cannot connect" for "gone": only the process table says that.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use super::config::{DriverConfig, HOLDER_COMMAND, config_text};
+use super::error::TmuxError;
+use super::listing::{Facts, HOLDER_OPTION};
+use super::plain::Runner;
+use super::quote::{CommandList, exact, literal};
+use crate::process::observe::{identify, observe};
+use crate::process::{Observation, Pid, ProcessId};
+
+/// A tmux server: where it listens and which process it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ServerId {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its process: boot, pid and start time.
+    pub process: ProcessId,
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.socket.display(), self.process.pid)
+    }
+}
+
+/// A server that has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) id: ServerId,
+    /// Its own idea of when it started, seconds since 1970. With the pid it is what commands compare with.
+    pub(super) start_time: u64,
+}
+
+/// What a connection to the socket met.
+#[derive(Debug)]
+pub(super) enum Door {
+    /// Somebody listens.
+    Answers,
+    /// Nobody listens: there is no socket, or it is left over.
+    Nobody,
+    /// It could not be told.
+    Unclear(io::Error),
+}
+
+/// The format in which a server introduces itself; read by [`introduction`].
+const INTRODUCTION: &str = "#{pid} #{start_time}";
+/// How long a server that is ending may take from removing its socket to its death, before the socket is taken
+/// for stolen. Measured: a few ms with hundreds of sessions.
+const ENDING: Duration = Duration::from_millis(300);
+/// How long a server may take to make its socket anew.
+const RESTORING: Duration = Duration::from_secs(2);
+/// Steps in which these two are waited for.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Connects and hangs up.
+pub(super) async fn knock(socket: &Path, deadline: Duration) -> Door {
+    match tokio::time::timeout(deadline, UnixStream::connect(socket)).await {
+        // A full queue of waiting clients: somebody listens, though not now.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Door::Answers,
+        Ok(Err(error)) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Door::Nobody,
+            _ => Door::Unclear(error),
+        },
+        Ok(Ok(_)) | Err(_) => Door::Answers,
+    }
+}
+
+/// Asks the server that answers who it is. The answer is checked against the process table.
+pub(super) async fn introduce(runner: &Runner, deadline: Duration) -> Result<Known, TmuxError> {
+    let list = CommandList::new(["display-message", "-p", INTRODUCTION]);
+    let finished = runner.run(&list.argv()?, "asking the server who it is", deadline).await?;
+    introduction(&finished.into_result(runner.socket())?, runner.socket())
+}
+
+/// Reads pid and start time and proves the process.
+fn introduction(answer: &[u8], socket: &Path) -> Result<Known, TmuxError> {
+    let line = answer.strip_suffix(b"\n").unwrap_or(answer);
+    let mut facts = Facts::new(line)?;
+    let (pid, start_time) = (facts.next::<i32>("pid")?, facts.next("start time")?);
+    facts.end()?;
+    let pid = Pid::new(pid).ok_or_else(|| TmuxError::Junk(format!("a server with the pid {pid}")))?;
+    match identify(pid) {
+        Observation::Alive(process) => {
+            Ok(Known { id: ServerId { socket: socket.to_path_buf(), process }, start_time })
+        }
+        Observation::Dead(_) | Observation::Absent => {
+            Err(TmuxError::NoServer { socket: socket.to_path_buf() })
+        }
+        Observation::Unknown(why) => {
+            Err(TmuxError::Refused(format!("the server cannot be identified: {why}")))
+        }
+    }
+}
+
+/// The commands that make our holder session. The server introduces itself in the answer.
+pub(super) fn holder_commands(config: &DriverConfig, holder: &str) -> CommandList {
+    let (columns, rows) = (config.size.0.to_string(), config.size.1.to_string());
+    let (name, target) = (literal(holder), exact(holder));
+    let create = ["new-session", "-d", "-s", &name, "-x", &columns, "-y", &rows, "-c", "/", "-P", "-F"];
+    let words = create.into_iter().chain([INTRODUCTION, "--"]).chain(HOLDER_COMMAND);
+    CommandList::new(words)
+        // Should the command be ended by somebody's Ctrl-C, the session stays all the same.
+        .then(["set-option", "-p", "-t", &target, "remain-on-exit", "on"])
+        .then(["set-option", "-t", &target, HOLDER_OPTION, &config.town_id])
+}
+
+/// Starts a server. Only to be called when it is proven that none lives.
+pub(super) async fn start(config: &DriverConfig, runner: &Runner, holder: &str) -> Result<Known, TmuxError> {
+    let file = config.config_file.clone();
+    let config_file = if config.server.is_private() {
+        write_config(&file, &config_text(config.size))
+            .map_err(|e| TmuxError::Refused(format!("cannot write {}: {e}", file.display())))?;
+        Some(file.as_path())
+    } else {
+        make_socket_directory(runner.socket());
+        None
+    };
+    let args = holder_commands(config, holder).argv()?;
+    let finished = runner.start(&config.launcher, config_file, &args, config.command_timeout).await?;
+    introduction(&finished.into_result(runner.socket())?, runner.socket())
+}
+
+/// Replaces the file in one step, readable by its owner only.
+fn write_config(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = path.with_extension(format!("tmp{}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options
+        .open(&fresh)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+        .and_then(|()| std::fs::rename(&fresh, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&fresh);
+    }
+    written
+}
+
+/// tmux makes the directory of its named sockets only when it computes the path itself. A failure shows when
+/// tmux tries.
+fn make_socket_directory(socket: &Path) {
+    if let Some(parent) = socket.parent() {
+        let _ = std::fs::DirBuilder::new().mode(0o700).create(parent);
+    }
+}
+
+/// What became of a server on whose socket nobody listens.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It has ended.
+    Ended,
+    /// It lives, and listens again after we asked it to.
+    Restored,
+}
+
+/// Settles the case that nobody listens on the socket of a server that we know: it may be ending, or its socket
+/// was removed by somebody (cleaners of `/tmp` do that) while it lives on with all its sessions.
+pub(super) async fn settle_missing(server: &ServerId) -> Result<Missing, TmuxError> {
+    let end = tokio::time::Instant::now() + ENDING;
+    loop {
+        match observe(&server.process) {
+            Observation::Dead(_) | Observation::Absent => return Ok(Missing::Ended),
+            Observation::Unknown(why) => {
+                return Err(TmuxError::Refused(format!(
+                    "whether {server} still lives cannot be told: {why}"
+                )));
+            }
+            Observation::Alive(_) if tokio::time::Instant::now() >= end => break,
+            Observation::Alive(_) => tokio::time::sleep(STEP).await,
+        }
+    }
+    // Nobody may have come to listen there meanwhile: the server would take the path from him.
+    if !matches!(knock(&server.socket, ENDING).await, Door::Nobody) {
+        return Ok(Missing::Restored);
+    }
+    ask_for_socket(&server.process).map_err(|e| {
+        TmuxError::Refused(format!("{server} has lost its socket and cannot be told so: {e}"))
+    })?;
+    let end = tokio::time::Instant::now() + RESTORING;
+    while tokio::time::Instant::now() < end {
+        if matches!(knock(&server.socket, ENDING).await, Door::Answers) {
+            return Ok(Missing::Restored);
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    Err(TmuxError::Unresponsive { after: RESTORING, what: format!("restoring the socket of {server}") })
+}
+
+/// SIGUSR1 makes a tmux server create its socket again. The general signal primitive refuses tmux servers, so
+/// this one harmless signal is sent here, to a proven process through its pidfd.
+#[cfg(target_os = "linux")]
+fn ask_for_socket(process: &ProcessId) -> io::Result<()> {
+    use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let pid = rustix::process::Pid::from_raw(process.pid.get()).ok_or(io::ErrorKind::InvalidInput)?;
+    // First the handle, then the proof that it is a handle on the right process.
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    if !observe(process).is_alive() {
+        return Err(io::Error::other("it has just ended"));
+    }
+    Ok(pidfd_send_signal(&handle, Signal::USR1)?)
+}
+
+/// Elsewhere there is no signal that cannot reach a stranger.
+#[cfg(not(target_os = "linux"))]
+fn ask_for_socket(_: &ProcessId) -> io::Result<()> {
+    Err(io::Error::other("not possible on this system; send it SIGUSR1 yourself"))
+}
