@@ -7,17 +7,22 @@
 //! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
 //! `pidfd` (a handle on one process); the rest is written against them.
 
+pub mod capture;
 pub mod exit;
 pub mod facts;
 pub mod id;
+pub mod launch;
 pub mod observe;
 mod pidfd;
 mod procfs;
+pub mod shim;
 pub mod signal;
 pub mod spare;
 pub mod stat;
+pub mod stop;
 pub mod table;
 
+pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;
 pub use id::{BootId, Pid, ProcessId, StartTime};
@@ -25,4 +30,5 @@ pub use observe::{Evidence, Observation, identify, observe};
 pub use signal::{Guard, GuardError, Proof, Refused, Sent, Signal, Target, send};
 pub use spare::{Look, Spare, SparedAs};
 pub use stat::{Stat, WaitStatus};
+pub use stop::{EndOptions, EndReport, end};
 pub use table::{Ancestry, ProcessTable};
