@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::order::{Failure, Order, Overrides, Place, Report, What};
 use super::task;
-use crate::process::{Capture, ExitWatcher, ProcessId, ProcessTable, SystemLook};
+use crate::process::{Capture, ExitWatcher, ProcessId, ProcessTable, Spare};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -256,7 +256,7 @@ impl Runtime {
     /// Takes a process table in: remembers which processes descend from which agent.
     pub fn merge(&self, table: &ProcessTable) {
         let mut captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = SystemLook::default();
+        let look = Spare::default();
         for capture in captures.values_mut() {
             capture.merge(table, &look);
         }

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, InstanceId, Timestamp};
+use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
-use super::machine::{Current, Machine, Memo, Phase, Wish};
+use super::machine::{Current, End, Machine, Memo, Phase, Then, Wish};
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::requests::{Request, Waiter};
 use super::turn::{Answer, Ticket, Turn};
@@ -35,6 +35,10 @@ pub enum Input {
     Tmux(Option<String>),
     /// The numbers are others now.
     Settings(Box<Settings>),
+    /// Sessions on our server that carry the marks of instances that nobody knows: after a lost ledger.
+    Found(Vec<(Address, InstanceId)>),
+    /// The panes of these agents are gone, and their processes live on.
+    PaneGone(Vec<Address>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
     /// A round of the heartbeat: whatever should run and does not is looked at again.
@@ -57,16 +61,18 @@ pub struct Core {
     pub(super) facts: Facts,
     pub(super) hold: Option<HoldRow>,
     pub(super) tmux: Option<String>,
+    pub(super) observing: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
     makers: Makers,
 }
 
 impl Core {
-    /// Takes up where the ledger ends. The [`Turn`] asks the agents' tasks to look for what was running.
+    /// Takes up where the ledger ends; `observing` when the ledger does not know what should run. The [`Turn`] asks the agents' tasks to look for what was running.
     #[must_use]
     pub fn resume(
         settings: Settings,
+        observing: bool,
         hold: Option<HoldRow>,
         rows: Vec<AgentRow>,
         instances: Vec<InstanceRow>,
@@ -78,6 +84,7 @@ impl Core {
             facts: Facts::default(),
             hold,
             tmux: None,
+            observing,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             makers,
@@ -107,6 +114,19 @@ impl Core {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
                         if machine.phase == Phase::Broken {
                             machine.start_or_rest("what it could not be launched for is there now", situation, turn);
+                        }
+                    });
+                }
+            }
+            Input::Found(found) => self.found(found, now, &mut turn),
+            Input::PaneGone(agents) => {
+                for agent in agents {
+                    self.each(&agent, now, &mut turn, |machine, situation, turn| {
+                        if machine.phase == Phase::Running {
+                            machine.lingering = vec!["its pane is gone".to_owned()];
+                            let then = if machine.wish.intent == Intent::Running { Then::Start } else { Then::Rest };
+                            let ask = End { now: true, ..End::new(then, "supervisor", "its pane is gone, and it lives on") };
+                            machine.end(ask, situation, turn);
                         }
                     });
                 }
@@ -160,6 +180,7 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             held: self.hold.is_some(),
+            observing: self.observing,
             tmux: self.tmux.as_deref(),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
@@ -188,6 +209,17 @@ impl Core {
                 machine.on_report(what, situation, turn);
             }
         });
+    }
+
+    fn found(&mut self, found: Vec<(Address, InstanceId)>, now: Timestamp, turn: &mut Turn) {
+        for (agent, instance) in found {
+            let machine = self.agents.entry(agent.clone()).or_insert_with(|| Machine::new(agent.clone(), now));
+            if machine.current.is_some() || machine.last_instance.as_ref() == Some(&instance) {
+                continue;
+            }
+            turn.decided(&agent, now, "an unknown session carries its mark", "adopt", instance.as_str());
+            begin_adoption(machine, instance, now, None, None, now, turn);
+        }
     }
 
     fn learn(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
@@ -310,21 +342,24 @@ fn recall(row: AgentRow, now: Timestamp) -> Machine {
 
 fn adopt(machine: &mut Machine, row: InstanceRow, now: Timestamp, turn: &mut Turn) {
     let life: Option<Life> = serde_json::from_value(row.launch).ok();
+    begin_adoption(machine, row.instance, row.reserved_at, life, row.ready_at, now, turn);
+}
+
+fn begin_adoption(
+    machine: &mut Machine,
+    instance: InstanceId,
+    reserved_at: Timestamp,
+    life: Option<Life>,
+    ready_at: Option<Timestamp>,
+    now: Timestamp,
+    turn: &mut Turn,
+) {
     if let Some(life) = &life {
         machine.last_place = Some(life.place.clone());
     }
-    turn.order(
-        &machine.address,
-        Order::Adopt { instance: row.instance.clone(), life: life.clone(), reserved_at: row.reserved_at },
-    );
-    machine.last_instance = Some(row.instance.clone());
-    machine.current = Some(Current {
-        instance: row.instance,
-        reserved_at: row.reserved_at,
-        life,
-        alive: false,
-        ready_at: row.ready_at,
-    });
+    turn.order(&machine.address, Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at });
+    machine.last_instance = Some(instance.clone());
+    machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at });
     machine.phase = Phase::Adopting;
     machine.since = now;
     machine.reason = Some("looking for it after a restart of the daemon".to_owned());

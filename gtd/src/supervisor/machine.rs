@@ -439,7 +439,8 @@ impl Machine {
 
     /// Brings what is towards what should be, where nothing is under way.
     pub(super) fn reconcile(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
-        let unwanted = situation.held || self.wish.intent == Intent::Stopped;
+        // Without knowledge of what should run, nothing is ended either.
+        let unwanted = !situation.observing && (situation.held || self.wish.intent == Intent::Stopped);
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => match situation.may_start(&self.address, false) {
                 Ok(()) => self.launch("it should run", situation, turn),

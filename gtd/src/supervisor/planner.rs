@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gtd_proto::{Address, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
+use gtd_proto::town::Alert;
+use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
 use super::policy::Numbers;
 
@@ -18,24 +19,38 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// What the heart needs to know of the town.
+/// What the heart needs to know of the town, and what results show of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// The registry could be read at least once. Until then nothing is started and nothing is missing.
     pub known: bool,
     /// The registered rigs.
     pub rigs: BTreeMap<RigName, RigFacts>,
+    /// The town's name.
+    pub name: String,
+    /// Its root directory.
+    pub root: String,
+    /// What is wrong with its files: `since` is when it was first seen so.
+    pub findings: Vec<Alert>,
 }
 
-/// What the heart needs to know of a rig.
+/// What the heart needs to know of a rig, and what results show of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RigFacts {
-    /// Why its agents may not be started, if they may not.
+    /// Why its agents may not be started, if they may not: `parked`, `docked`, …
     pub barred: Option<String>,
     /// Whether its witness is kept running.
     pub witness: Mode,
     /// Whether its refinery is kept running.
     pub refinery: Mode,
+    /// Its directory.
+    pub path: String,
+    /// Prefix of its work items.
+    pub prefix: String,
+    /// Its workers, by the directories there are.
+    pub polecats: Vec<AgentName>,
+    /// People's workspaces in it.
+    pub crew: Vec<String>,
 }
 
 /// Whether policy looks after a role.
@@ -66,6 +81,8 @@ pub struct Situation<'a> {
     pub facts: &'a Facts,
     /// The whole town was stopped.
     pub held: bool,
+    /// What should run is not known: nothing is started or ended until a person says `up`.
+    pub observing: bool,
     /// Why tmux cannot be used, if it cannot.
     pub tmux: Option<&'a str>,
     /// Makes instance ids.
@@ -82,6 +99,10 @@ impl Situation<'_> {
     pub fn may_start(&self, agent: &Address, by_person: bool) -> Result<(), Blocked> {
         if self.held {
             return Err(not_operational(agent, "town is down", "the town is stopped", "gtctl up"));
+        }
+        if self.observing {
+            let why = "the ledger was lost, and what should run is not known";
+            return Err(not_operational(agent, "town is down", why, "gtctl up"));
         }
         if !self.facts.known {
             let why = "the registry has not been read yet";

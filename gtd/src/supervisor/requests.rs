@@ -406,6 +406,7 @@ impl Core {
     }
 
     fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+        self.observing = false;
         if self.hold.take().is_some() {
             turn.writes.push(Write::Hold(None));
             turn.hold(false, &ask.by, now);

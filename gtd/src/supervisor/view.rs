@@ -1,0 +1,211 @@
+//! What results show: rendered after each turn, read without asking the loop.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use gtd_proto::town::{Alert, Rig, Severity};
+use gtd_proto::{Activity, Address, Agent, AgentName, Intent, Restarts, RigName, RpcError, State, Timestamp};
+
+use super::machine::{Machine, Phase};
+use super::planner::Facts;
+use crate::ledger::HoldRow;
+
+/// What the last listing said of an agent's session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// When the session was made.
+    pub created_at: Option<Timestamp>,
+    /// Its windows.
+    pub windows: u32,
+    /// Last output or input in it.
+    pub last_activity: Option<Timestamp>,
+    /// Somebody looks at it.
+    pub attached: bool,
+    /// When this was seen.
+    pub seen_at: Timestamp,
+}
+
+/// Everything that is shown. Locked for moments only.
+#[derive(Debug, Default)]
+pub struct View {
+    inner: RwLock<Shown>,
+}
+
+/// The content of a [`View`].
+#[derive(Debug, Default, Clone)]
+pub struct Shown {
+    /// Agents that the heart knows, as results show them.
+    pub agents: BTreeMap<Address, Agent>,
+    /// Sessions by agent.
+    pub sessions: BTreeMap<Address, SessionFacts>,
+    /// The town as it was last seen.
+    pub facts: Facts,
+    /// What a person should know of, by key.
+    pub alerts: BTreeMap<String, Alert>,
+    /// The town was stopped as a whole.
+    pub hold: Option<HoldRow>,
+    /// Sessions on the server at the last listing.
+    pub sessions_total: u64,
+}
+
+impl View {
+    /// A copy of some part of what is shown.
+    pub fn read<R>(&self, f: impl FnOnce(&Shown) -> R) -> R {
+        f(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn change<R>(&self, f: impl FnOnce(&mut Shown) -> R) -> R {
+        f(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One agent.
+    #[must_use]
+    pub fn agent(&self, agent: &Address) -> Option<Agent> {
+        self.read(|shown| shown.agents.get(agent).cloned())
+    }
+}
+
+impl Shown {
+    /// A registered rig.
+    ///
+    /// # Errors
+    /// `rig_not_found`, with the rigs there are.
+    pub fn rig(&self, name: &RigName) -> Result<Rig, RpcError> {
+        let facts = self.facts.rigs.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
+            RpcError::new(gtd_proto::ErrorKind::RigNotFound, format!("no rig {:?} is registered", name.as_str()))
+                .hint("gtctl rig list")
+                .with("known", known)
+        })?;
+        let role = |agent: Address| {
+            self.agents.get(&agent).cloned().unwrap_or_else(|| at_rest(&agent, Timestamp::UNIX_EPOCH))
+        };
+        Ok(Rig {
+            name: name.clone(),
+            path: facts.path.clone(),
+            operational: facts.barred.is_none() && self.hold.is_none(),
+            reason: facts.barred.clone().or_else(|| self.hold.as_ref().map(|_| "town is down".to_owned())),
+            prefix: facts.prefix.clone(),
+            witness: role(Address::Witness(name.clone())),
+            refinery: role(Address::Refinery(name.clone())),
+            polecats: facts.polecats.iter().map(|polecat| self.polecat(name, polecat, &facts.path)).collect(),
+            crew: facts.crew.clone(),
+        })
+    }
+
+    fn polecat(&self, rig: &RigName, name: &AgentName, path: &str) -> Agent {
+        let address = Address::Polecat(rig.clone(), name.clone());
+        self.agents.get(&address).cloned().unwrap_or_else(|| Agent {
+            worktree: Some(format!("{path}/polecats/{name}/{rig}")),
+            ..at_rest(&address, Timestamp::UNIX_EPOCH)
+        })
+    }
+
+    /// How many agents are in which state.
+    #[must_use]
+    pub fn summary(&self) -> BTreeMap<String, u64> {
+        let mut summary = BTreeMap::new();
+        for agent in self.agents.values() {
+            *summary.entry(agent.state.as_str().to_owned()).or_insert(0) += 1;
+        }
+        summary
+    }
+}
+
+/// An agent of which nothing is known but its address.
+#[must_use]
+pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
+    Agent {
+        agent: address.clone(),
+        role: address.role(),
+        rig: address.rig().cloned(),
+        name: address.name().cloned(),
+        state: State::Stopped,
+        activity: Activity::Unknown,
+        running: false,
+        intent: Intent::Stopped,
+        intent_by: "supervisor".to_owned(),
+        intent_reason: None,
+        instance: None,
+        server: None,
+        session: None,
+        session_name: None,
+        pane: None,
+        created_at: None,
+        windows: None,
+        last_activity: None,
+        pid: None,
+        shim_pid: None,
+        started_at: None,
+        since,
+        restarts: Restarts::default(),
+        next_attempt: None,
+        reason: None,
+        hook: None,
+        worktree: None,
+        branch: None,
+        agent_preset: String::new(),
+        account: None,
+        attached: false,
+        stale: Vec::new(),
+    }
+}
+
+/// An agent as results show it.
+#[must_use]
+pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
+    let current = machine.current.as_ref();
+    let life = current.and_then(|current| current.life.as_ref());
+    let place = life.map(|life| &life.place).or(machine.last_place.as_ref());
+    let alive = machine.is_alive();
+    let next_attempt = match &machine.phase {
+        Phase::Waiting { until, .. } => Some(*until),
+        _ => None,
+    };
+    Agent {
+        state: machine.state(),
+        activity: machine.activity,
+        running: alive,
+        intent: machine.wish.intent,
+        intent_by: machine.wish.by.clone(),
+        intent_reason: machine.wish.reason.clone(),
+        instance: machine.last_instance.clone(),
+        server: place.map(|place| place.socket.clone()),
+        session: place.map(|place| place.session.clone()),
+        session_name: place.map(|place| place.session_name.clone()),
+        pane: place.map(|place| place.pane.clone()),
+        created_at: session.and_then(|session| session.created_at),
+        windows: session.map(|session| session.windows),
+        last_activity: session.and_then(|session| session.last_activity),
+        pid: life.filter(|_| alive).and_then(|life| life.process.as_ref()).map(|process| process.pid.get()),
+        shim_pid: life.map(|life| life.shim.pid.get()),
+        started_at: life.and_then(|life| life.started_at),
+        restarts: Restarts { lifetime: machine.lifetime, consecutive: machine.memory.consecutive },
+        next_attempt,
+        reason: machine.blind.clone().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
+        worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
+        agent_preset: life.map(|life| life.preset.clone()).unwrap_or_default(),
+        account: life.and_then(|life| life.account.clone()),
+        attached: session.is_some_and(|session| session.attached),
+        ..at_rest(&machine.address, machine.since)
+    }
+}
+
+/// Opens and closes alerts: what is still there keeps its `since`.
+pub(super) fn settle_alerts(shown: &mut Shown, present: Vec<Alert>) {
+    let mut next = BTreeMap::new();
+    for mut alert in present {
+        if let Some(old) = shown.alerts.get(&alert.key)
+            && old.message == alert.message
+        {
+            alert.since = old.since;
+        }
+        next.insert(alert.key.clone(), alert);
+    }
+    shown.alerts = next;
+}
+
+/// An alert, first seen now.
+pub(super) fn alert(key: impl Into<String>, severity: Severity, message: String, hint: &str, now: Timestamp) -> Alert {
+    Alert { key: key.into(), since: now, severity, message, hint: Some(hint.to_owned()) }
+}
