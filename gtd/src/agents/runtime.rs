@@ -67,7 +67,7 @@ pub trait Prepare: Send + Sync {
     fn prepare(&self, agent: &Address, instance: &InstanceId, overrides: &Overrides) -> Result<Prepared, Failure>;
 
     /// The program and directory that a broken agent waits for are there now.
-    fn is_mended(&self, agent: &Address, overrides: &Overrides) -> bool;
+    fn is_mended(&self, agent: &Address) -> bool;
 }
 
 /// What all tasks share.

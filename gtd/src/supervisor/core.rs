@@ -160,6 +160,12 @@ impl Core {
         &self.facts
     }
 
+    /// Why tmux cannot be used, if it cannot.
+    #[must_use]
+    pub fn tmux_trouble(&self) -> Option<&str> {
+        self.tmux.as_deref()
+    }
+
     /// Why nothing is to run, if the town was stopped as a whole.
     #[must_use]
     pub fn hold(&self) -> Option<&HoldRow> {
