@@ -12,7 +12,7 @@ use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};
 use super::tend::{Told, after_the_shim, recorded};
-use crate::process::launch::{self as files, Phase, Record, RecordLook};
+use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, observe};
 use crate::tmux::{Listing, Pane, ServerState, TmuxError};
 

@@ -14,7 +14,7 @@ use super::launch::{Living, exec_failed, found};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::{Ready, Shared, target};
 use super::task::{EndOrder, Work};
-use crate::process::launch::{By, Phase, Record};
+use crate::process::record::{By, Phase, Record};
 use crate::process::{
     Capture, EndOptions, Guard, Look, Observation, ProcessId, ProcessTable, Proof, Sent, Signal, Spare, Target,
     Watch, WatchError, end, observe, send,
