@@ -85,7 +85,9 @@ pub(super) async fn serve(
         Err(end) => end,
     };
     match end {
-        End::Slow => tracing::warn!(connection = %peer.connection_id, %peer, "client cut: it did not read its replies"),
+        End::Slow => {
+            tracing::warn!(connection = %peer.connection_id, %peer, "client cut: it did not read its replies")
+        }
         end => tracing::debug!(connection = %peer.connection_id, %peer, ?end, "connection ended"),
     }
 }
@@ -339,8 +341,8 @@ impl Connection {
     fn last_words(&mut self) {
         let owed: Vec<Owed> = self.owed.drain().map(|(_, owed)| owed).collect();
         for Owed { ids, batch } in owed {
-            let error = reply::shutting_down()
-                .hint("what was begun is recorded; ask again when the daemon is back");
+            let error =
+                reply::shutting_down().hint("what was begun is recorded; ask again when the daemon is back");
             let replies: Vec<Vec<u8>> = ids.iter().map(|id| reply::error(id, error.clone())).collect();
             match replies.first() {
                 Some(_) if batch => self.say(&reply::batch(&replies)),

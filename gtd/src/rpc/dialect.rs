@@ -18,8 +18,7 @@ pub enum Dialect {
 }
 
 /// What an HTTP client begins with. Anything else is a line, so that a mistyped line gets a JSON answer.
-const HTTP: [&[u8]; 8] =
-    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI "];
+const HTTP: [&[u8]; 8] = [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI "];
 
 /// The language of a client that began with these bytes; none while they could still become either.
 #[must_use]

@@ -244,11 +244,10 @@ mod tests {
         let long = format!("{fits}t");
         let runtime = format!("/run/user/1000/gtd/{ID}/gtd.sock");
         let tmp = format!("/tmp/gtd-1000/{ID}/gtd.sock");
-        assert_eq!(paths(&long, Some("/run/user/1000")), [runtime, tmp.clone()]);
-        assert_eq!(paths(&long, None), [tmp.clone()]);
-        assert_eq!(paths(&long, Some("run/user")), [tmp.clone()]);
-        assert_eq!(paths(&long, Some("")), [tmp.clone()]);
-        assert_eq!(paths(&long, Some(&long)), [tmp]);
+        assert_eq!(paths(&long, Some("/run/user/1000")), [&*runtime, &*tmp]);
+        for unusable in [None, Some("run/user"), Some(""), Some(&*long)] {
+            assert_eq!(paths(&long, unusable), [&*tmp], "{unusable:?}");
+        }
     }
 
     #[test]

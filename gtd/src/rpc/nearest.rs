@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn distances_are_counted_in_letters() {
-        let cases = [("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)];
+        let cases =
+            [("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)];
         for (a, b, expected) in cases {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }

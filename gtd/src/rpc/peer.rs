@@ -62,8 +62,10 @@ mod tests {
 
     #[test]
     fn only_the_same_user_and_root_are_admitted() {
-        let peer = |uid| Peer { pid: Pid::from_raw(7), uid: Uid::from_raw(uid), connection_id: ConnectionId(1) };
-        let cases = [(1000, 1000, true), (0, 1000, true), (1001, 1000, false), (1000, 0, false), (0, 0, true)];
+        let peer =
+            |uid| Peer { pid: Pid::from_raw(7), uid: Uid::from_raw(uid), connection_id: ConnectionId(1) };
+        let cases =
+            [(1000, 1000, true), (0, 1000, true), (1001, 1000, false), (1000, 0, false), (0, 0, true)];
         for (theirs, ours, admitted) in cases {
             assert_eq!(peer(theirs).admitted_by(Uid::from_raw(ours)), admitted, "{theirs} {ours}");
         }

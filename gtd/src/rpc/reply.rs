@@ -139,17 +139,22 @@ mod tests {
 
     #[test]
     fn results_keep_their_text_and_get_the_clients_id() {
-        let response = MethodResponse::response(OUR_ID, ResponsePayload::success(json!({"a": [1, "x"]})), 100);
+        let response =
+            MethodResponse::response(OUR_ID, ResponsePayload::success(json!({"a": [1, "x"]})), 100);
         assert!(response.as_ref().starts_with(BEGINNING), "jsonrpsee writes otherwise: {response}");
         let reply = of_response(&RawId::null(), response, 1000);
-        assert_eq!(String::from_utf8(reply).unwrap(), r#"{"jsonrpc":"2.0","id":null,"result":{"a":[1,"x"]}}"#);
+        assert_eq!(
+            String::from_utf8(reply).unwrap(),
+            r#"{"jsonrpc":"2.0","id":null,"result":{"a":[1,"x"]}}"#
+        );
         let slow = of_success(&RawId::null(), r#"{ "id":0, "jsonrpc":"2.0", "result" : [1] }"#);
         assert_eq!(String::from_utf8(slow).unwrap(), r#"{"jsonrpc":"2.0","id":null,"result":[1]}"#);
     }
 
     #[test]
     fn every_error_has_a_kind() {
-        let error = |object: ErrorObject<'static>| rewritten(MethodResponse::error(OUR_ID, object))["error"].clone();
+        let error =
+            |object: ErrorObject<'static>| rewritten(MethodResponse::error(OUR_ID, object))["error"].clone();
         let bare = error(ErrorObject::owned(-32601, "Method not found", None::<()>));
         assert_eq!(bare["data"], json!({"kind": "method_not_found"}));
         let text = error(ErrorObject::owned(-32602, "x", Some("why")));
