@@ -39,7 +39,11 @@ pub(super) struct Living {
 }
 
 /// Launches the instance; `None` when it came to nothing, which has been reported then.
-pub(super) async fn launch(work: &mut Work<'_>, overrides: &Overrides, before: Option<Place>) -> Option<Living> {
+pub(super) async fn launch(
+    work: &mut Work<'_>,
+    overrides: &Overrides,
+    before: Option<Place>,
+) -> Option<Living> {
     let shared = work.shared.clone();
     let prepared = match shared.prepare.prepare(work.agent, work.instance, overrides) {
         Ok(prepared) => prepared,
@@ -274,7 +278,8 @@ fn write_launch_file(shared: &Shared, work: &Work<'_>, prepared: &Prepared) -> R
         spare: prepared.spare.clone(),
     };
     let path = shared.launch_file(work.instance);
-    launch::write_launch(&path, &launch).map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    launch::write_launch(&path, &launch)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 /// A pane with the shim in it: the agent's old pane where it is still there and dead, else a new session.
@@ -352,5 +357,7 @@ pub(super) fn digest(prepared: &Prepared) -> std::collections::BTreeMap<String, 
 
 /// FNV-1a: told apart, not protected.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -29,16 +29,23 @@ pub struct Shared {
     /// Sessions on the server changed: somebody should list.
     pub sessions_changed: Notify,
     /// Somebody wants a round of the heartbeat now.
-    pub(super) rounds: Mutex<Vec<oneshot::Sender<HeartbeatReport>>>,
+    pub(super) askers: Mutex<Vec<oneshot::Sender<HeartbeatReport>>>,
     /// Wakes the heartbeat for them.
     pub(super) round_wanted: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
+    /// Turns of the loop so far, for the watchdog: a loop that no longer turns is no longer fed.
+    pub(super) turns: AtomicU64,
     reasons: Mutex<Vec<String>>,
     keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    turns: AtomicU64,
 }
 
 impl Shared {
+    /// The rounds of the heartbeat so far.
+    #[must_use]
+    pub fn rounds(&self) -> gtd_proto::daemon::HeartbeatState {
+        self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+
     /// What the daemon relies on and does not work.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
@@ -127,7 +134,8 @@ impl Handle {
     }
 
     async fn ask(&self, request: Request) -> Result<Answer, RpcError> {
-        let gone = || RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
+        let gone =
+            || RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
         let (answer, answered) = oneshot::channel();
         let message = Message::Ask { request: Box::new(request), answer };
         self.sender.send(message).await.map_err(|_| gone())?;
@@ -141,13 +149,14 @@ impl Handle {
     pub async fn change(&self, agent: &Address, request: Request) -> Result<Change, RpcError> {
         match self.ask(request).await? {
             Answer::Changed { already, accepted, survivors } => {
-                let agent = self
-                    .view()
-                    .agent(agent)
-                    .ok_or_else(|| RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")))?;
+                let agent = self.view().agent(agent).ok_or_else(|| {
+                    RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
+                })?;
                 Ok(Change { agent, already, accepted, dry_run: false, plan: Vec::new(), survivors })
             }
-            Answer::Town(_) | Answer::Failed(_) => Err(RpcError::internal("an answer of another kind was given")),
+            Answer::Town(_) | Answer::Failed(_) => {
+                Err(RpcError::internal("an answer of another kind was given"))
+            }
         }
     }
 
@@ -205,7 +214,7 @@ impl Handle {
     /// When the daemon goes down meanwhile.
     pub async fn round(&self) -> Result<HeartbeatReport, RpcError> {
         let (sender, receiver) = oneshot::channel();
-        self.shared.rounds.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.shared.askers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         self.shared.round_wanted.notify_one();
         receiver.await.map_err(|_| RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down"))
     }
@@ -217,7 +226,11 @@ impl Handle {
     pub async fn capture(&self, agent: &Address, lines: u32) -> Result<Capture, RpcError> {
         self.known(agent)?;
         // One more than asked for tells whether there are more.
-        let mut all = self.runtime.capture(agent, lines.saturating_add(1)).await.map_err(|error| look_error(agent, error))?;
+        let mut all = self
+            .runtime
+            .capture(agent, lines.saturating_add(1))
+            .await
+            .map_err(|error| look_error(agent, error))?;
         let wanted = usize::try_from(lines).unwrap_or(usize::MAX);
         let surplus = all.len().saturating_sub(wanted);
         Ok(Capture { lines: all.split_off(surplus), truncated: surplus > 0 })
@@ -232,7 +245,8 @@ impl Handle {
         if known.session.is_none() {
             return Err(look_error(agent, LookError::NoSession(agent.clone())));
         }
-        let (argv, argv_inside, place) = self.runtime.attach(agent).map_err(|error| look_error(agent, error))?;
+        let (argv, argv_inside, place) =
+            self.runtime.attach(agent).map_err(|error| look_error(agent, error))?;
         Ok(Attach { agent: agent.clone(), argv, argv_inside, server: place.socket })
     }
 
@@ -242,7 +256,7 @@ impl Handle {
         })
     }
 
-    /// Counts turns, for the watchdog: a loop that no longer turns is no longer fed.
+    /// Turns of the loop so far.
     #[must_use]
     pub fn turns(&self) -> u64 {
         self.shared.turns.load(Ordering::Relaxed)
@@ -253,9 +267,10 @@ fn look_error(agent: &Address, error: LookError) -> RpcError {
     match error {
         LookError::NoSession(_) => RpcError::new(ErrorKind::NotRunning, format!("{agent} is not running"))
             .hint(format!("gtctl status {agent}")),
-        LookError::Tmux(error) => {
-            RpcError::new(ErrorKind::TmuxUnavailable, format!("the screen of {agent} cannot be read: {error}"))
-                .hint("gtctl daemon status")
-        }
+        LookError::Tmux(error) => RpcError::new(
+            ErrorKind::TmuxUnavailable,
+            format!("the screen of {agent} cannot be read: {error}"),
+        )
+        .hint("gtctl daemon status"),
     }
 }

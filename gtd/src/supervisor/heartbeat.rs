@@ -36,7 +36,13 @@ pub struct State {
 }
 
 /// Runs a round at the start, at each interval, and when somebody asks, until the daemon goes down.
-pub async fn run(handle: Handle, interval: Duration, number: u64, stop: CancellationToken, state_file: impl Fn(u64, Timestamp) + Send) {
+pub async fn run(
+    handle: Handle,
+    interval: Duration,
+    number: u64,
+    stop: CancellationToken,
+    state_file: impl Fn(u64, Timestamp) + Send,
+) {
     let shared = handle.shared().clone();
     {
         let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +62,7 @@ pub async fn run(handle: Handle, interval: Duration, number: u64, stop: Cancella
                 continue;
             }
         }
-        let asked = std::mem::take(&mut *shared.rounds.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = std::mem::take(&mut *shared.askers.lock().unwrap_or_else(PoisonError::into_inner));
         let report = round(&handle).await;
         state_file(report.number, report.started_at);
         // A round that took longer than the interval lets the ones it overran go, and counts them.
@@ -253,9 +259,9 @@ fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec
 async fn show_sessions(handle: &Handle, listing: &Listing) {
     let now = handle.now();
     let instant = |seconds: u64| i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok());
-    let places: Vec<(Address, Option<String>)> = handle.view().read(|shown| {
-        shown.agents.values().map(|agent| (agent.agent.clone(), agent.pane.clone())).collect()
-    });
+    let places: Vec<(Address, Option<String>)> = handle
+        .view()
+        .read(|shown| shown.agents.values().map(|agent| (agent.agent.clone(), agent.pane.clone())).collect());
     let changed = handle.view().change(|shown| {
         let mut changed = false;
         let mut names: Vec<&str> = listing.panes.iter().map(|pane| pane.session_name.as_str()).collect();
@@ -263,7 +269,8 @@ async fn show_sessions(handle: &Handle, listing: &Listing) {
         names.dedup();
         shown.sessions_total = u64::try_from(names.len()).unwrap_or(u64::MAX);
         for (agent, pane) in &places {
-            let seen = pane.as_ref().and_then(|id| listing.panes.iter().find(|pane| pane.pane.to_string() == *id));
+            let seen =
+                pane.as_ref().and_then(|id| listing.panes.iter().find(|pane| pane.pane.to_string() == *id));
             let facts = seen.map(|pane| SessionFacts {
                 created_at: instant(pane.session_created),
                 windows: pane.session_windows,

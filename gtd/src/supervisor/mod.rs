@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod core;
+mod explain;
 pub mod handle;
 pub mod heartbeat;
 mod life;

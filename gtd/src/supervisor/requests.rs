@@ -174,16 +174,21 @@ fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Result<
     match (awaited, outcome) {
         (Awaited::Started, Outcome::Started) => Some(Ok(Vec::new())),
         (Awaited::Started, Outcome::StartFailed(error)) => Some(Err(error.clone())),
-        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => Some(Err(Box::new(in_time(agent, reached)))),
+        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => {
+            Some(Err(Box::new(in_time(agent, reached))))
+        }
         (Awaited::Stopped, Outcome::Stopped { survivors }) => Some(Ok(survivors.clone())),
         _ => None,
     }
 }
 
 fn in_time(agent: &Address, reached: &str) -> RpcError {
-    RpcError::new(ErrorKind::Timeout, format!("{agent} was not confirmed in time; it got as far as {reached}"))
-        .hint(format!("gtctl explain {agent}"))
-        .with("reached", reached)
+    RpcError::new(
+        ErrorKind::Timeout,
+        format!("{agent} was not confirmed in time; it got as far as {reached}"),
+    )
+    .hint(format!("gtctl explain {agent}"))
+    .with("reached", reached)
 }
 
 fn still_there(agent: &Address, survivors: &[String]) -> RpcError {
@@ -204,7 +209,9 @@ fn outcome_of(agent: &Address, result: Result<bool, RpcError>) -> town::Outcome 
 impl Core {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
-            Request::Start { agent, overrides, ask } => self.start(ticket, &agent, overrides, &ask, now, turn),
+            Request::Start { agent, overrides, ask } => {
+                self.start(ticket, &agent, overrides, &ask, now, turn)
+            }
             Request::Stop { agent, how, ask } => self.stop(ticket, &agent, how, &ask, now, turn),
             Request::Restart { agent, overrides, how, ask } => {
                 self.restart(ticket, &agent, overrides, how, &ask, now, turn);
@@ -222,11 +229,15 @@ impl Core {
         }
         if let Some(rig) = agent.rig().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
             let known: Vec<&str> = self.facts.rigs.keys().map(gtd_proto::RigName::as_str).collect();
-            return Err(RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?} is registered", rig.as_str()))
-                .hint("gtctl rig list")
-                .with("known", known));
+            return Err(RpcError::new(
+                ErrorKind::RigNotFound,
+                format!("no rig {:?} is registered", rig.as_str()),
+            )
+            .hint("gtctl rig list")
+            .with("known", known));
         }
-        Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status"))
+        Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
+            .hint("gtctl status"))
     }
 
     fn start(
@@ -274,14 +285,26 @@ impl Core {
         match result {
             None => {}
             Some(Ok(true)) => {
-                Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+                Self::reply(
+                    turn,
+                    ticket,
+                    Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
+                );
             }
             Some(Ok(false)) => self.wait(ticket, agent, Awaited::Started, ask.wait, turn),
             Some(Err(error)) => Self::reply(turn, ticket, Answer::Failed(Box::new(error))),
         }
     }
 
-    fn stop(&mut self, ticket: Ticket, agent: &Address, how: How, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+    fn stop(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        how: How,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         if let Err(error) = self.known(agent) {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
@@ -290,13 +313,21 @@ impl Core {
             turn.agent_row(machine);
             turn.touched(&machine.address);
             machine.call_off("it was stopped", turn);
-            let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "it was asked to stop") };
+            let end = End {
+                now: how.now,
+                force: how.force,
+                ..End::new(Then::Rest, &ask.by, "it was asked to stop")
+            };
             machine.stop(end, situation, turn)
         });
         match at_rest {
             None => {}
             Some(Some(already)) => {
-                Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
+                Self::reply(
+                    turn,
+                    ticket,
+                    Answer::Changed { already, accepted: false, survivors: Vec::new() },
+                );
             }
             Some(None) => self.wait(ticket, agent, Awaited::Stopped, ask.wait, turn),
         }
@@ -326,7 +357,11 @@ impl Core {
                 machine.overrides = overrides;
             }
             policy::forgive(&mut machine.memory);
-            let end = End { now: how.now, force: how.force, ..End::new(Then::Start, &ask.by, "it was asked to restart") };
+            let end = End {
+                now: how.now,
+                force: how.force,
+                ..End::new(Then::Start, &ask.by, "it was asked to restart")
+            };
             machine.end(end, situation, turn);
             turn.agent_row(machine);
             Ok(())
@@ -359,7 +394,14 @@ impl Core {
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
     }
 
-    fn said(&mut self, ticket: Ticket, instance: &InstanceId, state: ReportState, now: Timestamp, turn: &mut Turn) {
+    fn said(
+        &mut self,
+        ticket: Ticket,
+        instance: &InstanceId,
+        state: ReportState,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         let agent = self
             .agents
             .values()
@@ -367,7 +409,11 @@ impl Core {
             .map(|machine| machine.address.clone());
         let Some(agent) = agent else {
             // Of an earlier life: known, and of no consequence.
-            return Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+            return Self::reply(
+                turn,
+                ticket,
+                Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
+            );
         };
         self.each(&agent, now, turn, |machine, _, turn| {
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
@@ -392,7 +438,11 @@ impl Core {
         for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
             let at_rest = self.each(&agent, now, turn, |machine, situation, turn| {
                 machine.call_off("the town was stopped", turn);
-                let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "the town is stopped") };
+                let end = End {
+                    now: how.now,
+                    force: how.force,
+                    ..End::new(Then::Rest, &ask.by, "the town is stopped")
+                };
                 machine.stop(end, situation, turn)
             });
             match at_rest.flatten() {
@@ -428,7 +478,11 @@ impl Core {
 
     fn wait(&mut self, ticket: Ticket, agent: &Address, awaited: Awaited, wait: Wait, turn: &mut Turn) {
         if wait == Wait::No {
-            return Self::reply(turn, ticket, Answer::Changed { already: false, accepted: true, survivors: Vec::new() });
+            return Self::reply(
+                turn,
+                ticket,
+                Answer::Changed { already: false, accepted: true, survivors: Vec::new() },
+            );
         }
         self.waiters.push(Waiter {
             ticket,
@@ -472,7 +526,9 @@ impl Machine {
     fn call_off(&self, why: &str, turn: &mut Turn) {
         let coming = matches!(
             self.phase,
-            Phase::Starting { .. } | Phase::Ending { then: Then::Start } | Phase::Draining { then: Then::Start, .. }
+            Phase::Starting { .. }
+                | Phase::Ending { then: Then::Start }
+                | Phase::Draining { then: Then::Start, .. }
         );
         if coming {
             turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
@@ -502,7 +558,11 @@ impl Machine {
             }
             // Adoption finds out first what there is to stop; reconciling then stops it.
             Phase::Adopting => None,
-            Phase::Ending { .. } | Phase::Draining { .. } | Phase::Starting { .. } | Phase::Running | Phase::Dead { .. } => {
+            Phase::Ending { .. }
+            | Phase::Draining { .. }
+            | Phase::Starting { .. }
+            | Phase::Running
+            | Phase::Dead { .. } => {
                 self.end(end, situation, turn);
                 None
             }

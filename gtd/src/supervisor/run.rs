@@ -91,7 +91,12 @@ pub struct Supervisor {
 impl Supervisor {
     /// Puts the loop together. The first turn, from the ledger, is taken by [`Self::run`].
     #[must_use]
-    pub fn new(core: Core, runtime: Runtime, ledger: Ledger, line: Timeline) -> (Self, Handle, mpsc::Receiver<Message>) {
+    pub fn new(
+        core: Core,
+        runtime: Runtime,
+        ledger: Ledger,
+        line: Timeline,
+    ) -> (Self, Handle, mpsc::Receiver<Message>) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let shared = Arc::new(Shared::default());
         let handle = Handle::new(sender, runtime.clone(), ledger.clone(), Arc::clone(&shared), line.clone());
@@ -145,8 +150,10 @@ impl Supervisor {
                 }
             }
             self.carry_out(turn).await;
+            self.shared.turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        let gone = RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
+        let gone =
+            RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
         for (_, answer) in self.answers.drain() {
             let _ = answer.send(Err(gone.clone()));
         }
@@ -227,7 +234,8 @@ impl Supervisor {
         writes.append(&mut turn.writes);
         // Shown first: whoever hears of an event must be able to read the state that it led to.
         self.show(&turn);
-        let committed = if writes.is_empty() { Ok(Vec::new()) } else { self.ledger.commit(writes.clone()).await };
+        let committed =
+            if writes.is_empty() { Ok(Vec::new()) } else { self.ledger.commit(writes.clone()).await };
         match committed {
             Ok(_) => self.ledger_failed = None,
             Err(error) => {
@@ -295,7 +303,13 @@ impl Supervisor {
                 alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", now));
             }
             for reason in degraded {
-                alerts.push(alert(format!("daemon:{reason}"), Severity::Warning, reason, "gtctl daemon status", now));
+                alerts.push(alert(
+                    format!("daemon:{reason}"),
+                    Severity::Warning,
+                    reason,
+                    "gtctl daemon status",
+                    now,
+                ));
             }
             settle_alerts(shown, alerts);
         });
@@ -318,7 +332,13 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
         } else if machine.state() == gtd_proto::State::Quarantined {
             let why = machine.reason.as_deref().unwrap_or("it failed too often");
             let message = format!("{address} is quarantined: {why}");
-            alerts.push(alert(format!("agent:{address}"), Severity::Error, message, &format!("gtctl reset {address}"), now));
+            alerts.push(alert(
+                format!("agent:{address}"),
+                Severity::Error,
+                message,
+                &format!("gtctl reset {address}"),
+                now,
+            ));
         }
     }
     alerts
