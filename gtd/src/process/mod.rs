@@ -7,22 +7,33 @@
 //! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
 //! `pidfd` (a handle on one process); the rest is written against them.
 
+pub mod capture;
 pub mod exit;
 pub mod facts;
+pub mod guard;
 pub mod id;
+pub mod launch;
 pub mod observe;
 mod pidfd;
 mod procfs;
+pub mod record;
+pub mod shim;
 pub mod signal;
 pub mod spare;
 pub mod stat;
+pub mod stop;
 pub mod table;
 
+pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;
+pub use guard::{Guard, GuardError};
 pub use id::{BootId, Pid, ProcessId, StartTime};
+pub use launch::{Launch, LaunchError, take_launch, write_launch};
 pub use observe::{Evidence, Observation, identify, observe};
-pub use signal::{Guard, GuardError, Proof, Refused, Sent, Signal, Target, send};
+pub use record::{Record, RecordLook, read_record, write_record};
+pub use signal::{Proof, Refused, Sent, Signal, Target, send};
 pub use spare::{Look, Spare, SparedAs};
 pub use stat::{Stat, WaitStatus};
+pub use stop::{EndOptions, EndReport, end};
 pub use table::{Ancestry, ProcessTable};
