@@ -88,6 +88,14 @@ pub enum LaunchError {
         /// Why.
         error: io::Error,
     },
+    /// It was taken away before it could be claimed: the start was called off, or somebody else has it.
+    #[error("launch file {path} is not ours to use: {error}")]
+    CalledOff {
+        /// Which.
+        path: PathBuf,
+        /// Why it could not be deleted.
+        error: io::Error,
+    },
     /// It is not what it should be.
     #[error("launch file {path} is damaged: {why}")]
     Damaged {
@@ -120,18 +128,17 @@ pub fn write_launch(path: &Path, launch: &Launch) -> io::Result<()> {
     replace(path, &serde_json::to_vec(launch)?)
 }
 
-/// Reads a launch file and deletes it, whatever is in it.
+/// Reads a launch file and deletes it, whatever is in it. Who has deleted it may use it; nobody else.
 ///
 /// # Errors
 /// See [`LaunchError`].
 pub fn take_launch(path: &Path) -> Result<Launch, LaunchError> {
     let read = read_bounded(path);
-    if read.is_ok() {
-        // A file that cannot be deleted is no reason not to start: the daemon sweeps its directory.
-        let _ = std::fs::remove_file(path);
-    }
+    // Deleting is the claim: the daemon calls a start off by deleting the file itself, and only one of us can.
+    let claim = if read.is_ok() { std::fs::remove_file(path) } else { Ok(()) };
     let path = || path.to_owned();
     let bytes = read.map_err(|error| LaunchError::Read { path: path(), error })?;
+    claim.map_err(|error| LaunchError::CalledOff { path: path(), error })?;
     let damaged = |error: serde_json::Error| LaunchError::Damaged { path: path(), why: describe(&error) };
     let Versioned { v } = serde_json::from_slice(&bytes).map_err(damaged)?;
     if !(OLDEST..=VERSION).contains(&v) {

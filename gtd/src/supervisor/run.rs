@@ -21,6 +21,7 @@ use super::view::{alert, render, settle_alerts};
 use crate::agents::order::{Failure, FailureKind, Order, Report, What};
 use crate::agents::runtime::Runtime;
 use crate::clock::{Clock, Now};
+use crate::feed::Bus;
 use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
 use crate::tmux::{ServerId, ServerState, TmuxEvent};
 
@@ -80,6 +81,7 @@ pub struct Supervisor {
     core: Core,
     runtime: Runtime,
     ledger: Ledger,
+    bus: Bus,
     shared: Arc<Shared>,
     line: Timeline,
     answers: HashMap<Ticket, oneshot::Sender<Result<Answer, RpcError>>>,
@@ -95,6 +97,7 @@ impl Supervisor {
         core: Core,
         runtime: Runtime,
         ledger: Ledger,
+        bus: Bus,
         line: Timeline,
     ) -> (Self, Handle, mpsc::Receiver<Message>) {
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -104,6 +107,7 @@ impl Supervisor {
             core,
             runtime,
             ledger,
+            bus,
             shared,
             line,
             answers: HashMap::new(),
@@ -237,7 +241,10 @@ impl Supervisor {
         let committed =
             if writes.is_empty() { Ok(Vec::new()) } else { self.ledger.commit(writes.clone()).await };
         match committed {
-            Ok(_) => self.ledger_failed = None,
+            Ok(events) => {
+                self.ledger_failed = None;
+                self.bus.publish(events);
+            }
             Err(error) => {
                 if self.ledger_failed.is_none() {
                     tracing::error!(%error, "the ledger cannot be written; nothing is started until it can");
