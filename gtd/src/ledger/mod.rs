@@ -227,8 +227,20 @@ fn with_reader(ledger: Ledger, file: PathBuf) -> Ledger {
     let (reads, receiver) = mpsc::channel::<Job>();
     let thread = thread::Builder::new().name("gtd-ledger-read".to_owned());
     let reader = move |mut conn: Connection| {
-        while let Ok(Job::Run(run)) = receiver.recv() {
-            run(&mut conn);
+        let mut closing = None;
+        while let Ok(job) = receiver.recv() {
+            match job {
+                Job::Run(run) => run(&mut conn),
+                Job::Close(answer) => {
+                    closing = Some(answer);
+                    break;
+                }
+                Job::Commit(_) | Job::Describe(_) => {}
+            }
+        }
+        drop(conn);
+        if let Some(answer) = closing {
+            let _ = answer.send(());
         }
     };
     let spawned = Connection::open_with_flags(file, flags)
@@ -406,16 +418,19 @@ impl Ledger {
         let _ = self.jobs.send(Job::Describe(Vec::new()));
     }
 
-    /// Writes what waits, brings the log home and closes the file; at most for the deadline. Clones of this
+    /// Writes what waits, brings the log home and closes the file; at most for one and a half deadlines. Clones of this
     /// handle get [`LedgerError::Closed`] from then on.
     pub async fn close(self) {
-        let (answer, answered) = oneshot::channel();
-        // Reads first, as far as there is a thread for them: the last connection to close tidies the log away.
+        let close = async |jobs: &Sender<Job>| {
+            let (answer, answered) = oneshot::channel();
+            if jobs.send(Job::Close(answer)).is_ok() {
+                let _ = answered.await;
+            }
+        };
+        // Reads first, unless they hang: the last connection to close tidies the log away, and only a writer can.
         if !self.shared.in_memory {
-            let _ = self.reads.send(Job::Close(None));
+            let _ = tokio::time::timeout(self.deadline / 2, close(&self.reads)).await;
         }
-        if self.jobs.send(Job::Close(Some(answer))).is_ok() {
-            let _ = tokio::time::timeout(self.deadline, answered).await;
-        }
+        let _ = tokio::time::timeout(self.deadline, close(&self.jobs)).await;
     }
 }

@@ -298,6 +298,8 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 
 /// The state of a file that cannot be written to.
 fn read_only_state(path: &Path, migrations: &[Migration]) -> Option<Loaded> {
+    // What is not ours, or too new, is not even opened: SQLite would put files beside it.
+    let Ok(Found::Candidate) = look(path, migrations) else { return None };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let read = |conn: Connection| {
         conn.busy_timeout(LOCK_WAIT)?;

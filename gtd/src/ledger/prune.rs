@@ -84,7 +84,7 @@ pub(super) fn step(conn: &mut Connection, keep: &Keep, now: Timestamp) -> Result
     }
     let free = freed_pages(conn)?;
     if free > 0 {
-        conn.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        vacuum(conn)?;
         let left = freed_pages(conn)?;
         more |= left > 0 && left < free;
     }
@@ -121,6 +121,14 @@ fn doomed(
     let by_bytes = if too_big { rows(FLOOR) } else { i64::MIN };
     let doomed = by_age.max(by_rows).max(by_bytes);
     Ok((doomed >= first).then_some(doomed))
+}
+
+/// Gives pages back: one with each step of the statement.
+fn vacuum(conn: &Connection) -> Result<(), LedgerError> {
+    let mut statement = conn.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+    let mut steps = statement.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
 }
 
 fn pragma(conn: &Connection, name: &str) -> Result<u64, LedgerError> {

@@ -69,7 +69,7 @@ pub(super) enum Job {
     Commit(Commit),
     Describe(Vec<Write>),
     Run(Box<dyn FnOnce(&mut Connection) + Send>),
-    Close(Option<oneshot::Sender<()>>),
+    Close(oneshot::Sender<()>),
 }
 
 pub(super) struct Writer {
@@ -105,7 +105,7 @@ impl Writer {
             match self.jobs.recv_timeout(self.next_duty().saturating_duration_since(Instant::now())) {
                 Ok(job) => {
                     if let Some(closing) = self.serve(job) {
-                        break closing;
+                        break Some(closing);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -120,7 +120,7 @@ impl Writer {
     }
 
     /// Serves a job and what waits behind it. `Some` when the store is to be closed.
-    fn serve(&mut self, first: Job) -> Option<Option<oneshot::Sender<()>>> {
+    fn serve(&mut self, first: Job) -> Option<oneshot::Sender<()>> {
         let mut group = Vec::new();
         let mut next = Some(first);
         let mut closing = None;

@@ -188,7 +188,7 @@ async fn changed_bounds_take_effect_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     ledger.commit((0..10).map(|n| event("x", n)).collect()).await.unwrap();
-    ledger.set_keep(Keep { max_events: 3, ..Keep::default() });
+    ledger.set_keep(Keep { max_events: 3, max_age: Duration::MAX, ..Keep::default() });
     for _ in 0..500 {
         if page(&ledger, EventQuery::default()).await.0 == [8, 9, 10] {
             return;
