@@ -6,6 +6,6 @@ pub mod feed;
 pub mod host;
 pub mod ledger;
 pub mod process;
-// rpc
+pub mod rpc;
 pub mod supervisor;
 pub mod tmux;

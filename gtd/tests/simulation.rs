@@ -204,7 +204,8 @@ impl World {
     }
 
     fn obey(&mut self, agent: Address, order: Order) {
-        let soon = |ms: u64| after(self.now, Duration::from_millis(ms));
+        let now = self.now;
+        let soon = move |ms: u64| after(now, Duration::from_millis(ms));
         match order {
             Order::Launch { instance, .. } => {
                 let allowed = self.agents.get(&agent).is_some_and(|row| row.intent == Intent::Running);
@@ -417,7 +418,8 @@ impl World {
 
     fn story(&self) -> String {
         let from = self.log.len().saturating_sub(60);
-        self.log[from..].join("\n")
+        let short = self.log[from..].iter().map(|line| line.chars().take(160).collect::<String>());
+        short.collect::<Vec<_>>().join("\n")
     }
 }
 

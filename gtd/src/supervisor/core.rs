@@ -278,7 +278,8 @@ impl Core {
             return;
         }
         let blind = why.as_ref().map(|why| format!("its tmux server cannot be asked: {why}"));
-        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some()) {
+        // One that died meanwhile has no session to be blind about, and must not stay so.
+        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some() || machine.blind.is_some()) {
             if machine.blind != blind {
                 if let Some(why) = &blind {
                     turn.event(machine, kind::AGENT_UNKNOWN, now, json!({ "why": why }));

@@ -139,12 +139,26 @@ impl Waiter {
         agents: &BTreeMap<Address, Machine>,
         now: Timestamp,
     ) -> Option<Answer> {
+        let mut results = Vec::new();
         for (agent, outcome) in outcomes {
-            if !self.open.contains(agent) {
-                continue;
+            if self.open.contains(agent)
+                && let Some(result) = judge(self.awaited, agent, outcome)
+            {
+                self.open.remove(agent);
+                results.push((agent.clone(), result));
             }
-            let Some(result) = judge(self.awaited, agent, outcome) else { continue };
-            self.open.remove(agent);
+        }
+        // Whatever way an agent took: where nothing is under way any more, there is nothing to wait for.
+        let came_to_rest: Vec<_> = self
+            .open
+            .iter()
+            .filter_map(|agent| Some((agent.clone(), at_rest(self.awaited, agents.get(agent)?)?)))
+            .collect();
+        for (agent, result) in came_to_rest {
+            self.open.remove(&agent);
+            results.push((agent, result));
+        }
+        for (agent, result) in results {
             if !self.town {
                 return Some(match result {
                     Ok(survivors) => Answer::Changed { already: false, accepted: false, survivors },
@@ -152,9 +166,9 @@ impl Waiter {
                 });
             }
             self.items.push(match result {
-                Ok(survivors) if survivors.is_empty() => outcome_of(agent, Ok(false)),
-                Ok(survivors) => outcome_of(agent, Err(still_there(agent, &survivors))),
-                Err(error) => outcome_of(agent, Err(*error)),
+                Ok(survivors) if survivors.is_empty() => outcome_of(&agent, Ok(false)),
+                Ok(survivors) => outcome_of(&agent, Err(still_there(&agent, &survivors))),
+                Err(error) => outcome_of(&agent, Err(*error)),
             });
         }
         if self.open.is_empty() && self.town {
@@ -170,7 +184,31 @@ impl Waiter {
     }
 }
 
-fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Result<Vec<String>, Box<RpcError>>> {
+type Judged = Result<Vec<String>, Box<RpcError>>;
+
+/// What a waiter is told about an agent with which nothing is under way.
+fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
+    let resting = matches!(machine.phase, Phase::Rest | Phase::Waiting { .. } | Phase::Broken);
+    let address = &machine.address;
+    match awaited {
+        Awaited::Started if machine.phase == Phase::Running => Some(Ok(Vec::new())),
+        Awaited::Started if resting => {
+            let why = machine.reason.as_deref().unwrap_or("something else was asked for");
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was not started: {why}"))
+                .hint(format!("gtctl explain {address}"));
+            Some(Err(Box::new(error)))
+        }
+        Awaited::Stopped if resting => Some(Ok(Vec::new())),
+        Awaited::Stopped if machine.phase == Phase::Running => {
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was started again meanwhile"))
+                .hint(format!("gtctl status {address}"));
+            Some(Err(Box::new(error)))
+        }
+        _ => None,
+    }
+}
+
+fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Judged> {
     match (awaited, outcome) {
         (Awaited::Started, Outcome::Started) => Some(Ok(Vec::new())),
         (Awaited::Started, Outcome::StartFailed(error)) => Some(Err(error.clone())),
