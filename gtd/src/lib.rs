@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The supervisor daemon for towns of coding agents, as a library. `main.rs` only assembles it.
+
+pub mod config;
