@@ -1,3 +1,4 @@
 //! The supervisor daemon for towns of coding agents, as a library. `main.rs` only assembles it.
 
 pub mod config;
+pub mod town;
