@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod clock;
+pub mod config;
 pub mod feed;
 pub mod host;
 pub mod ledger;
@@ -9,3 +10,4 @@ pub mod process;
 pub mod rpc;
 pub mod supervisor;
 pub mod tmux;
+pub mod town;
