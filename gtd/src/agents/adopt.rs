@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gtd_proto::Timestamp;
 use tokio::time::sleep;
 
-use super::launch::{Living, Revoked, exec_failed, found, revoke};
+use super::begin::{Living, Revoked, exec_failed, found, revoke};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::order::{Failure, FailureKind, Order, What};
 use super::runtime::Shared;
-use super::{adopt, launch, tend};
+use super::{adopt, begin, tend};
 
 /// Runs until there is nobody to give orders.
 pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Order>) {
@@ -18,7 +18,7 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
             Order::Launch { instance, overrides, before } => {
                 let mut work =
                     Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
-                if let Some(life) = launch::launch(&mut work, &overrides, before).await {
+                if let Some(life) = begin::begin(&mut work, &overrides, before).await {
                     tend::tend(&mut work, life).await;
                 }
             }

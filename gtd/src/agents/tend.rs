@@ -10,7 +10,7 @@ use gtd_proto::{Address, Timestamp};
 use tokio::sync::SemaphorePermit;
 use tokio::time::sleep;
 
-use super::launch::{Living, exec_failed, found};
+use super::begin::{Living, exec_failed, found};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::{Ready, Shared, target};
 use super::task::{EndOrder, Work};

@@ -7,6 +7,7 @@ use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, VERSION, name_of, own_pid, refuse};
+use crate::host::resources::Sampler;
 use crate::supervisor::policy::since;
 use crate::supervisor::requests::{How, Request};
 
@@ -27,7 +28,8 @@ impl DaemonServer for Context {
         let ledger = self.handle.ledger();
         let info = ledger.info();
         let heartbeat = self.handle.shared().rounds();
-        let rss_bytes = tokio::task::spawn_blocking(crate::host::resources::own_rss).await.ok().flatten();
+        let root = self.layout.root().to_owned();
+        let resources = tokio::task::spawn_blocking(move || Sampler::new().look(&root)).await.ok();
         Ok(self.reply(DaemonStatus {
             pid: own_pid(),
             version: VERSION.to_owned(),
@@ -47,7 +49,7 @@ impl DaemonServer for Context {
                 stream_id: ledger.stream_id(),
             },
             forks: self.handle.runtime().driver().forks(),
-            rss_bytes: rss_bytes.unwrap_or(0),
+            rss_bytes: resources.and_then(|resources| resources.rss).unwrap_or(0),
         }))
     }
 

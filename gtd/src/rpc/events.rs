@@ -18,6 +18,7 @@ impl EventsServer for Context {
     async fn history(&self, params: params::EventsHistory) -> RpcResult<Reply<History>> {
         let query = EventQuery {
             since: params.since,
+            until: None,
             since_time: params.since_time,
             kinds: params.kinds.unwrap_or_default(),
             selector: selector(params.agent).map_err(refuse)?,

@@ -8,10 +8,14 @@
 //! `framing` cuts lines, `line` reads JSON-RPC, `service` checks the parameters and calls, `reply` writes,
 //! and `connection` keeps all of it moving for one client without letting it hold up another.
 
+mod agent;
 mod connection;
+pub mod context;
+mod daemon;
 pub mod dialect;
 pub mod discover;
 pub mod endpoint;
+mod events;
 mod framing;
 pub mod limits;
 mod line;
@@ -22,8 +26,10 @@ pub mod peer;
 mod refusal;
 mod reply;
 pub mod server;
+mod rig;
 mod service;
 mod subscription;
+mod town;
 
 pub use endpoint::{Endpoint, EndpointError, HoldsLock};
 pub use limits::Limits;

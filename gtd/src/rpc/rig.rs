@@ -1,5 +1,7 @@
 //! `rig.*`: rigs, and `witness.*` and `refinery.*`, which are a rig's two standing roles.
 
+use std::time::{Duration, Instant};
+
 use gtd_proto::rpc::{RefineryServer, RigServer, WitnessServer};
 use gtd_proto::town::{Rig, RigAdded, RoleStatus};
 use gtd_proto::{Address, Change, InstanceId, Items, PlanStep, Reply, RigName, RpcError, params};
@@ -10,6 +12,11 @@ use super::context::{Context, refuse};
 use crate::agents::order::{FailureKind, Overrides};
 use crate::supervisor::requests::{How, Request};
 use crate::supervisor::view::at_rest;
+use crate::town::add::{self, AddError};
+use crate::town::git::Git;
+
+/// How long a rig that was added may take to be noticed. It takes some 30 ms.
+const SEEN: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl RigServer for Context {
@@ -62,6 +69,36 @@ role!(WitnessServer, Witness, "witness");
 role!(RefineryServer, Refinery, "refinery");
 
 impl Context {
+    async fn add_rig(&self, params: params::RigAdd) -> Result<RigAdded, RpcError> {
+        let request = add::Request {
+            name: params.name.clone(),
+            source: params.source,
+            prefix: params.prefix,
+            default_branch: params.default_branch,
+        };
+        let git = Git::new(std::env::vars());
+        let added = add::add(&self.layout, &request, &git, params.dry_run).await.map_err(|error| add_error(&error))?;
+        if !params.dry_run {
+            self.seen(&params.name).await;
+        }
+        Ok(RigAdded {
+            name: params.name,
+            path: added.path.to_string_lossy().into_owned(),
+            prefix: added.prefix,
+            default_branch: added.default_branch,
+            dry_run: params.dry_run,
+            plan: if params.dry_run { added.steps } else { Vec::new() },
+        })
+    }
+
+    /// Waits a moment until the watch on the registry has told of a rig, so that whoever added it can use it.
+    async fn seen(&self, rig: &RigName) {
+        let asked = Instant::now();
+        while asked.elapsed() < SEEN && !self.handle.view().read(|shown| shown.facts.rigs.contains_key(rig)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn start_agent(
         &self,
         agent: Address,
@@ -170,6 +207,17 @@ impl Context {
         let dry_run = !already;
         Ok(self.reply(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
     }
+}
+
+fn add_error(error: &AddError) -> RpcError {
+    let mut wire = RpcError::new(error.kind(), error.to_string());
+    if let Some(hint) = error.hint() {
+        wire = wire.hint(hint);
+    }
+    if let AddError::Git(git) = error {
+        wire = wire.with("command", &git.command).with("stderr", &git.stderr);
+    }
+    wire
 }
 
 /// What a start says about how to launch: `None` leaves what an earlier one said.

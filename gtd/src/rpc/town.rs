@@ -10,7 +10,8 @@ use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
 use super::rig::step;
-use crate::process::{Marker, Observation, ProcessTable, marker};
+use crate::process::facts::marker;
+use crate::process::{Marker, Observation, ProcessTable};
 use crate::supervisor::requests::{How, Request};
 use crate::tmux::{ServerState, TmuxError};
 

@@ -17,6 +17,9 @@ use super::turn::{Answer, Ticket, Turn};
 use crate::agents::order::{Life, Order, Report, What};
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
+/// Name of the ledger's fact that nobody knows what should run.
+pub const OBSERVING: &str = "observing";
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gtd_proto::agent::{Attach, Capture};
@@ -33,8 +32,6 @@ pub struct Shared {
     /// Wakes the heartbeat for them.
     pub(super) round_wanted: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
-    /// Turns of the loop so far, for the watchdog: a loop that no longer turns is no longer fed.
-    pub(super) turns: AtomicU64,
     reasons: Mutex<Vec<String>>,
     keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -131,6 +128,13 @@ impl Handle {
     /// Commits rows in order with everything else.
     pub async fn write(&self, writes: Vec<Write>) {
         self.tell(Message::Write(writes)).await;
+    }
+
+    /// Returns when everything that the loop was told before has been carried out: also a sign that it turns.
+    pub async fn settled(&self) {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Message::Settled(sender)).await;
+        let _ = receiver.await;
     }
 
     async fn ask(&self, request: Request) -> Result<Answer, RpcError> {
@@ -254,12 +258,6 @@ impl Handle {
         self.view().agent(agent).ok_or_else(|| {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })
-    }
-
-    /// Turns of the loop so far.
-    #[must_use]
-    pub fn turns(&self) -> u64 {
-        self.shared.turns.load(Ordering::Relaxed)
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod core;
 mod explain;
+pub mod facts;
 pub mod handle;
 pub mod heartbeat;
 mod life;

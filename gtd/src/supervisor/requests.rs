@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gtd_proto::params::ReportState;
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp, town};
 
-use super::core::Core;
+use super::core::{Core, OBSERVING};
 use super::machine::{End, Machine, Pause, Phase, Then, Wish, cancelled};
 use super::policy;
 use super::turn::{Answer, Outcome, Ticket, Turn};
@@ -494,7 +494,9 @@ impl Core {
     }
 
     fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
-        self.observing = false;
+        if std::mem::take(&mut self.observing) {
+            turn.writes.push(Write::Fact { key: OBSERVING.to_owned(), value: None });
+        }
         if self.hold.take().is_some() {
             turn.writes.push(Write::Hold(None));
             turn.hold(false, &ask.by, now);

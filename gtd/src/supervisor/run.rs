@@ -49,6 +49,8 @@ pub enum Message {
     Tmux(TmuxEvent),
     /// Rows that describe something else than an agent, to be committed in order with everything.
     Write(Vec<Write>),
+    /// Say when everything before this has been carried out.
+    Settled(oneshot::Sender<()>),
     /// Show agents, alerts and sessions anew: what they are made of has changed outside.
     Refresh,
 }
@@ -86,6 +88,7 @@ pub struct Supervisor {
     line: Timeline,
     answers: HashMap<Ticket, oneshot::Sender<Result<Answer, RpcError>>>,
     next_ticket: u64,
+    settled: Vec<oneshot::Sender<()>>,
     unsaved: Vec<Write>,
     ledger_failed: Option<String>,
 }
@@ -112,6 +115,7 @@ impl Supervisor {
             line,
             answers: HashMap::new(),
             next_ticket: 0,
+            settled: Vec::new(),
             unsaved: Vec::new(),
             ledger_failed: None,
         };
@@ -154,7 +158,9 @@ impl Supervisor {
                 }
             }
             self.carry_out(turn).await;
-            self.shared.turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            for sender in self.settled.drain(..) {
+                let _ = sender.send(());
+            }
         }
         let gone =
             RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
@@ -183,6 +189,10 @@ impl Supervisor {
             Message::Input(input) => self.core.step(*input, now),
             Message::Tmux(event) => self.hear_tmux(event, now),
             Message::Write(writes) => Turn { writes, ..Turn::default() },
+            Message::Settled(sender) => {
+                self.settled.push(sender);
+                Turn::default()
+            }
             Message::Refresh => {
                 let changed = self.core.agents().keys().cloned().collect();
                 Turn { changed, ..Turn::default() }

@@ -39,7 +39,7 @@ pub(super) struct Living {
 }
 
 /// Launches the instance; `None` when it came to nothing, which has been reported then.
-pub(super) async fn launch(
+pub(super) async fn begin(
     work: &mut Work<'_>,
     overrides: &Overrides,
     before: Option<Place>,
