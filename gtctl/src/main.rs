@@ -1,2 +1,80 @@
-//! Skeleton.
-fn main() {}
+//! `gtctl`, the client of gtd: reads the command line, runs one verb, ends with its exit code.
+//!
+//! All that is known of a town comes from its daemon; this program holds no policy and touches no agent.
+
+mod cli;
+mod client;
+mod context;
+mod daemon;
+mod effects;
+mod exit;
+mod failure;
+mod interrupt;
+mod output;
+mod town;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use cli::Cli;
+use context::Context;
+use exit::Code;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    interrupt::leave_on_ctrl_c();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error).into(),
+    };
+    let mut context = Context::new(cli.global);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(verbs::run(&mut context, cli.verb)),
+        Err(error) => Err(Failure::failed(format!("cannot set up asynchronous input and output: {error}"))),
+    };
+    let flushed = context.screen.flush();
+    let outcome = outcome.and_then(|code| flushed.map(|()| code));
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => say(&mut context, &failure),
+    }
+    .into()
+}
+
+/// Says what went wrong: as an envelope on stdout, or in words on stderr.
+fn say(context: &mut Context, failure: &Failure) -> Code {
+    let screen = &mut context.screen;
+    if screen.json {
+        // When stdout is gone there is nowhere left to say it.
+        let _ = screen.error_envelope(failure).and_then(|()| screen.flush());
+    } else {
+        output::error::lines(failure, screen.paint).iter().for_each(output::note);
+    }
+    failure.code()
+}
+
+/// Help and version are data and go to stdout; a wrong command line is an error like others.
+fn not_understood(error: &clap::Error) -> Code {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match error.print() {
+            Ok(()) => Code::Done,
+            Err(_) => Code::BrokenPipe,
+        };
+    }
+    if std::env::args_os().any(|arg| arg == "--json") {
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::usage(first).hint("gtctl --help");
+        let envelope =
+            serde_json::json!({ "schema_version": 1, "kind": "error", "error": failure.to_json() });
+        // Not `println!`: it would panic when the reader is gone.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{envelope}\n").as_bytes());
+    } else {
+        let _ = error.print();
+    }
+    Code::Usage
+}

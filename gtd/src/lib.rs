@@ -1,5 +1,14 @@
-//! The parts of `gtd`. Imports point down the list in the design only.
+//! The parts of `gtd`; `main.rs` only assembles them. Imports point down the list in the order of the design.
 
 pub mod agents;
+pub mod clock;
+pub mod config;
+//pub mod daemon;
+pub mod feed;
+pub mod host;
+pub mod ledger;
 pub mod process;
+pub mod rpc;
+pub mod supervisor;
 pub mod tmux;
+pub mod town;

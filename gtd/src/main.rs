@@ -1,2 +1,87 @@
-//! Skeleton.
-fn main() {}
+//! `gtd`: the daemon of one town, in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gtd::daemon::{self, Options};
+use gtd::town::{init, marker};
+
+/// The supervisor daemon of a town of coding agents.
+///
+/// Runs in the foreground and logs to daemon/gtd.log, and to standard error on a terminal or under a service
+/// manager. People usually start it with `gtctl daemon start` or `gtctl up`.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 ended as asked, 1 another daemon has the town, 2 usage, 70 the system refused, 78 bad configuration"
+)]
+struct Cli {
+    /// Root directory of the town [default: found from the current directory upwards]
+    #[arg(long, value_name = "DIR", env = "GT_TOWN_ROOT")]
+    town: Option<PathBuf>,
+
+    /// Come up with the whole town held: start nothing until `gtctl up`
+    #[arg(long, conflicts_with = "init")]
+    hold: bool,
+
+    /// Make a new town in DIR, or complete one, and exit
+    #[arg(long, requires = "town")]
+    init: bool,
+
+    /// With --init: name of the town [default: that of its directory]
+    #[arg(long, requires = "init")]
+    name: Option<String>,
+
+    /// With --init: who owns the town
+    #[arg(long, requires = "init")]
+    owner: Option<String>,
+
+    /// With --init: only say what would be done
+    #[arg(long, requires = "init")]
+    dry_run: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let town = match cli.town.clone().map_or_else(find_town, Ok) {
+        Ok(town) => town,
+        Err(why) => return fail(2, &why, Some("name a town with --town DIR, or make one with: gtctl init DIR")),
+    };
+    if cli.init {
+        return make_town(&cli, &town);
+    }
+    match daemon::run(&Options { town, hold: cli.hold }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.exit_code(), &error.to_string(), error.hint().as_deref()),
+    }
+}
+
+fn find_town() -> Result<PathBuf, String> {
+    let here = std::env::current_dir().map_err(|error| format!("the current directory cannot be read: {error}"))?;
+    match marker::find(&here) {
+        Ok(Some(root)) => Ok(root),
+        Ok(None) => Err(format!("{} is not inside a town", here.display())),
+        Err(error) => Err(format!("looking for the town failed: {error}")),
+    }
+}
+
+fn make_town(cli: &Cli, dir: &std::path::Path) -> ExitCode {
+    match init::init(dir, cli.name.as_deref(), cli.owner.as_deref(), cli.dry_run) {
+        Ok(steps) => {
+            for step in steps {
+                println!("{step}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(2, &error.to_string(), error.hint()),
+    }
+}
+
+fn fail(code: u8, what: &str, hint: Option<&str>) -> ExitCode {
+    eprintln!("error: {what}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(code)
+}

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use gtd_proto::Timestamp;
 use tokio::time::sleep;
 
-use super::launch::{Living, Revoked, exec_failed, found, revoke};
+use super::begin::{Living, Revoked, exec_failed, found, revoke};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};
 use super::tend::{Told, after_the_shim, recorded};
-use crate::process::launch::{self as files, Phase, Record, RecordLook};
+use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, observe};
 use crate::tmux::{Listing, Pane, ServerState, TmuxError};
 

@@ -5,7 +5,7 @@
 //! proven to be of the instance at hand.
 
 mod adopt;
-mod launch;
+mod begin;
 pub mod order;
 pub mod runtime;
 mod task;

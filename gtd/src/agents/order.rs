@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use gtd_proto::exit::{ExecError, Usage};
 use gtd_proto::agent::SignalSent;
+use gtd_proto::exit::{ExecError, Usage};
 use gtd_proto::{Address, InstanceId, Timestamp};
 use serde::{Deserialize, Serialize};
 

@@ -64,10 +64,15 @@ pub trait Prepare: Send + Sync {
     ///
     /// # Errors
     /// When the settings name something that is not there.
-    fn prepare(&self, agent: &Address, instance: &InstanceId, overrides: &Overrides) -> Result<Prepared, Failure>;
+    fn prepare(
+        &self,
+        agent: &Address,
+        instance: &InstanceId,
+        overrides: &Overrides,
+    ) -> Result<Prepared, Failure>;
 
     /// The program and directory that a broken agent waits for are there now.
-    fn is_mended(&self, agent: &Address, overrides: &Overrides) -> bool;
+    fn is_mended(&self, agent: &Address) -> bool;
 }
 
 /// What all tasks share.

@@ -9,20 +9,22 @@ use tokio::sync::mpsc;
 
 use super::order::{Failure, FailureKind, Order, What};
 use super::runtime::Shared;
-use super::{adopt, launch, tend};
+use super::{adopt, begin, tend};
 
 /// Runs until there is nobody to give orders.
 pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Order>) {
     while let Some(order) = orders.recv().await {
         match order {
             Order::Launch { instance, overrides, before } => {
-                let mut work = Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
-                if let Some(life) = launch::launch(&mut work, &overrides, before).await {
+                let mut work =
+                    Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
+                if let Some(life) = begin::begin(&mut work, &overrides, before).await {
                     tend::tend(&mut work, life).await;
                 }
             }
             Order::Adopt { instance, life, .. } => {
-                let mut work = Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
+                let mut work =
+                    Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
                 if let Some(life) = adopt::adopt(&mut work, life).await {
                     tend::tend(&mut work, life).await;
                 }
@@ -55,7 +57,12 @@ impl Work<'_> {
         self.shared.report(self.agent, self.instance, what).await;
     }
 
-    pub(super) async fn not_launched(&self, kind: FailureKind, message: impl Into<String>, hint: Option<&str>) {
+    pub(super) async fn not_launched(
+        &self,
+        kind: FailureKind,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         let failure = Failure { message: message.into(), hint: hint.map(str::to_owned), kind };
         self.report(What::NotLaunched(failure)).await;
     }

@@ -10,14 +10,14 @@ use gtd_proto::{Address, Timestamp};
 use tokio::sync::SemaphorePermit;
 use tokio::time::sleep;
 
-use super::launch::{Living, exec_failed, found};
+use super::begin::{Living, exec_failed, found};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::{Ready, Shared, target};
 use super::task::{EndOrder, Work};
-use crate::process::launch::{By, Phase, Record};
+use crate::process::record::{By, Phase, Record};
 use crate::process::{
-    Capture, EndOptions, Guard, Look, Observation, ProcessId, ProcessTable, Proof, Sent, Signal, Spare, Target,
-    Watch, WatchError, end, observe, send,
+    Capture, EndOptions, Guard, Look, Observation, ProcessId, ProcessTable, Proof, Sent, Signal, Spare,
+    Target, Watch, WatchError, end, observe, send,
 };
 
 /// How many lines of an ended agent's screen are kept.
@@ -287,7 +287,8 @@ fn usage(record: &Record) -> Usage {
 
 async fn screen(shared: &Shared, place: &Place) -> Vec<String> {
     let Some((server, pane)) = target(place) else { return Vec::new() };
-    let lines = tokio::time::timeout(OUTPUT_DEADLINE, shared.driver.capture(&server, &pane, OUTPUT_LINES)).await;
+    let lines =
+        tokio::time::timeout(OUTPUT_DEADLINE, shared.driver.capture(&server, &pane, OUTPUT_LINES)).await;
     let mut lines = lines.ok().and_then(Result::ok).unwrap_or_default();
     // tmux writes this itself below what the agent wrote.
     if lines.last().is_some_and(|line| line.starts_with("Pane is dead")) {
@@ -358,7 +359,8 @@ async fn proven(capture: &mut Capture) -> Vec<ProcessId> {
 }
 
 async fn end_rest(shared: &Shared, work: &Work<'_>, capture: &mut Capture, life: &Life) -> Vec<ProcessId> {
-    let options = EndOptions { grace: Duration::from_millis(life.grace_ms.min(10_000)), ..EndOptions::default() };
+    let options =
+        EndOptions { grace: Duration::from_millis(life.grace_ms.min(10_000)), ..EndOptions::default() };
     let report = end(&shared.watcher, capture, &shared.servers(), &look(), options).await;
     let by = "supervisor: left over after its shim";
     let signals = report.signals.iter().map(|sent| signal_sent(sent, work, by)).collect();

@@ -1,8 +1,8 @@
-//! The two files that a daemon and a shim share: the launch file and the exit record.
+//! The launch file, by which a daemon tells a shim what to start.
 //!
-//! Owns their shapes, versions, writing and reading. A launch file holds secrets: it is 0600, its `Debug` shows
-//! no values, and whoever reads it deletes it. A record is replaced whole, so a reader never sees half of one.
-//! Old shims outlive upgrades: what version *v* wrote is read by *v* and *v + 1*, unknown fields are ignored.
+//! Owns its shape, version, writing and reading, and for the record too how a file is replaced. A launch file
+//! holds secrets: it is 0600, its `Debug` and errors show no values, and whoever reads it deletes it. Old shims
+//! outlive upgrades: what version *v* wrote is read by *v* and *v + 1*, unknown fields are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::id::{BootId, Pid, ProcessId, StartTime};
-use super::observe::Observation;
+use super::id::BootId;
 
 /// The version we write.
 pub const VERSION: u32 = 1;
@@ -79,179 +77,6 @@ fn env_keep() -> Vec<String> {
     ENV_KEEP.iter().map(ToString::to_string).collect()
 }
 
-/// How far a shim and its agent have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The shim is there, the agent not yet.
-    Launching,
-    /// The agent runs.
-    Running,
-    /// The agent ended; what it left is being ended.
-    Ended,
-    /// Nothing of it is left but survivors and spared ones; the shim is about to go.
-    Gone,
-    /// A phase of a later version.
-    #[serde(other)]
-    Unknown,
-}
-
-/// What ended the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// Itself, or a signal that the shim did not send.
-    Agent,
-    /// The shim was asked to end it.
-    Term,
-    /// The shim was asked to end it at once.
-    Kill,
-    /// The terminal vanished while the tmux server lived.
-    PaneClosed,
-    /// The terminal vanished together with the tmux server.
-    ServerGone,
-    /// A cause of a later version.
-    #[serde(other)]
-    Unknown,
-}
-
-/// A process of the record's boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PidStart {
-    /// Its number.
-    pub pid: Pid,
-    /// When it began.
-    pub start: StartTime,
-}
-
-impl From<&ProcessId> for PidStart {
-    fn from(id: &ProcessId) -> Self {
-        Self { pid: id.pid, start: id.start }
-    }
-}
-
-/// A process that is still there at the end, and what it calls itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    /// Its number.
-    pub pid: Pid,
-    /// When it began.
-    pub start: StartTime,
-    /// Its name.
-    #[serde(default)]
-    pub comm: String,
-}
-
-/// Why the agent could not be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecError {
-    /// What failed: `boot_id`, `chdir`, `exec`, `fork` or `read`.
-    pub op: String,
-    /// The system's error number.
-    pub errno: i32,
-}
-
-/// Resources that the agent's tree used, as far as the shim collected it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Processor time in user mode, milliseconds.
-    #[serde(default)]
-    pub user_ms: u64,
-    /// Processor time in the kernel, milliseconds.
-    #[serde(default)]
-    pub system_ms: u64,
-    /// Largest resident size of any one process, bytes.
-    #[serde(default)]
-    pub max_rss_bytes: u64,
-}
-
-/// What a shim says of itself and its agent; replaced at each phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Version of this shape.
-    pub v: u32,
-    /// The instance.
-    pub instance: String,
-    /// The boot it ran in.
-    pub boot_id: BootId,
-    /// How far it has come.
-    pub phase: Phase,
-    /// The shim.
-    pub shim: PidStart,
-    /// The agent, once started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<PidStart>,
-    /// Why it was not started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exec_error: Option<ExecError>,
-    /// The agent's exit code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<i32>,
-    /// The signal that ended the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
-    /// What ended it; `agent` until something else did.
-    pub by: By,
-    /// When the shim began.
-    pub started_at: Timestamp,
-    /// When the agent ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Timestamp>,
-    /// What it used.
-    #[serde(default)]
-    pub usage: Usage,
-    /// What could not be ended.
-    #[serde(default)]
-    pub survivors: Vec<Left>,
-    /// What was left alive on purpose.
-    #[serde(default)]
-    pub spared: Vec<Left>,
-}
-
-impl Record {
-    /// The shim's identity.
-    pub fn shim_id(&self) -> ProcessId {
-        self.identity(self.shim)
-    }
-
-    /// The agent's identity, once it was started.
-    pub fn agent_id(&self) -> Option<ProcessId> {
-        self.agent.map(|agent| self.identity(agent))
-    }
-
-    fn identity(&self, process: PidStart) -> ProcessId {
-        ProcessId { boot: self.boot_id.clone(), pid: process.pid, start: process.start }
-    }
-}
-
-/// What looking for a record can yield.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordLook {
-    /// Here it is.
-    Found(Box<Record>),
-    /// There is no such file.
-    Missing,
-    /// The file is there but is no record; the text says why.
-    Torn(String),
-    /// A version that we do not read.
-    OtherVersion(u32),
-    /// The file could not be read.
-    Unreadable(String),
-}
-
-impl RecordLook {
-    /// As an observation: `Absent` only for a file that is not there.
-    pub fn into_observation(self) -> Observation<Record> {
-        match self {
-            Self::Found(record) => Observation::Alive(*record),
-            Self::Missing => Observation::Absent,
-            Self::Torn(why) => Observation::Unknown(format!("the exit record is damaged: {why}")),
-            Self::OtherVersion(v) => Observation::Unknown(format!("the exit record has version {v}")),
-            Self::Unreadable(why) => Observation::Unknown(format!("the exit record cannot be read: {why}")),
-        }
-    }
-}
-
 /// Why a launch file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -261,6 +86,14 @@ pub enum LaunchError {
         /// Which.
         path: PathBuf,
         /// Why.
+        error: io::Error,
+    },
+    /// It was taken away before it could be claimed: the start was called off, or somebody else has it.
+    #[error("launch file {path} is not ours to use: {error}")]
+    CalledOff {
+        /// Which.
+        path: PathBuf,
+        /// Why it could not be deleted.
         error: io::Error,
     },
     /// It is not what it should be.
@@ -283,8 +116,8 @@ pub enum LaunchError {
 
 /// Only the version, which every version has.
 #[derive(Deserialize)]
-struct Versioned {
-    v: u32,
+pub(super) struct Versioned {
+    pub(super) v: u32,
 }
 
 /// Writes a launch file, readable by its owner only, whole or not at all.
@@ -295,18 +128,17 @@ pub fn write_launch(path: &Path, launch: &Launch) -> io::Result<()> {
     replace(path, &serde_json::to_vec(launch)?)
 }
 
-/// Reads a launch file and deletes it, whatever is in it.
+/// Reads a launch file and deletes it, whatever is in it. Who has deleted it may use it; nobody else.
 ///
 /// # Errors
 /// See [`LaunchError`].
 pub fn take_launch(path: &Path) -> Result<Launch, LaunchError> {
     let read = read_bounded(path);
-    if read.is_ok() {
-        // A file that cannot be deleted is no reason not to start: the daemon sweeps its directory.
-        let _ = std::fs::remove_file(path);
-    }
+    // Deleting is the claim: the daemon calls a start off by deleting the file itself, and only one of us can.
+    let claim = if read.is_ok() { std::fs::remove_file(path) } else { Ok(()) };
     let path = || path.to_owned();
     let bytes = read.map_err(|error| LaunchError::Read { path: path(), error })?;
+    claim.map_err(|error| LaunchError::CalledOff { path: path(), error })?;
     let damaged = |error: serde_json::Error| LaunchError::Damaged { path: path(), why: describe(&error) };
     let Versioned { v } = serde_json::from_slice(&bytes).map_err(damaged)?;
     if !(OLDEST..=VERSION).contains(&v) {
@@ -315,33 +147,8 @@ pub fn take_launch(path: &Path) -> Result<Launch, LaunchError> {
     serde_json::from_slice(&bytes).map_err(damaged)
 }
 
-/// Writes a record, replacing the last one whole.
-///
-/// # Errors
-/// The file cannot be written; the last record is then still there.
-pub fn write_record(path: &Path, record: &Record) -> io::Result<()> {
-    replace(path, &serde_json::to_vec(record)?)
-}
-
-/// Looks for a record.
-pub fn read_record(path: &Path) -> RecordLook {
-    let bytes = match read_bounded(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return RecordLook::Missing,
-        Err(error) => return RecordLook::Unreadable(error.to_string()),
-    };
-    match serde_json::from_slice::<Versioned>(&bytes) {
-        Ok(Versioned { v }) if !(OLDEST..=VERSION).contains(&v) => RecordLook::OtherVersion(v),
-        Ok(_) => match serde_json::from_slice(&bytes) {
-            Ok(record) => RecordLook::Found(Box::new(record)),
-            Err(error) => RecordLook::Torn(describe(&error)),
-        },
-        Err(error) => RecordLook::Torn(describe(&error)),
-    }
-}
-
 /// Where a file is wrong, without quoting it: it may hold secrets.
-fn describe(error: &serde_json::Error) -> String {
+pub(super) fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Data => "a field is missing or of another kind",
         serde_json::error::Category::Eof => "it ends too early",
@@ -351,7 +158,7 @@ fn describe(error: &serde_json::Error) -> String {
     format!("{what} at line {} column {}", error.line(), error.column())
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_BYTES) {
@@ -361,7 +168,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// A new file beside the old one, then a rename. Not synced: the facts in it die with the boot anyway.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let unique = format!(".{}.{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let mut beside = path.as_os_str().to_owned();
@@ -443,32 +250,5 @@ mod tests {
         let launch: Launch = serde_json::from_str(text).unwrap();
         assert_eq!(launch.env_keep, ENV_KEEP);
         assert_eq!(launch.oom_score_adj, None);
-    }
-
-    #[test]
-    fn a_record_is_found_missing_torn_or_of_another_version() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("record");
-        assert_eq!(read_record(&path), RecordLook::Missing);
-        let first = r#"{"v":1,"instance":"i","boot_id":"b","phase":"launching","shim":{"pid":9,"start":8},"by":"agent","started_at":"2026-01-02T03:04:05Z"}"#;
-        std::fs::write(&path, first).unwrap();
-        let RecordLook::Found(record) = read_record(&path) else { panic!("not found") };
-        assert_eq!((record.shim_id().pid.get(), record.agent_id()), (9, None));
-        write_record(&path, &record).unwrap();
-        assert_eq!(read_record(&path), RecordLook::Found(record));
-        for end in 0..first.len() {
-            std::fs::write(&path, &first[..end]).unwrap();
-            assert!(matches!(read_record(&path), RecordLook::Torn(_)), "{}", &first[..end]);
-        }
-        std::fs::write(&path, first.replace(r#""v":1"#, r#""v":3"#)).unwrap();
-        assert_eq!(read_record(&path), RecordLook::OtherVersion(3));
-        std::fs::write(&path, first.replace("launching", "resting").replace(r#""agent""#, r#""fate""#))
-            .unwrap();
-        let RecordLook::Found(record) = read_record(&path) else { panic!("not found") };
-        assert_eq!((record.phase, record.by), (Phase::Unknown, By::Unknown));
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        assert!(matches!(read_record(&path), RecordLook::Unreadable(_)));
-        assert!(read_record(&path).into_observation().is_unknown());
     }
 }

@@ -1,23 +1,21 @@
 //! The one way to signal a process.
 //!
-//! Owns the proofs, the guard and the sending. Every signal of the daemon and of the shim goes through
+//! Owns the proofs and the sending. Every signal of the daemon and of the shim goes through
 //! [`send`], which can address nothing but one process whose identity it has just verified, which refuses
 //! what the guard protects, and which returns evidence to be recorded. A number at or below 1, a group or a
 //! name cannot be expressed.
-
-use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::facts;
-use super::id::{Pid, ProcessId};
+use super::guard::Guard;
+use super::id::ProcessId;
 use super::observe::{Evidence, Observation};
 use super::pidfd::{Handle, OpenError};
 use super::spare::is_tmux_server;
 use super::stat::Stat;
-use super::table::ProcessTable;
 
 /// The signals we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,63 +119,6 @@ impl Target {
     }
 }
 
-/// What must never be signalled: ourselves and everything we stand on.
-#[derive(Clone, Debug, Default)]
-pub struct Guard {
-    own: Option<Pid>,
-    group: Option<i32>,
-    session: Option<i32>,
-    protected: BTreeSet<ProcessId>,
-}
-
-/// Why no guard could be made; without one nothing is signalled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot tell which processes to protect: {0}")]
-pub struct GuardError(String);
-
-impl Guard {
-    /// Protects us, our group and session, our ancestors, and these processes (the tmux servers we know of;
-    /// any other tmux server is recognised when it comes to it).
-    ///
-    /// # Errors
-    /// The table does not show our own ancestry whole.
-    pub fn from_table(
-        table: &ProcessTable,
-        servers: impl IntoIterator<Item = ProcessId>,
-    ) -> Result<Self, GuardError> {
-        let mut protected: BTreeSet<ProcessId> = servers.into_iter().collect();
-        let Some(own) = Pid::own() else {
-            // As process 1 of a container we are no possible target and have no ancestors in it.
-            return Ok(Self { protected, ..Self::default() });
-        };
-        let stat = table.at_pid(own).ok_or_else(|| GuardError(format!("no entry for ourselves, {own}")))?;
-        let ancestry = table.ancestors(own).filter(|ancestry| ancestry.complete);
-        let ancestry =
-            ancestry.ok_or_else(|| GuardError(format!("the parents of process {own} cannot all be read")))?;
-        protected.extend(ancestry.chain);
-        Ok(Self { own: Some(own), group: Some(stat.group), session: Some(stat.session), protected })
-    }
-
-    /// The guard of a shim, whose agent shares its session.
-    pub(crate) fn of_shim(own: Pid, ancestors: impl IntoIterator<Item = ProcessId>) -> Self {
-        Self { own: Some(own), group: None, session: None, protected: ancestors.into_iter().collect() }
-    }
-
-    /// Why this process, as it looks now, is protected.
-    fn protects(&self, id: &ProcessId, stat: &Stat) -> Option<Refused> {
-        if self.own == Some(id.pid) {
-            return Some(Refused::Ourselves);
-        }
-        if self.protected.contains(id) {
-            return Some(Refused::Protected(id.clone()));
-        }
-        if self.group == Some(stat.group) || self.session == Some(stat.session) {
-            return Some(Refused::OurSession(id.clone()));
-        }
-        None
-    }
-}
-
 /// Evidence of a signal that was sent, for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
@@ -234,7 +175,7 @@ pub enum Refused {
 /// [`Refused`] says why nothing was sent; [`Refused::Gone`] carries the evidence of the death.
 pub fn send(guard: &Guard, target: &Target, signal: Signal) -> Result<Sent, Refused> {
     let id = &target.id;
-    if guard.own == Some(id.pid) {
+    if guard.is_own(id) {
         return Err(Refused::Ourselves);
     }
     let handle = Handle::open(id).map_err(|error| match error {
@@ -324,9 +265,11 @@ fn is_within(now: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::id::Pid;
     use crate::process::id::StartTime;
     use crate::process::observe::identify;
-    use crate::process::table::tests::{id, stat, table};
+    use crate::process::table::ProcessTable;
+    use crate::process::table::tests::id;
     use std::os::unix::process::CommandExt as _;
     use std::process::{Child, Command};
 
@@ -392,7 +335,7 @@ mod tests {
     #[test]
     fn known_servers_are_refused_and_server_proof_permits_only_the_socket() {
         let sleeper = Sleeper::new(true);
-        let guard = Guard { protected: BTreeSet::from([sleeper.1.clone()]), ..Guard::default() };
+        let guard = Guard::of_shim(ProcessId::own().unwrap().pid, [sleeper.1.clone()]);
         let refused = send(&guard, &recorded(&sleeper.1), Signal::Term).unwrap_err();
         assert_eq!(refused, Refused::Protected(sleeper.1.clone()));
         let server = Target::new(sleeper.1.clone(), Proof::Server { socket: "/s".into() });
@@ -426,17 +369,6 @@ mod tests {
             Proof::Descendant { ancestor: other, captured_at: Timestamp::now() },
         );
         send(&guard, &ours, Signal::Cont).unwrap();
-    }
-
-    #[test]
-    fn without_our_whole_ancestry_there_is_no_guard() {
-        let own = Pid::own().unwrap().get();
-        assert!(Guard::from_table(&table([stat(own + 1, 1, 1)]), []).is_err());
-        // A parent that is not in the table.
-        assert!(Guard::from_table(&table([stat(own, own + 1, 1)]), []).is_err());
-        let guard = Guard::from_table(&table([stat(own, 1, 1)]), [id(7, 1)]).unwrap();
-        assert!(guard.protects(&id(7, 1), &stat(7, 1, 1)).is_some());
-        assert!(guard.protects(&id(8, 1), &stat(8, 1, 1)).is_none());
     }
 
     #[test]

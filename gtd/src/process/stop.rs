@@ -12,8 +12,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::capture::{Capture, Holding};
 use super::exit::{ExitWatcher, WatchError};
+use super::guard::Guard;
 use super::id::ProcessId;
-use super::signal::{Guard, Refused, Sent, Signal, Target, send};
+use super::signal::{Refused, Sent, Signal, Target, send};
 use super::spare::{Look, SparedAs};
 use super::table::ProcessTable;
 

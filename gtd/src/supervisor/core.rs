@@ -17,6 +17,9 @@ use super::turn::{Answer, Ticket, Turn};
 use crate::agents::order::{Life, Order, Report, What};
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
+/// Name of the ledger's fact that nobody knows what should run.
+pub const OBSERVING: &str = "observing";
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -94,7 +97,8 @@ impl Core {
             core.agents.insert(row.address.clone(), recall(row, now));
         }
         for row in instances {
-            let machine = core.agents.entry(row.agent.clone()).or_insert_with(|| Machine::new(row.agent.clone(), now));
+            let machine =
+                core.agents.entry(row.agent.clone()).or_insert_with(|| Machine::new(row.agent.clone(), now));
             adopt(machine, row, now, &mut turn);
         }
         (core, turn)
@@ -113,7 +117,11 @@ impl Core {
                 for agent in agents {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
                         if machine.phase == Phase::Broken {
-                            machine.start_or_rest("what it could not be launched for is there now", situation, turn);
+                            machine.start_or_rest(
+                                "what it could not be launched for is there now",
+                                situation,
+                                turn,
+                            );
                         }
                     });
                 }
@@ -124,8 +132,12 @@ impl Core {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
                         if machine.phase == Phase::Running {
                             machine.lingering = vec!["its pane is gone".to_owned()];
-                            let then = if machine.wish.intent == Intent::Running { Then::Start } else { Then::Rest };
-                            let ask = End { now: true, ..End::new(then, "supervisor", "its pane is gone, and it lives on") };
+                            let then =
+                                if machine.wish.intent == Intent::Running { Then::Start } else { Then::Rest };
+                            let ask = End {
+                                now: true,
+                                ..End::new(then, "supervisor", "its pane is gone, and it lives on")
+                            };
                             machine.end(ask, situation, turn);
                         }
                     });
@@ -158,6 +170,12 @@ impl Core {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Why tmux cannot be used, if it cannot.
+    #[must_use]
+    pub fn tmux_trouble(&self) -> Option<&str> {
+        self.tmux.as_deref()
     }
 
     /// Why nothing is to run, if the town was stopped as a whole.
@@ -197,7 +215,12 @@ impl Core {
             }
             What::NameTaken { wanted, used } => {
                 if let Some(machine) = self.agents.get(&agent) {
-                    turn.event(machine, kind::SESSION_NAME_TAKEN, now, json!({ "wanted": wanted, "used": used }));
+                    turn.event(
+                        machine,
+                        kind::SESSION_NAME_TAKEN,
+                        now,
+                        json!({ "wanted": wanted, "used": used }),
+                    );
                 }
                 return;
             }
@@ -213,7 +236,8 @@ impl Core {
 
     fn found(&mut self, found: Vec<(Address, InstanceId)>, now: Timestamp, turn: &mut Turn) {
         for (agent, instance) in found {
-            let machine = self.agents.entry(agent.clone()).or_insert_with(|| Machine::new(agent.clone(), now));
+            let machine =
+                self.agents.entry(agent.clone()).or_insert_with(|| Machine::new(agent.clone(), now));
             if machine.current.is_some() || machine.last_instance.as_ref() == Some(&instance) {
                 continue;
             }
@@ -257,7 +281,8 @@ impl Core {
             return;
         }
         let blind = why.as_ref().map(|why| format!("its tmux server cannot be asked: {why}"));
-        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some()) {
+        // One that died meanwhile has no session to be blind about, and must not stay so.
+        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some() || machine.blind.is_some()) {
             if machine.blind != blind {
                 if let Some(why) = &blind {
                     turn.event(machine, kind::AGENT_UNKNOWN, now, json!({ "why": why }));
@@ -326,7 +351,8 @@ fn recall(row: AgentRow, now: Timestamp) -> Machine {
     // at worst tries too early. Its intent has columns of its own.
     let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
     let mut machine = Machine::new(row.address, now);
-    machine.wish = Wish { intent: row.intent, by: row.intent_by, reason: row.intent_reason, at: row.intent_at };
+    machine.wish =
+        Wish { intent: row.intent, by: row.intent_by, reason: row.intent_reason, at: row.intent_at };
     machine.overrides = serde_json::from_value(row.overrides).unwrap_or_default();
     machine.memory = memo.memory;
     machine.lifetime = row.lifetime_restarts;
@@ -357,7 +383,10 @@ fn begin_adoption(
     if let Some(life) = &life {
         machine.last_place = Some(life.place.clone());
     }
-    turn.order(&machine.address, Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at });
+    turn.order(
+        &machine.address,
+        Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at },
+    );
     machine.last_instance = Some(instance.clone());
     machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at });
     machine.phase = Phase::Adopting;

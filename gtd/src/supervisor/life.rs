@@ -36,7 +36,13 @@ impl Machine {
             }
             What::Never => {
                 turn.instance_row(self, true);
-                turn.decided(&self.address, now, "adoption", "forget the instance", "it never began and cannot begin any more");
+                turn.decided(
+                    &self.address,
+                    now,
+                    "adoption",
+                    "forget the instance",
+                    "it never began and cannot begin any more",
+                );
                 self.current = None;
                 self.settle_down(situation, turn);
             }
@@ -90,11 +96,17 @@ impl Machine {
             return;
         }
         current.ready_at = Some(now);
-        let pid = current.life.as_ref().and_then(|life| life.process.as_ref()).map(|process| process.pid.get());
+        let pid =
+            current.life.as_ref().and_then(|life| life.process.as_ref()).map(|process| process.pid.get());
         let began = current.life.as_ref().and_then(|life| life.started_at);
         let startup = millis(since(current.reserved_at, now));
         turn.instance_row(self, false);
-        turn.event(self, kind::AGENT_READY, now, json!({ "pid": pid, "startup_ms": startup, "started_at": began }));
+        turn.event(
+            self,
+            kind::AGENT_READY,
+            now,
+            json!({ "pid": pid, "startup_ms": startup, "started_at": began }),
+        );
         if matches!(self.phase, Phase::Starting { .. }) {
             self.enter(Phase::Running, now, None, turn);
             turn.outcome(&self.address, Outcome::Started);
@@ -127,15 +139,22 @@ impl Machine {
             FailureKind::Tmux | FailureKind::Ours => {
                 self.current = None;
                 turn.decided(&self.address, now, "launch failed", "try again soon", &failure.message);
-                let kind = if failure.kind == FailureKind::Tmux { ErrorKind::TmuxUnavailable } else { ErrorKind::Internal };
+                let kind = if failure.kind == FailureKind::Tmux {
+                    ErrorKind::TmuxUnavailable
+                } else {
+                    ErrorKind::Internal
+                };
                 self.enter(
                     Phase::Waiting { until: after(now, RETRY_AFTER), why: Pause::Retry },
                     now,
                     Some(failure.message.clone()),
                     turn,
                 );
-                let error = RpcError::new(kind, format!("{} could not be started: {}", self.address, failure.message))
-                    .hint(failure.hint.unwrap_or_else(|| "gtctl status".to_owned()));
+                let error = RpcError::new(
+                    kind,
+                    format!("{} could not be started: {}", self.address, failure.message),
+                )
+                .hint(failure.hint.unwrap_or_else(|| "gtctl status".to_owned()));
                 turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
                 return;
             }
@@ -220,7 +239,10 @@ impl Machine {
             Phase::Draining { then, .. } => self.enter(Phase::Ending { then }, now, Some(what), turn),
             _ => {
                 if !was_ready && matches!(self.phase, Phase::Starting { .. }) {
-                    turn.outcome(&self.address, Outcome::StartFailed(Box::new(self.died_during_startup(&exit, &what))));
+                    turn.outcome(
+                        &self.address,
+                        Outcome::StartFailed(Box::new(self.died_during_startup(&exit, &what))),
+                    );
                 }
                 let settled_at = after(now, numbers.settle);
                 self.enter(
@@ -302,7 +324,9 @@ impl Machine {
         let instance = self.current.as_ref().map(|current| current.instance.clone());
         Exit {
             agent: self.address.clone(),
-            instance: instance.or_else(|| self.last_instance.clone()).unwrap_or_else(gtd_proto::InstanceId::generate),
+            instance: instance
+                .or_else(|| self.last_instance.clone())
+                .unwrap_or_else(gtd_proto::InstanceId::generate),
             pid: None,
             started_at: began,
             ended_at: ended,
@@ -354,7 +378,9 @@ pub fn how(exit: &Exit) -> String {
 }
 
 fn describe(next: &Next) -> String {
-    let span = |duration: &Duration| humantime::format_duration(Duration::from_millis(millis(*duration))).to_string();
+    let span = |duration: &Duration| {
+        humantime::format_duration(Duration::from_millis(millis(*duration))).to_string()
+    };
     match next {
         Next::Rest => "leave it".to_owned(),
         Next::Start { delay } if delay.is_zero() => "start it again at once".to_owned(),

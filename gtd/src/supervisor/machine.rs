@@ -287,11 +287,7 @@ impl Machine {
         turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
         turn.order(
             &self.address,
-            Order::Launch {
-                instance,
-                overrides: self.overrides.clone(),
-                before: self.last_place.clone(),
-            },
+            Order::Launch { instance, overrides: self.overrides.clone(), before: self.last_place.clone() },
         );
     }
 
@@ -360,7 +356,13 @@ impl Machine {
                     .is_some_and(|born| since(born, now) >= situation.settings.numbers.healthy_after);
                 if healthy && (self.memory.consecutive > 0 || self.memory.half_open) {
                     policy::lived_healthily(&mut self.memory);
-                    turn.decided(&self.address, now, "it has lived long enough", "forgive the row of failures", "");
+                    turn.decided(
+                        &self.address,
+                        now,
+                        "it has lived long enough",
+                        "forgive the row of failures",
+                        "",
+                    );
                     turn.agent_row(self);
                     turn.touched(&self.address);
                 }
@@ -407,7 +409,12 @@ impl Machine {
                 if due <= now || delay.is_zero() {
                     self.start_or_rest("it died", situation, turn);
                 } else {
-                    self.enter(Phase::Waiting { until: due, why: Pause::Backoff }, now, self.reason.clone(), turn);
+                    self.enter(
+                        Phase::Waiting { until: due, why: Pause::Backoff },
+                        now,
+                        self.reason.clone(),
+                        turn,
+                    );
                     turn.backoff(self, due, delay, now);
                 }
             }
@@ -442,22 +449,28 @@ impl Machine {
         // Without knowledge of what should run, nothing is ended either.
         let unwanted = !situation.observing && (situation.held || self.wish.intent == Intent::Stopped);
         match self.phase {
-            Phase::Rest if self.wish.intent == Intent::Running => match situation.may_start(&self.address, false) {
-                Ok(()) => self.launch("it should run", situation, turn),
-                Err(blocked) => {
-                    if self.reason.as_ref() != Some(&blocked.reason) {
-                        self.reason = Some(blocked.reason);
-                        turn.touched(&self.address);
+            Phase::Rest if self.wish.intent == Intent::Running => {
+                match situation.may_start(&self.address, false) {
+                    Ok(()) => self.launch("it should run", situation, turn),
+                    Err(blocked) => {
+                        if self.reason.as_ref() != Some(&blocked.reason) {
+                            self.reason = Some(blocked.reason);
+                            turn.touched(&self.address);
+                        }
                     }
                 }
-            },
+            }
             Phase::Starting { .. } | Phase::Running if unwanted => {
                 let why = if situation.held { "the town is stopped" } else { "it should not run" };
                 let ask = End::new(Then::Rest, "supervisor", why);
                 self.end(ask, situation, turn);
             }
             Phase::Waiting { .. } | Phase::Broken if unwanted => {
-                let why = if situation.held { Some("the town is stopped".to_owned()) } else { self.wish.reason.clone() };
+                let why = if situation.held {
+                    Some("the town is stopped".to_owned())
+                } else {
+                    self.wish.reason.clone()
+                };
                 self.enter(Phase::Rest, situation.now, why, turn);
             }
             _ => {}

@@ -113,9 +113,12 @@ impl Situation<'_> {
                 let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
                 return Err(Blocked {
                     reason: "the rig is not registered".to_owned(),
-                    error: RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?} is registered", rig.as_str()))
-                        .hint("gtctl rig list")
-                        .with("known", known),
+                    error: RpcError::new(
+                        ErrorKind::RigNotFound,
+                        format!("no rig {:?} is registered", rig.as_str()),
+                    )
+                    .hint("gtctl rig list")
+                    .with("known", known),
                 });
             };
             if let Some(why) = &facts.barred {
@@ -133,7 +136,10 @@ impl Situation<'_> {
             if let (Some(Mode::Off(why)), false) = (mode, by_person) {
                 return Err(Blocked {
                     reason: why.clone(),
-                    error: RpcError::new(ErrorKind::RigNotOperational, format!("{agent} is not looked after: {why}")),
+                    error: RpcError::new(
+                        ErrorKind::RigNotOperational,
+                        format!("{agent} is not looked after: {why}"),
+                    ),
                 });
             }
         }

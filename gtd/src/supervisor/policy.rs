@@ -273,7 +273,8 @@ mod tests {
         assert_eq!(fail(&mut memory, 60), start(1));
         assert_eq!(fail(&mut memory, 120), start(2));
         assert_eq!(fail(&mut memory, 180), start(4));
-        let quarantine = |minutes: u64, failures| Next::Quarantine { period: Duration::from_secs(minutes * 60), failures };
+        let quarantine =
+            |minutes: u64, failures| Next::Quarantine { period: Duration::from_secs(minutes * 60), failures };
         assert_eq!(fail(&mut memory, 240), quarantine(30, 5));
         // Half-open: one try, and its failure doubles the period whatever the window says.
         assert_eq!(fail(&mut memory, 240 + 31 * 60), quarantine(60, 1));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gtd_proto::params::ReportState;
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp, town};
 
-use super::core::Core;
+use super::core::{Core, OBSERVING};
 use super::machine::{End, Machine, Pause, Phase, Then, Wish, cancelled};
 use super::policy;
 use super::turn::{Answer, Outcome, Ticket, Turn};
@@ -139,12 +139,26 @@ impl Waiter {
         agents: &BTreeMap<Address, Machine>,
         now: Timestamp,
     ) -> Option<Answer> {
+        let mut results = Vec::new();
         for (agent, outcome) in outcomes {
-            if !self.open.contains(agent) {
-                continue;
+            if self.open.contains(agent)
+                && let Some(result) = judge(self.awaited, agent, outcome)
+            {
+                self.open.remove(agent);
+                results.push((agent.clone(), result));
             }
-            let Some(result) = judge(self.awaited, agent, outcome) else { continue };
-            self.open.remove(agent);
+        }
+        // Whatever way an agent took: where nothing is under way any more, there is nothing to wait for.
+        let came_to_rest: Vec<_> = self
+            .open
+            .iter()
+            .filter_map(|agent| Some((agent.clone(), at_rest(self.awaited, agents.get(agent)?)?)))
+            .collect();
+        for (agent, result) in came_to_rest {
+            self.open.remove(&agent);
+            results.push((agent, result));
+        }
+        for (agent, result) in results {
             if !self.town {
                 return Some(match result {
                     Ok(survivors) => Answer::Changed { already: false, accepted: false, survivors },
@@ -152,9 +166,9 @@ impl Waiter {
                 });
             }
             self.items.push(match result {
-                Ok(survivors) if survivors.is_empty() => outcome_of(agent, Ok(false)),
-                Ok(survivors) => outcome_of(agent, Err(still_there(agent, &survivors))),
-                Err(error) => outcome_of(agent, Err(*error)),
+                Ok(survivors) if survivors.is_empty() => outcome_of(&agent, Ok(false)),
+                Ok(survivors) => outcome_of(&agent, Err(still_there(&agent, &survivors))),
+                Err(error) => outcome_of(&agent, Err(*error)),
             });
         }
         if self.open.is_empty() && self.town {
@@ -170,20 +184,49 @@ impl Waiter {
     }
 }
 
-fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Result<Vec<String>, Box<RpcError>>> {
+type Judged = Result<Vec<String>, Box<RpcError>>;
+
+/// What a waiter is told about an agent with which nothing is under way.
+fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
+    let resting = matches!(machine.phase, Phase::Rest | Phase::Waiting { .. } | Phase::Broken);
+    let address = &machine.address;
+    match awaited {
+        Awaited::Started if machine.phase == Phase::Running => Some(Ok(Vec::new())),
+        Awaited::Started if resting => {
+            let why = machine.reason.as_deref().unwrap_or("something else was asked for");
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was not started: {why}"))
+                .hint(format!("gtctl explain {address}"));
+            Some(Err(Box::new(error)))
+        }
+        Awaited::Stopped if resting => Some(Ok(Vec::new())),
+        Awaited::Stopped if machine.phase == Phase::Running => {
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was started again meanwhile"))
+                .hint(format!("gtctl status {address}"));
+            Some(Err(Box::new(error)))
+        }
+        _ => None,
+    }
+}
+
+fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Judged> {
     match (awaited, outcome) {
         (Awaited::Started, Outcome::Started) => Some(Ok(Vec::new())),
         (Awaited::Started, Outcome::StartFailed(error)) => Some(Err(error.clone())),
-        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => Some(Err(Box::new(in_time(agent, reached)))),
+        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => {
+            Some(Err(Box::new(in_time(agent, reached))))
+        }
         (Awaited::Stopped, Outcome::Stopped { survivors }) => Some(Ok(survivors.clone())),
         _ => None,
     }
 }
 
 fn in_time(agent: &Address, reached: &str) -> RpcError {
-    RpcError::new(ErrorKind::Timeout, format!("{agent} was not confirmed in time; it got as far as {reached}"))
-        .hint(format!("gtctl explain {agent}"))
-        .with("reached", reached)
+    RpcError::new(
+        ErrorKind::Timeout,
+        format!("{agent} was not confirmed in time; it got as far as {reached}"),
+    )
+    .hint(format!("gtctl explain {agent}"))
+    .with("reached", reached)
 }
 
 fn still_there(agent: &Address, survivors: &[String]) -> RpcError {
@@ -204,7 +247,9 @@ fn outcome_of(agent: &Address, result: Result<bool, RpcError>) -> town::Outcome 
 impl Core {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
-            Request::Start { agent, overrides, ask } => self.start(ticket, &agent, overrides, &ask, now, turn),
+            Request::Start { agent, overrides, ask } => {
+                self.start(ticket, &agent, overrides, &ask, now, turn)
+            }
             Request::Stop { agent, how, ask } => self.stop(ticket, &agent, how, &ask, now, turn),
             Request::Restart { agent, overrides, how, ask } => {
                 self.restart(ticket, &agent, overrides, how, &ask, now, turn);
@@ -222,11 +267,15 @@ impl Core {
         }
         if let Some(rig) = agent.rig().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
             let known: Vec<&str> = self.facts.rigs.keys().map(gtd_proto::RigName::as_str).collect();
-            return Err(RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?} is registered", rig.as_str()))
-                .hint("gtctl rig list")
-                .with("known", known));
+            return Err(RpcError::new(
+                ErrorKind::RigNotFound,
+                format!("no rig {:?} is registered", rig.as_str()),
+            )
+            .hint("gtctl rig list")
+            .with("known", known));
         }
-        Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status"))
+        Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
+            .hint("gtctl status"))
     }
 
     fn start(
@@ -274,14 +323,26 @@ impl Core {
         match result {
             None => {}
             Some(Ok(true)) => {
-                Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+                Self::reply(
+                    turn,
+                    ticket,
+                    Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
+                );
             }
             Some(Ok(false)) => self.wait(ticket, agent, Awaited::Started, ask.wait, turn),
             Some(Err(error)) => Self::reply(turn, ticket, Answer::Failed(Box::new(error))),
         }
     }
 
-    fn stop(&mut self, ticket: Ticket, agent: &Address, how: How, ask: &Ask, now: Timestamp, turn: &mut Turn) {
+    fn stop(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        how: How,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         if let Err(error) = self.known(agent) {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
@@ -290,13 +351,21 @@ impl Core {
             turn.agent_row(machine);
             turn.touched(&machine.address);
             machine.call_off("it was stopped", turn);
-            let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "it was asked to stop") };
+            let end = End {
+                now: how.now,
+                force: how.force,
+                ..End::new(Then::Rest, &ask.by, "it was asked to stop")
+            };
             machine.stop(end, situation, turn)
         });
         match at_rest {
             None => {}
             Some(Some(already)) => {
-                Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
+                Self::reply(
+                    turn,
+                    ticket,
+                    Answer::Changed { already, accepted: false, survivors: Vec::new() },
+                );
             }
             Some(None) => self.wait(ticket, agent, Awaited::Stopped, ask.wait, turn),
         }
@@ -326,7 +395,11 @@ impl Core {
                 machine.overrides = overrides;
             }
             policy::forgive(&mut machine.memory);
-            let end = End { now: how.now, force: how.force, ..End::new(Then::Start, &ask.by, "it was asked to restart") };
+            let end = End {
+                now: how.now,
+                force: how.force,
+                ..End::new(Then::Start, &ask.by, "it was asked to restart")
+            };
             machine.end(end, situation, turn);
             turn.agent_row(machine);
             Ok(())
@@ -359,7 +432,14 @@ impl Core {
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
     }
 
-    fn said(&mut self, ticket: Ticket, instance: &InstanceId, state: ReportState, now: Timestamp, turn: &mut Turn) {
+    fn said(
+        &mut self,
+        ticket: Ticket,
+        instance: &InstanceId,
+        state: ReportState,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         let agent = self
             .agents
             .values()
@@ -367,7 +447,11 @@ impl Core {
             .map(|machine| machine.address.clone());
         let Some(agent) = agent else {
             // Of an earlier life: known, and of no consequence.
-            return Self::reply(turn, ticket, Answer::Changed { already: true, accepted: false, survivors: Vec::new() });
+            return Self::reply(
+                turn,
+                ticket,
+                Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
+            );
         };
         self.each(&agent, now, turn, |machine, _, turn| {
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
@@ -392,7 +476,11 @@ impl Core {
         for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
             let at_rest = self.each(&agent, now, turn, |machine, situation, turn| {
                 machine.call_off("the town was stopped", turn);
-                let end = End { now: how.now, force: how.force, ..End::new(Then::Rest, &ask.by, "the town is stopped") };
+                let end = End {
+                    now: how.now,
+                    force: how.force,
+                    ..End::new(Then::Rest, &ask.by, "the town is stopped")
+                };
                 machine.stop(end, situation, turn)
             });
             match at_rest.flatten() {
@@ -406,7 +494,9 @@ impl Core {
     }
 
     fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
-        self.observing = false;
+        if std::mem::take(&mut self.observing) {
+            turn.writes.push(Write::Fact { key: OBSERVING.to_owned(), value: None });
+        }
         if self.hold.take().is_some() {
             turn.writes.push(Write::Hold(None));
             turn.hold(false, &ask.by, now);
@@ -428,7 +518,11 @@ impl Core {
 
     fn wait(&mut self, ticket: Ticket, agent: &Address, awaited: Awaited, wait: Wait, turn: &mut Turn) {
         if wait == Wait::No {
-            return Self::reply(turn, ticket, Answer::Changed { already: false, accepted: true, survivors: Vec::new() });
+            return Self::reply(
+                turn,
+                ticket,
+                Answer::Changed { already: false, accepted: true, survivors: Vec::new() },
+            );
         }
         self.waiters.push(Waiter {
             ticket,
@@ -472,7 +566,9 @@ impl Machine {
     fn call_off(&self, why: &str, turn: &mut Turn) {
         let coming = matches!(
             self.phase,
-            Phase::Starting { .. } | Phase::Ending { then: Then::Start } | Phase::Draining { then: Then::Start, .. }
+            Phase::Starting { .. }
+                | Phase::Ending { then: Then::Start }
+                | Phase::Draining { then: Then::Start, .. }
         );
         if coming {
             turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
@@ -502,7 +598,11 @@ impl Machine {
             }
             // Adoption finds out first what there is to stop; reconciling then stops it.
             Phase::Adopting => None,
-            Phase::Ending { .. } | Phase::Draining { .. } | Phase::Starting { .. } | Phase::Running | Phase::Dead { .. } => {
+            Phase::Ending { .. }
+            | Phase::Draining { .. }
+            | Phase::Starting { .. }
+            | Phase::Running
+            | Phase::Dead { .. } => {
                 self.end(end, situation, turn);
                 None
             }

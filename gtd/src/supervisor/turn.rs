@@ -88,7 +88,14 @@ impl Turn {
         self.outcomes.push((agent.clone(), outcome));
     }
 
-    pub(super) fn decided(&mut self, agent: &Address, at: Timestamp, event: &str, decision: &str, reason: &str) {
+    pub(super) fn decided(
+        &mut self,
+        agent: &Address,
+        at: Timestamp,
+        event: &str,
+        decision: &str,
+        reason: &str,
+    ) {
         let decision = Decision {
             at,
             event: event.to_owned(),
@@ -148,7 +155,11 @@ impl Turn {
             kind: name.into(),
             agent: Some(machine.address.clone()),
             rig: machine.address.rig().cloned(),
-            instance: machine.current.as_ref().map(|current| current.instance.clone()).or_else(|| machine.last_instance.clone()),
+            instance: machine
+                .current
+                .as_ref()
+                .map(|current| current.instance.clone())
+                .or_else(|| machine.last_instance.clone()),
             cause: None,
             peer: None,
             data,

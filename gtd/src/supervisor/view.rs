@@ -73,9 +73,12 @@ impl Shown {
     pub fn rig(&self, name: &RigName) -> Result<Rig, RpcError> {
         let facts = self.facts.rigs.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
-            RpcError::new(gtd_proto::ErrorKind::RigNotFound, format!("no rig {:?} is registered", name.as_str()))
-                .hint("gtctl rig list")
-                .with("known", known)
+            RpcError::new(
+                gtd_proto::ErrorKind::RigNotFound,
+                format!("no rig {:?} is registered", name.as_str()),
+            )
+            .hint("gtctl rig list")
+            .with("known", known)
         })?;
         let role = |agent: Address| {
             self.agents.get(&agent).cloned().unwrap_or_else(|| at_rest(&agent, Timestamp::UNIX_EPOCH))
@@ -206,6 +209,12 @@ pub(super) fn settle_alerts(shown: &mut Shown, present: Vec<Alert>) {
 }
 
 /// An alert, first seen now.
-pub(super) fn alert(key: impl Into<String>, severity: Severity, message: String, hint: &str, now: Timestamp) -> Alert {
+pub(super) fn alert(
+    key: impl Into<String>,
+    severity: Severity,
+    message: String,
+    hint: &str,
+    now: Timestamp,
+) -> Alert {
     Alert { key: key.into(), since: now, severity, message, hint: Some(hint.to_owned()) }
 }

@@ -109,12 +109,11 @@ impl Inner {
         if let Some(known) = self.find().await? {
             return Ok(known);
         }
-        let started = start(&self.config, &self.runner, &self.holder).await;
-        match started {
+        match start(&self.config, &self.runner, &self.holder).await {
             Ok(known) => Ok(self.settle(known).await),
             // Somebody else started one at the same moment.
             Err(error @ TmuxError::NameTaken { .. }) => self.find().await?.ok_or(error),
-            Err(error) => Err(self.note(error)),
+            Err(error) => Err(self.note(self.late(None, error))),
         }
     }
 
@@ -167,7 +166,8 @@ impl Inner {
     async fn look(&self) -> Result<Option<Known>, TmuxError> {
         let deadline = self.config.command_timeout;
         if self.state.lock().version.is_none() {
-            let version = self.runner.version(deadline).await?;
+            let last = self.state.lock().last.clone();
+            let version = self.runner.version(deadline).await.map_err(|e| self.late(last.as_ref(), e))?;
             self.state.lock().version = Some(version);
         }
         let end = tokio::time::Instant::now() + deadline;
@@ -176,11 +176,11 @@ impl Inner {
             let outcome = match knock(&self.socket, deadline).await {
                 Door::Answers => match introduce(&self.runner, deadline).await {
                     Ok(known) => return self.accept(last.as_ref(), known).map(Some),
-                    Err(error) => Err(error),
+                    Err(error) => Err(self.late(last.as_ref(), error)),
                 },
                 Door::Nobody => match &last {
                     None => return Ok(None),
-                    Some(last) => match settle_missing(last).await? {
+                    Some(last) => match settle_missing(last).await.map_err(|e| self.late(Some(last), e))? {
                         Missing::Ended => {
                             self.state.died(last, Instant::now());
                             return Ok(None);
@@ -259,7 +259,7 @@ impl Inner {
                     self.state.poke.notify_one();
                 }
                 Err(error) => {
-                    self.note(error);
+                    self.note(self.late(Some(&known.id), error));
                 }
             }
         }
@@ -332,7 +332,7 @@ impl Inner {
         let pid = known.id.process.pid.get();
         let args = list.guarded_argv(pid, known.start_time, &format!("{wrong} #{{pid}}"))?;
         let finished = self.runner.run(&args, &list.name(), self.config.command_timeout).await;
-        let finished = finished.map_err(|error| self.note(error))?;
+        let finished = finished.map_err(|error| self.note(self.late(Some(&known.id), error)))?;
         if let Some(other) = finished.stdout.strip_prefix(wrong.as_bytes()) {
             let other = String::from_utf8_lossy(other);
             self.state.poke.notify_one();
@@ -345,10 +345,17 @@ impl Inner {
         Ok(PlainReply { body: finished.stdout, error })
     }
 
+    /// Notes when an error is a silence of this server, and hands it on.
+    fn late(&self, about: Option<&ServerId>, error: TmuxError) -> TmuxError {
+        if let TmuxError::Unresponsive { what, .. } = &error {
+            self.state.silent(about, what);
+        }
+        error
+    }
+
     /// Draws the conclusion from an error that concerns tmux as a whole, and hands it on.
     pub(super) fn note(&self, error: TmuxError) -> TmuxError {
         match &error {
-            TmuxError::Unresponsive { what, .. } => self.state.silent(what),
             TmuxError::Unavailable { .. } => {
                 // Perhaps it was exchanged: look again before the next use.
                 let down = !matches!(self.state.lock().condition, Condition::Up(_));

@@ -71,6 +71,8 @@ pub(super) async fn knock(socket: &Path, deadline: Duration) -> Door {
         Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Door::Answers,
         Ok(Err(error)) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Door::Nobody,
+            // It died between our knock and its answer; the next knock will tell.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Door::Answers,
             _ => Door::Unclear(error),
         },
         Ok(Ok(_)) | Err(_) => Door::Answers,

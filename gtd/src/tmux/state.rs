@@ -172,9 +172,13 @@ impl State {
         self.poke.notify_one();
     }
 
-    /// tmux did not answer in time.
-    pub(super) fn silent(&self, why: &str) {
+    /// tmux did not answer in time. `about` is the server that was there when the question was put: if that has
+    /// died or been replaced meanwhile, its silence means nothing.
+    pub(super) fn silent(&self, about: Option<&ServerId>, why: &str) {
         let mut shared = self.lock();
+        if shared.last.as_ref() != about {
+            return;
+        }
         let server = match &shared.condition {
             Condition::Unresponsive { .. } => return,
             Condition::Up(known) => Some(known.id.clone()),

@@ -29,9 +29,13 @@ enum Kind {
 
 impl Version {
     /// Reads the one line of `tmux -V`, such as `tmux 3.3a`, `tmux next-3.5`, `tmux openbsd-7.4` or
-    /// `tmux master`. `None` when it is anything else.
+    /// `tmux master`; the first word is the program's own file name, so it may go on after `tmux`. `None` when
+    /// the line is anything else.
     pub fn parse(line: &str) -> Option<Self> {
-        let text = line.trim().strip_prefix("tmux ")?.trim();
+        let (program, text) = line.trim().split_once(' ')?;
+        if !program.starts_with("tmux") {
+            return None;
+        }
         let kind = if text == "master" {
             Kind::Master
         } else if let Some(numbers) = text.strip_prefix("openbsd-") {
@@ -88,6 +92,7 @@ mod tests {
             ("tmux next-3.5", Some(true)),
             ("tmux openbsd-7.4", Some(true)),
             ("tmux master", Some(true)),
+            ("tmux-3.4 3.4", Some(true)),
             ("tmux 3.1c", Some(false)),
             ("tmux 3.0", Some(false)),
             ("tmux 2.9a", Some(false)),

@@ -19,7 +19,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
 
 use super::id::{BootId, ProcessId};
-use super::launch::{self, By, ExecError, Launch, Phase, Record, Usage, VERSION};
+use super::launch::{self, Launch, VERSION};
+use super::record::{self, By, ExecError, Phase, Record, Usage};
 use super::spare::Spare;
 use tree::Tree;
 use watch::Shim;
@@ -128,5 +129,5 @@ fn refuse(launch: &Launch, mut record: Record, error: ExecError) -> u8 {
 /// Writes the record. Where that fails the agent runs on: the terminal belongs to it, so nothing is printed,
 /// and the next phase tries again.
 fn write(launch: &Launch, record: &Record) {
-    let _ = launch::write_record(&launch.record, record);
+    let _ = record::write_record(&launch.record, record);
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::launch::By;
+use crate::process::record::By;
 use crate::process::signal::Signal;
 
 /// What remains after the agent ended gets this long after TERM.

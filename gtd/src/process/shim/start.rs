@@ -15,10 +15,14 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::process::id::Pid;
-use crate::process::launch::{ExecError, Launch};
+use crate::process::launch::Launch;
+use crate::process::record::ExecError;
 
 /// Where a program without a slash is looked for when the agent has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Size of the kernel's signal set on every architecture but MIPS.
+const KERNEL_SIGSET_BYTES: usize = 8;
 
 /// A child that is on its way to becoming the agent.
 pub(super) struct Started {
@@ -134,8 +138,11 @@ fn fork_exec(prepared: &Prepared, terminal: bool, report: BorrowedFd<'_>) -> Res
             // Lowering it needs a privilege; without it the agent keeps the pane's.
             libc::write(file, adj.as_ptr().cast(), adj.len());
         }
+        // By the bare call: the C library hides two signals, which somebody above us may ignore all the same.
+        let default = [0_u64; 8];
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            let nothing = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, KERNEL_SIGSET_BYTES);
         }
         // Whatever else was left open in the pane is not the agent's. Kernels before 5.11 have no such flag.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);

@@ -9,10 +9,11 @@ use std::io;
 
 use jiff::Timestamp;
 
+use crate::process::guard::Guard;
 use crate::process::id::{BootId, Pid, ProcessId};
-use crate::process::launch::Left;
 use crate::process::procfs::{self, Proc};
-use crate::process::signal::{Guard, Proof, Signal, Target, send};
+use crate::process::record::Left;
+use crate::process::signal::{Proof, Signal, Target, send};
 use crate::process::spare::{Look as _, Spare};
 use crate::process::stat::Stat;
 use crate::process::table::ProcessTable;

@@ -18,10 +18,11 @@ use super::start::Started;
 use super::tree::Tree;
 use super::{refuse, write};
 use crate::process::id::{Pid, ProcessId};
-use crate::process::launch::{By, ExecError, Launch, Phase, PidStart, Record, Usage};
+use crate::process::launch::Launch;
 use crate::process::observe::identify;
 use crate::process::pidfd::Handle;
 use crate::process::procfs;
+use crate::process::record::{By, ExecError, Phase, PidStart, Record, Usage};
 
 /// How often the rest of a tree is looked at when no signal can tell of its end.
 const TICK: Duration = Duration::from_millis(5);

@@ -163,7 +163,7 @@ async fn without_the_control_client_work_goes_on() {
         .await;
     }
     assert_eq!(rig.driver.state(), ServerState::Up(server.clone()));
-    // Frozen, it is given up after the deadline and replaced.
+    // Frozen it may be: the server itself holds its pipes.
     let client = rig.driver.clients().await.unwrap().into_iter().find(|c| c.control_mode).unwrap();
     assert_eq!(rig.driver.capture(&server, &made.pane, 3).await.unwrap(), Vec::<String>::new());
     signal(&proof(client.pid.unwrap()), Signal::STOP);

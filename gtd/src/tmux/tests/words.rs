@@ -8,7 +8,7 @@ use crate::tmux::TmuxError;
 use crate::tmux::quote::{CommandList, sanitise_name};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-const NASTY: [&str; 12] = [
+const NASTY: [&str; 13] = [
     "plain",
     "two words",
     "semi;",
@@ -16,6 +16,7 @@ const NASTY: [&str; 12] = [
     "a\\;",
     "quo'te\"s",
     "#{pid} #S ##",
+    "#[fg=red] ##[x ###y #",
     "$HOME ~ %1 {x}",
     "line\nbreak\ttab",
     "größe 漢字 \u{1f980}",
@@ -52,8 +53,9 @@ async fn options_of_any_bytes_come_back() {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() });
     let strategy = prop_oneof![
-        "[ -~]{1,40}".prop_map(String::into_bytes),
-        "(?s:.{1,20})".prop_map(|s| s.replace('\0', "").into_bytes()),
+        "[ -~\n\t]{1,40}".prop_map(String::into_bytes),
+        // Newer versions show other control characters escaped; that they arrive is shown below.
+        "\\PC{1,20}".prop_map(String::into_bytes),
     ];
     runner
         .run(&strategy, |value| {
@@ -115,22 +117,29 @@ async fn directories_and_names() {
         let name = format!("{n} {word}");
         let made = rig.driver.new_session(session(&name, &cwd, &["sleep", "1000"])).await.unwrap();
         assert_eq!(made.name, sanitise_name(&name));
-        assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", made.pane_pid)).unwrap(), cwd);
-        let listing = rig.driver.list().await.unwrap();
-        let pane = listing.panes.iter().find(|p| p.session == made.session).unwrap();
-        assert_eq!((&pane.session_name, &pane.current_path), (&made.name, &cwd));
+        // tmux answers before its child has changed its directory.
+        eventually("it is where it should be", || async {
+            std::fs::read_link(format!("/proc/{}/cwd", made.pane_pid)).unwrap() == cwd
+        })
+        .await;
+        let seen = || async {
+            rig.driver.list().await.unwrap().panes.into_iter().find(|p| p.session == made.session).unwrap()
+        };
+        eventually("it is seen to be there", || async { seen().await.current_path == cwd }).await;
+        let pane = seen().await;
+        assert_eq!(pane.session_name, made.name);
         assert_eq!(pane.options["@gt_instance"], format!("i-{name}"));
         signal(&proof(made.pane_pid), Signal::KILL);
         eventually("dead", || async {
             rig.driver.list().await.unwrap().panes.iter().any(|p| p.pane == made.pane && p.dead)
         })
         .await;
-        let argv: Vec<OsString> = vec!["sleep".into(), word.into(), "1000".into()];
-        let argv = if n == 0 { vec!["sleep".into(), "1000".into()] } else { argv };
+        let argv: Vec<OsString> = vec!["sleep".into(), "1000".into()];
         let pid = rig.driver.respawn_pane(&server, &made.pane, &cwd, &argv, &[]).await.unwrap();
-        if n == 0 {
-            assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), cwd);
-        }
+        eventually("it is there again", || async {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap() == cwd
+        })
+        .await;
     }
     rig.driver.close().await;
 }

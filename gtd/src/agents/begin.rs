@@ -14,7 +14,8 @@ use gtd_proto::exit::ExecError;
 use super::order::{FailureKind, Life, Overrides, Place, What};
 use super::runtime::{Prepared, Ready, Shared, target};
 use super::task::{EndOrder, Work};
-use crate::process::launch::{self as files, Launch, Phase, Record, RecordLook};
+use crate::process::launch::{self, Launch};
+use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};
 use crate::tmux::{NewSession, TmuxError};
 
@@ -38,7 +39,11 @@ pub(super) struct Living {
 }
 
 /// Launches the instance; `None` when it came to nothing, which has been reported then.
-pub(super) async fn launch(work: &mut Work<'_>, overrides: &Overrides, before: Option<Place>) -> Option<Living> {
+pub(super) async fn begin(
+    work: &mut Work<'_>,
+    overrides: &Overrides,
+    before: Option<Place>,
+) -> Option<Living> {
     let shared = work.shared.clone();
     let prepared = match shared.prepare.prepare(work.agent, work.instance, overrides) {
         Ok(prepared) => prepared,
@@ -150,7 +155,7 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
 
 fn shimless_record(life: &Life, instance: &InstanceId) -> Box<Record> {
     Box::new(Record {
-        v: files::VERSION,
+        v: launch::VERSION,
         instance: instance.to_string(),
         boot_id: life.shim.boot.clone(),
         phase: Phase::Launching,
@@ -259,13 +264,13 @@ pub(super) fn revoke(shared: &Shared, instance: &InstanceId) -> Revoked {
 fn write_launch_file(shared: &Shared, work: &Work<'_>, prepared: &Prepared) -> Result<(), String> {
     let boot_id = BootId::current().map_err(|error| format!("the boot id cannot be read: {error}"))?;
     let launch = Launch {
-        v: files::VERSION,
+        v: launch::VERSION,
         instance: work.instance.to_string(),
         agent: work.agent.to_string(),
         boot_id,
         argv: prepared.argv.clone(),
         env: prepared.env.clone(),
-        env_keep: files::ENV_KEEP.iter().map(ToString::to_string).collect(),
+        env_keep: launch::ENV_KEEP.iter().map(ToString::to_string).collect(),
         cwd: prepared.cwd.clone(),
         grace: prepared.grace,
         oom_score_adj: Some(OOM_SCORE_ADJ),
@@ -273,7 +278,8 @@ fn write_launch_file(shared: &Shared, work: &Work<'_>, prepared: &Prepared) -> R
         spare: prepared.spare.clone(),
     };
     let path = shared.launch_file(work.instance);
-    files::write_launch(&path, &launch).map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    launch::write_launch(&path, &launch)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 /// A pane with the shim in it: the agent's old pane where it is still there and dead, else a new session.
@@ -351,5 +357,7 @@ pub(super) fn digest(prepared: &Prepared) -> std::collections::BTreeMap<String, 
 
 /// FNV-1a: told apart, not protected.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,0 +1,88 @@
+//! What every verb is given: the flags, the surroundings, the screen, and the ways to a daemon and an agent.
+
+use std::path::PathBuf;
+
+use gtd_proto::rpc::AgentClient;
+use gtd_proto::{Address, params};
+
+use crate::cli::Global;
+use crate::client::endpoint::{self, Target};
+use crate::client::{self, Session};
+use crate::failure::Failure;
+use crate::output::Screen;
+use crate::town::{self, Surroundings};
+
+/// The run of one verb.
+pub struct Context {
+    /// Flags that every verb takes.
+    pub global: Global,
+    /// Flags, variables and directory that say which town is meant.
+    pub around: Surroundings,
+    /// Where to print.
+    pub screen: Screen,
+}
+
+impl Context {
+    /// That of this process.
+    #[must_use]
+    pub fn new(global: Global) -> Self {
+        let around = Surroundings::here(global.town.clone());
+        let screen = Screen::new(&global);
+        Self { global, around, screen }
+    }
+
+    /// Where the daemon listens, or would.
+    ///
+    /// # Errors
+    /// When no town is meant.
+    pub fn target(&self) -> Result<Target, Failure> {
+        endpoint::look_up(self.global.socket.as_deref(), &self.around)
+    }
+
+    /// An open connection.
+    ///
+    /// # Errors
+    /// See [`Session::open`].
+    pub async fn connect(&self) -> Result<Session, Failure> {
+        Session::open(&self.target()?).await
+    }
+
+    /// The town whose daemon is to be started or stopped: the named one, or that of the daemon behind
+    /// the socket that was named instead.
+    ///
+    /// # Errors
+    /// When no town is meant, or nobody answers who could say which.
+    pub async fn root(&self) -> Result<PathBuf, Failure> {
+        let by_socket = self.global.socket.is_some() || self.around.var("GT_SOCKET").is_some();
+        if self.global.town.is_none() && by_socket {
+            return Ok(self.connect().await?.root().to_owned());
+        }
+        town::find(&self.around)
+    }
+
+    /// The one agent that a text means: an address, or a selector that fits one.
+    ///
+    /// # Errors
+    /// When it fits none, or several.
+    pub async fn agent(&self, session: &Session, text: &str) -> Result<Address, Failure> {
+        if let Some(address) = crate::cli::address(text) {
+            return Ok(address);
+        }
+        let request = params::AgentList { selector: Some(text.to_owned()) };
+        let found = client::read(AgentClient::list(&session.client, request)).await?.body.items;
+        match found.as_slice() {
+            [one] => Ok(one.agent.clone()),
+            [] => Err(no_agent(text)),
+            several => {
+                let names: Vec<String> = several.iter().map(|agent| agent.agent.to_string()).collect();
+                Err(Failure::usage(format!("{text:?} fits {} agents: {}", names.len(), names.join(", ")))
+                    .hint("name one by its address"))
+            }
+        }
+    }
+}
+
+/// Nothing fits a selector.
+pub fn no_agent(text: &str) -> Failure {
+    Failure::no_such(format!("no agent fits {text:?}")).hint("gtctl status")
+}

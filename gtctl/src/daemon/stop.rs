@@ -1,0 +1,106 @@
+//! Ending the daemon of a town: a request, else TERM, else with `--force` KILL; done when its lock is free.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gtd_proto::params;
+use gtd_proto::rpc::DaemonClient;
+
+use super::identity::{Identity, Sent};
+use super::lock::{self, Lock};
+use crate::client::{self, Session};
+use crate::client::endpoint::{self, Target};
+use crate::failure::Failure;
+
+/// How long a killed process may take to vanish.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How long the daemon may take to answer the request to end.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// There was none.
+    Already,
+    /// It ended.
+    Ended(Option<i32>),
+    /// It had to be killed.
+    Killed(i32),
+}
+
+/// Ends the daemon of a town and waits until its lock is free.
+///
+/// # Errors
+/// A timeout when it did not end; a failure when the holder of the lock cannot be proven to be the daemon.
+pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped, Failure> {
+    match lock::look(root) {
+        Lock::Free => return Ok(Stopped::Already),
+        Lock::Held => {}
+        Lock::Unknown(error) => {
+            return Err(Failure::failed(format!(
+                "cannot look at {}/daemon/daemon.lock: {error}",
+                root.display()
+            )));
+        }
+    }
+    let holder = ask(root).await;
+    if holder.is_none() && lock::wait_until_free(root, Duration::from_secs(1)).await {
+        // It was on its way out, or in.
+        return Ok(Stopped::Ended(None));
+    }
+    let Some(holder) = holder else {
+        return Err(Failure::failed(format!(
+            "something holds {}/daemon/daemon.lock and does not listen on the town's socket; nothing was signalled",
+            root.display()
+        ))
+        .hint(format!("see who it is: fuser -v {}/daemon/daemon.lock", root.display())));
+    };
+    if lock::wait_until_free(root, timeout).await {
+        return Ok(Stopped::Ended(Some(holder.pid)));
+    }
+    let late = format!(
+        "the daemon (pid {}) did not end within {}",
+        holder.pid,
+        humantime::format_duration(timeout)
+    );
+    if !force {
+        return Err(Failure::timeout(late).hint("gtctl daemon stop --force"));
+    }
+    holder
+        .signal(Sent::Kill)
+        .map_err(|e| Failure::failed(format!("{late}, and pid {} cannot be killed: {e}", holder.pid)))?;
+    if lock::wait_until_free(root, AFTER_KILL).await {
+        Ok(Stopped::Killed(holder.pid))
+    } else {
+        Err(Failure::timeout(format!("{late}, and holds its lock after KILL")))
+    }
+}
+
+/// Asks the daemon to end, and says which process it is. One that does not answer gets a TERM, if the kernel
+/// says that it listens on the socket and the town's own record agrees.
+async fn ask(root: &Path) -> Option<Identity> {
+    let target = Target::of_town(root);
+    if let Ok(session) = Session::open(&target).await {
+        let said = Identity::of(session.hello.body.pid).ok()?;
+        // Where the kernel tells who listens, it has to be the same.
+        if session.peer.is_some_and(|peer| peer != said.pid) {
+            return None;
+        }
+        let request = params::Shutdown { stop_agents: false, reason: Some("gtctl daemon stop".to_owned()) };
+        let answer = tokio::time::timeout(REQUEST, session.client.shutdown(request)).await;
+        // It may be gone before it could answer; whether it refused shows in the lock.
+        if !matches!(answer, Ok(Ok(_))) && said.is_alive() {
+            let _ = said.signal(Sent::Term);
+        }
+        return Some(said);
+    }
+    let listener = client::listener(&target.socket)?;
+    let recorded = endpoint::endpoint(root)?.pid;
+    let identity = Identity::of(listener).ok()?;
+    if listener != recorded {
+        return None;
+    }
+    let _ = identity.signal(Sent::Term);
+    Some(identity)
+}

@@ -1,0 +1,207 @@
+//! What can go wrong, as one type with one wording: `error: what`, details, `hint: the command that helps`.
+//!
+//! A failure is either the daemon's own error or one of ours. How it is printed is `output`'s business.
+
+use std::fmt;
+
+use gtd_proto::{ErrorKind, RpcError};
+use jsonrpsee::core::ClientError;
+use serde_json::{Map, Value, json};
+
+use crate::client::transport::TransportError;
+use crate::exit::Code;
+
+/// A verb did not do what it was asked to.
+#[derive(Debug)]
+pub enum Failure {
+    /// The daemon answered with an error.
+    Rpc(Box<RpcError>),
+    /// We found out ourselves.
+    Local(Box<Local>),
+    /// The reader of our output went away: nothing is to be said.
+    BrokenPipe,
+}
+
+/// A failure that the client found out itself.
+#[derive(Debug)]
+pub struct Local {
+    /// Exit code.
+    pub code: Code,
+    /// Stable name for scripts.
+    pub kind: &'static str,
+    /// What went wrong, with the object: lower case, no full stop.
+    pub message: String,
+    /// What helps.
+    pub hint: Option<String>,
+    /// Facts, such as `output` with the last lines of a program.
+    pub data: Map<String, Value>,
+}
+
+impl Failure {
+    fn local(code: Code, kind: &'static str, message: impl Into<String>) -> Self {
+        let (message, hint, data) = (message.into(), None, Map::new());
+        Self::Local(Box::new(Local { code, kind, message, hint, data }))
+    }
+
+    /// The command line cannot be used, or means nothing here.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::local(Code::Usage, "usage", message)
+    }
+
+    /// The directory is no town, or there is none around.
+    pub fn no_town(message: impl Into<String>) -> Self {
+        Self::local(Code::Usage, "no_town", message)
+            .hint("name one with --town DIR, or make one with `gtctl init DIR`")
+    }
+
+    /// Nobody answers.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::local(Code::Unreachable, "daemon_unreachable", message).hint("gtctl up")
+    }
+
+    /// Who answers is not whom we asked, or speaks otherwise.
+    pub fn mismatch(message: impl Into<String>) -> Self {
+        Self::local(Code::Mismatch, "mismatch", message)
+    }
+
+    /// This may not be done here, or by this caller.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::local(Code::Refused, "refused", message)
+    }
+
+    /// Not confirmed in time.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::local(Code::Timeout, "timeout", message)
+    }
+
+    /// There is no such agent.
+    pub fn no_such(message: impl Into<String>) -> Self {
+        Self::local(Code::NoSuch, ErrorKind::AgentNotFound.as_str(), message)
+    }
+
+    /// Something is left that should be gone.
+    pub fn partial(message: impl Into<String>) -> Self {
+        Self::local(Code::Partial, "partial", message)
+    }
+
+    /// It was tried and failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::local(Code::Failed, "failed", message)
+    }
+
+    /// A person pressed Ctrl-C, and there was something to clean up first.
+    pub fn interrupted() -> Self {
+        Self::local(Code::Interrupted, "interrupted", "interrupted")
+    }
+
+    /// Says what helps.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        match &mut self {
+            Self::Rpc(error) => error.hint = Some(hint.into()),
+            Self::Local(error) => error.hint = Some(hint.into()),
+            Self::BrokenPipe => {}
+        }
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        match &mut self {
+            Self::Rpc(error) => drop(error.data.insert(key.to_owned(), value.into())),
+            Self::Local(error) => drop(error.data.insert(key.to_owned(), value.into())),
+            Self::BrokenPipe => {}
+        }
+        self
+    }
+
+    /// How the program ends.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Rpc(error) => Code::of_rpc(error),
+            Self::Local(local) => local.code,
+            Self::BrokenPipe => Code::BrokenPipe,
+        }
+    }
+
+    /// The error object of the JSON envelope. The `code` of an error of ours is the exit code; the daemon's
+    /// are negative or above 1,000, so that the two are never mixed up.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let (code, kind, message, hint, data) = match self {
+            Self::Rpc(e) => (e.code, e.kind.as_str(), e.message.as_str(), e.hint.as_deref(), &e.data),
+            Self::Local(e) => {
+                (i32::from(e.code.number()), e.kind, e.message.as_str(), e.hint.as_deref(), &e.data)
+            }
+            Self::BrokenPipe => return Value::Null,
+        };
+        let mut object = Map::new();
+        object.insert("code".to_owned(), json!(code));
+        object.insert("kind".to_owned(), json!(kind));
+        object.insert("message".to_owned(), json!(message));
+        if let Some(hint) = hint {
+            object.insert("hint".to_owned(), json!(hint));
+        }
+        if !data.is_empty() {
+            object.insert("data".to_owned(), Value::Object(data.clone()));
+        }
+        Value::Object(object)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rpc(error) => f.write_str(&error.message),
+            Self::Local(error) => f.write_str(&error.message),
+            Self::BrokenPipe => f.write_str("broken pipe"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        Self::Rpc(Box::new(error))
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Call(object) => Self::Rpc(Box::new(RpcError::from(object))),
+            ClientError::ParseError(why) => {
+                Self::mismatch(format!("the daemon's answer cannot be read: {why}"))
+                    .hint("use the gtctl and the gtd of one version; `gtctl daemon restart` starts the gtd beside this gtctl")
+            }
+            ClientError::RequestTimeout => Self::timeout("the daemon did not answer in time"),
+            ClientError::Transport(_) | ClientError::RestartNeeded(_) => match refusal(&error) {
+                Some(refused) => Self::Rpc(Box::new(refused.clone())),
+                None => Self::unreachable(format!("lost the daemon: {}", innermost(&error))),
+            },
+            _ => Self::failed(format!("the request could not be made: {error}")),
+        }
+    }
+}
+
+/// The error that a daemon sent before it closed the connection on us, such as `too_busy`.
+fn refusal(error: &ClientError) -> Option<&RpcError> {
+    match error {
+        ClientError::RestartNeeded(inner) => refusal(inner),
+        ClientError::Transport(inner) => match inner.downcast_ref::<TransportError>() {
+            Some(TransportError::Refused(error)) => Some(error),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn innermost(error: &ClientError) -> String {
+    match error {
+        ClientError::RestartNeeded(inner) => innermost(inner),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,182 @@
+//! The town and its agents at a glance: what is unwell first.
+
+use gtd_proto::town::{Alert, Rig, Severity, TmuxState, TownStatus};
+use gtd_proto::{Activity, Address, Agent, RigName, Role, State};
+
+use super::paint::{Paint, Tone, tone};
+use super::table::{Cell, Table};
+use super::time;
+
+/// All agents of a town, those of the town itself and those of its rigs.
+pub fn all(town: &TownStatus) -> Vec<&Agent> {
+    town.agents.iter().chain(town.rigs.iter().flat_map(of_rig)).collect()
+}
+
+/// The agents of a rig.
+pub fn of_rig(rig: &Rig) -> impl Iterator<Item = &Agent> {
+    [&rig.witness, &rig.refinery].into_iter().chain(&rig.polecats)
+}
+
+/// The whole picture.
+#[must_use]
+pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
+    let mut out = header(status, paint);
+    out.push(String::new());
+    let agents = all(status);
+    if agents.is_empty() {
+        out.push("no rigs yet; add one with `gtctl rig add NAME SOURCE`".to_owned());
+    } else {
+        out.extend(table(&agents, paint, width));
+    }
+    let notes: Vec<String> = status.rigs.iter().flat_map(|rig| rig_notes(rig, paint)).collect();
+    if !notes.is_empty() {
+        out.push(String::new());
+        out.extend(notes);
+    }
+    for alert in &status.alerts {
+        out.push(String::new());
+        out.extend(alert_lines(alert, paint));
+    }
+    out
+}
+
+fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
+    let daemon = &status.daemon;
+    let title = |text: &str| paint.dim(&format!("{text:<6}"));
+    let mut out = vec![format!("{} at {}", paint.strong(&format!("town {}", status.name)), status.root)];
+    let (word, mood) = if daemon.degraded { ("degraded", Tone::Bad) } else { ("running", Tone::Good) };
+    out.push(format!(
+        "{}  {}, pid {}, gtd {}, for {}",
+        title("daemon"),
+        paint.text(mood, word),
+        daemon.pid,
+        daemon.version,
+        time::ago(daemon.started_at)
+    ));
+    out.extend(daemon.reasons.iter().map(|reason| format!("{}  {reason}", title(""))));
+    for server in &status.tmux {
+        let (word, mood) = match server.state {
+            TmuxState::Up => ("up", Tone::Good),
+            TmuxState::Down => ("down", Tone::Warn),
+            TmuxState::Unresponsive => ("unresponsive", Tone::Bad),
+            TmuxState::Unknown => ("unknown", Tone::Bad),
+        };
+        let pid = server.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        let sessions = count(server.sessions, "session");
+        out.push(format!(
+            "{}  {}{pid}, {sessions}, {}",
+            title("tmux"),
+            paint.text(mood, word),
+            server.socket
+        ));
+    }
+    if !status.summary.is_empty() {
+        let total: u64 = status.summary.values().sum();
+        let mut parts: Vec<String> = Vec::new();
+        for state in State::ALL {
+            if let Some(n) = status.summary.get(state.as_str()).filter(|n| **n > 0) {
+                parts.push(paint.text(tone(state), &format!("{n} {state}")));
+            }
+        }
+        let parts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+        out.push(format!("{}  {total}{parts}", title("agents")));
+    }
+    if daemon.hold {
+        let word = paint.text(Tone::Warn, "the town is down");
+        out.push(format!("{}  {word}: nothing is started until `gtctl up`", title("hold")));
+    }
+    if !status.incidents.is_empty() {
+        let open = count(status.incidents.len() as u64, "incident");
+        out.push(format!("{}  {} open: {}", title("deaths"), paint.text(Tone::Bad, &open), incidents(status)));
+    }
+    out
+}
+
+fn incidents(status: &TownStatus) -> String {
+    let ids: Vec<&str> = status
+        .incidents
+        .iter()
+        .map(|incident| incident.get("id").and_then(|id| id.as_str()).unwrap_or("?"))
+        .collect();
+    ids.join(", ")
+}
+
+fn rig_notes(rig: &Rig, paint: Paint) -> Vec<String> {
+    let mut out = Vec::new();
+    if !rig.operational {
+        let why = rig.reason.as_deref().unwrap_or("no reason given");
+        let word = paint.text(Tone::Warn, "not operational");
+        out.push(format!("rig {} is {word}: {why}", rig.name));
+    }
+    if !rig.crew.is_empty() {
+        out.push(format!("rig {} has people at work: {}", rig.name, rig.crew.join(", ")));
+    }
+    out
+}
+
+fn alert_lines(alert: &Alert, paint: Paint) -> Vec<String> {
+    let (word, mood) = match alert.severity {
+        Severity::Warning => ("warning:", Tone::Warn),
+        Severity::Error => ("error:", Tone::Bad),
+        Severity::Unknown => ("alert:", Tone::Warn),
+    };
+    let mut out =
+        vec![format!("{} {} (for {})", paint.text(mood, word), alert.message, time::ago(alert.since))];
+    out.extend(alert.hint.iter().map(|hint| format!("{} {hint}", paint.strong("hint:"))));
+    out
+}
+
+/// `1 session`, `2 sessions`.
+#[must_use]
+pub fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Agents, a line each.
+#[must_use]
+pub fn table(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
+    let mut sorted = agents.to_vec();
+    sorted.sort_by_key(|agent| order(agent));
+    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "RESTARTS", "PID", "REASON"]);
+    for agent in sorted {
+        table.row(vec![
+            agent.agent.to_string().into(),
+            Cell::new(agent.state.as_str(), tone(agent.state)),
+            activity(agent),
+            time::ago(agent.since).into(),
+            agent.restarts.lifetime.to_string().into(),
+            agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+            reason(agent).into(),
+        ]);
+    }
+    table.render(paint, width)
+}
+
+/// Unwell first, then by rig and role; the town's own agents before the rigs'.
+fn order(agent: &Agent) -> (usize, Option<RigName>, Role, Address) {
+    let rank = State::ALL.iter().position(|state| *state == agent.state).unwrap_or_default();
+    (rank, agent.agent.rig().cloned(), agent.role, agent.agent.clone())
+}
+
+fn activity(agent: &Agent) -> Cell {
+    match (agent.running, agent.activity) {
+        (false, _) => "".into(),
+        // It has not said; a column full of this word says nothing.
+        (true, Activity::Unknown) => Cell::new("-", Tone::Dim),
+        (true, Activity::Waiting) => Cell::new("waiting", Tone::Warn),
+        (true, other) => other.as_str().into(),
+    }
+}
+
+/// Why it is as it is, when it goes on, and what is out of date.
+#[must_use]
+pub fn reason(agent: &Agent) -> String {
+    let mut parts: Vec<String> = agent.reason.iter().cloned().collect();
+    if let Some(at) = agent.next_attempt {
+        parts.push(format!("next attempt {}", time::until(at)));
+    }
+    if !agent.stale.is_empty() {
+        parts.push(format!("stale: {}", agent.stale.join(", ")));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,198 @@
+//! One agent on a card: state, processes, intent, last exit, last lines, and what one can do.
+
+use gtd_proto::{Activity, Agent, Exit, Role, State};
+use nix::sys::signal::Signal;
+
+use super::agents::{count, reason};
+use super::error::quoted;
+use super::paint::{Paint, Tone, tone};
+use super::time;
+
+/// What is known of an agent beside its record.
+#[derive(Debug, Default)]
+pub struct Beside<'a> {
+    /// Its last exit.
+    pub exit: Option<&'a Exit>,
+    /// Last lines of its screen.
+    pub screen: &'a [String],
+    /// Further fields: title and text.
+    pub more: Vec<(&'static str, String)>,
+}
+
+/// The card.
+#[must_use]
+pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
+    let mut fields: Vec<(&str, String)> = vec![("State", state(agent, paint))];
+    let mut add = |title: &'static str, text: Option<String>| {
+        fields.extend(text.filter(|text| !text.is_empty()).map(|text| (title, text)));
+    };
+    add("Reason", Some(reason(agent)));
+    add("Process", process(agent));
+    add("Instance", agent.instance.as_ref().map(ToString::to_string));
+    add("Session", session(agent));
+    add("Intent", Some(intent(agent)));
+    add("Restarts", Some(restarts(agent)));
+    add("Last exit", beside.exit.map(|exit| format!("{} ago: {}", time::ago(exit.ended_at), summary(exit))));
+    add("Launched as", Some(preset(agent)));
+    add("Hook", agent.hook.clone());
+    add("Directory", directory(agent));
+    for (title, text) in &beside.more {
+        add(title, Some(text.clone()));
+    }
+
+    let mut out = vec![format!("{} - {}", paint.strong(&agent.agent.to_string()), describe(agent))];
+    let wide = fields.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
+    out.extend(fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>wide$}:")))));
+    if !beside.screen.is_empty() {
+        out.extend([String::new(), "Last lines of its screen:".to_owned()]);
+        out.extend(quoted(beside.screen.iter().map(String::as_str)));
+    }
+    let can = what_you_can_do(agent);
+    if !can.is_empty() {
+        out.extend([String::new(), "What you can do:".to_owned()]);
+        let wide = can.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+        out.extend(can.iter().map(|(command, why)| format!("  {command:<wide$}  {}", paint.dim(why))));
+    }
+    out
+}
+
+fn describe(agent: &Agent) -> String {
+    match (&agent.rig, &agent.name) {
+        (Some(rig), Some(name)) => format!("{} {name} of rig {rig}", agent.role),
+        (Some(rig), None) => format!("{} of rig {rig}", agent.role),
+        _ => format!("{} of the town", agent.role),
+    }
+}
+
+fn state(agent: &Agent, paint: Paint) -> String {
+    let word = paint.text(tone(agent.state), agent.state.as_str());
+    let activity = match (agent.running, agent.activity) {
+        (true, Activity::Waiting) => format!(" ({})", paint.text(Tone::Warn, "waiting for a person")),
+        (true, Activity::Working | Activity::Idle) => format!(" ({})", agent.activity.as_str()),
+        _ => String::new(),
+    };
+    let meaning = match agent.state {
+        State::Unknown => ": it cannot be observed, and is left alone",
+        State::Held => ": a person ended it",
+        State::Lingering => ": its pane is gone, processes of it are alive",
+        _ => "",
+    };
+    format!("{word}{activity}{meaning}, since {}", time::full(agent.since))
+}
+
+fn process(agent: &Agent) -> Option<String> {
+    let pid = agent.pid?;
+    let shim = agent.shim_pid.map(|shim| format!(", below its shim {shim}")).unwrap_or_default();
+    let started = agent.started_at.map(|at| format!(", up {}", time::ago(at))).unwrap_or_default();
+    Some(format!("{pid}{shim}{started}"))
+}
+
+fn session(agent: &Agent) -> Option<String> {
+    let id = agent.session.as_ref()?;
+    let name = agent.session_name.as_deref().unwrap_or("unnamed");
+    let pane = agent.pane.as_ref().map(|pane| format!(", pane {pane}")).unwrap_or_default();
+    let server = agent.server.as_ref().map(|server| format!(" on {server}")).unwrap_or_default();
+    let watched = if agent.attached { ", somebody is attached" } else { "" };
+    let windows = match agent.windows {
+        Some(n) if n > 1 => format!(", {}", count(u64::from(n), "window")),
+        _ => String::new(),
+    };
+    Some(format!("{name} ({id}{pane}{windows}){server}{watched}"))
+}
+
+fn intent(agent: &Agent) -> String {
+    let why = agent.intent_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}, by {}{why}", agent.intent.as_str(), agent.intent_by)
+}
+
+fn restarts(agent: &Agent) -> String {
+    let failures = count(u64::from(agent.restarts.consecutive), "failure");
+    format!("{} in its life, {failures} in a row", agent.restarts.lifetime)
+}
+
+fn preset(agent: &Agent) -> String {
+    let account = agent.account.as_ref().map(|account| format!(", account {account}")).unwrap_or_default();
+    format!("{}{account}", agent.agent_preset)
+}
+
+fn directory(agent: &Agent) -> Option<String> {
+    let tree = agent.worktree.as_ref()?;
+    let branch = agent.branch.as_ref().map(|branch| format!(" on branch {branch}")).unwrap_or_default();
+    Some(format!("{tree}{branch}"))
+}
+
+/// How an instance ended, in one line.
+#[must_use]
+pub fn summary(exit: &Exit) -> String {
+    let lived = time::span(std::time::Duration::from_millis(exit.uptime_ms));
+    let how = match &exit.exec_error {
+        Some(error) => format!("{} failed: {}", error.op, error.errno),
+        None => ended(exit.code, exit.signal),
+    };
+    let counted = if exit.counts { "counts as a failure" } else { "does not count as a failure" };
+    format!("{how}, {}, after {lived}; {counted}", exit.cause.as_str())
+}
+
+/// An exit status in words.
+#[must_use]
+pub fn ended(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (_, Some(signal)) => format!("signal {}", signal_name(signal)),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => "status unknown".to_owned(),
+    }
+}
+
+/// `9 (KILL)`
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
+    match Signal::try_from(signal) {
+        Ok(known) => format!("{signal} ({})", known.as_str().trim_start_matches("SIG")),
+        Err(_) => signal.to_string(),
+    }
+}
+
+/// Commands that make sense now, with what they do.
+fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
+    if agent.role == Role::Crew {
+        return Vec::new();
+    }
+    let me = agent.agent.to_string();
+    let on = |verb: &str| match (agent.role, &agent.rig) {
+        (Role::Witness | Role::Refinery, Some(rig)) => Some(format!("gtctl {} {verb} {rig}", agent.role)),
+        _ => None,
+    };
+    let mut out: Vec<(Option<String>, &'static str)> = Vec::new();
+    let plain = |verb: &str| Some(format!("gtctl {verb} {me}"));
+    match agent.state {
+        State::Running | State::Starting => {
+            out.push((plain("attach"), "look at it and type"));
+            out.push((on("restart"), "end it and start it anew"));
+            out.push((on("stop"), "end it; it stays stopped"));
+        }
+        State::Stopped | State::Held => out.push((on("start"), "start it")),
+        State::Backoff | State::Throttled | State::Quarantined => {
+            out.push((plain("reset"), "forget the failures and try at once"));
+            out.push((on("stop"), "give up on it"));
+        }
+        State::Paused | State::Stopping | State::Lingering | State::Unknown => {}
+    }
+    if agent.state != State::Running {
+        out.push((plain("exits"), "how it ended before"));
+    }
+    out.push((plain("explain"), "why it is as it is"));
+    out.into_iter().filter_map(|(command, why)| Some((command?, why))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_in_words() {
+        assert_eq!(ended(Some(3), None), "exit code 3");
+        assert_eq!(ended(None, Some(9)), "signal 9 (KILL)");
+        assert_eq!(ended(None, Some(63)), "signal 63");
+        assert_eq!(ended(None, None), "status unknown");
+    }
+}

@@ -1,0 +1,80 @@
+//! How a failure is said: `error: what`, the facts that help to understand it, `hint: what helps`.
+
+use serde_json::{Map, Value};
+
+use super::paint::{Paint, Tone};
+use crate::failure::Failure;
+use crate::output::card::ended;
+
+/// The lines of a failure, for stderr.
+#[must_use]
+pub fn lines(failure: &Failure, paint: Paint) -> Vec<String> {
+    let (message, hint, data) = match failure {
+        Failure::Rpc(e) => (&e.message, e.hint.as_ref(), &e.data),
+        Failure::Local(e) => (&e.message, e.hint.as_ref(), &e.data),
+        Failure::BrokenPipe => return Vec::new(),
+    };
+    let mut out = vec![format!("{} {message}", paint.text(Tone::Bad, "error:"))];
+    out.extend(facts(data));
+    if let Some(hint) = hint {
+        out.push(format!("{} {hint}", paint.strong("hint:")));
+    }
+    out
+}
+
+/// The facts of an error that a person wants to see, in a fixed order.
+fn facts(data: &Map<String, Value>) -> Vec<String> {
+    let mut out = Vec::new();
+    let text = |key: &str| data.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if let Some(exit) = data.get("exit") {
+        let number = |key: &str| exit.get(key).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+        out.push(format!("  it ended: {}", ended(number("code"), number("signal"))));
+    }
+    if let Some(exec) = data.get("exec_error") {
+        let part = |key: &str| exec.get(key).and_then(Value::as_str).unwrap_or_default();
+        out.push(format!("  {} failed: {} {}", part("op"), part("errno"), part("path")).trim_end().to_owned());
+    }
+    if let Some(file) = text("file") {
+        let number = |key: &str| data.get(key).and_then(Value::as_u64);
+        let place = match (number("line"), number("column")) {
+            (Some(line), Some(column)) => format!(":{line}:{column}"),
+            (Some(line), None) => format!(":{line}"),
+            _ => String::new(),
+        };
+        let key = text("key").map(|key| format!(" key {key}")).unwrap_or_default();
+        out.push(format!("  in {file}{place}{key}"));
+    }
+    for (key, title) in [("reached", "reached"), ("command", "command"), ("summary", "would be lost")] {
+        if let Some(text) = text(key) {
+            out.push(format!("  {title}: {text}"));
+        }
+    }
+    if let Some(known) = data.get("known").and_then(Value::as_array).filter(|known| !known.is_empty()) {
+        let names: Vec<&str> = known.iter().filter_map(Value::as_str).collect();
+        out.push(format!("  there are: {}", names.join(", ")));
+    }
+    for (key, title) in [("output", "its last output:"), ("stderr", "it said:")] {
+        let said: Vec<&str> = match data.get(key) {
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(text)) => text.lines().collect(),
+            _ => continue,
+        };
+        if !said.is_empty() {
+            out.push(format!("  {title}"));
+            out.extend(quoted(said));
+        }
+    }
+    out
+}
+
+/// Somebody else's lines, marked as such and without what a terminal would obey.
+#[must_use]
+pub fn quoted<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    lines.into_iter().map(|line| format!("  │ {}", plain(line)).trim_end().to_owned()).collect()
+}
+
+/// A line without control characters.
+#[must_use]
+pub fn plain(line: &str) -> String {
+    line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+}

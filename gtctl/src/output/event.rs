@@ -1,0 +1,104 @@
+//! Events as lines: when, number, who, what, and the facts in words.
+
+use std::time::Duration;
+
+use gtd_proto::Event;
+use gtd_proto::event::kind;
+use serde_json::Value;
+
+use super::card::ended;
+use super::error::plain;
+use super::paint::{Paint, Tone};
+use super::table::cut;
+use super::time;
+
+/// Longest list of facts of an event that has no wording of its own.
+const FACTS_MAX: usize = 160;
+
+/// The line of an event.
+#[must_use]
+pub fn line(event: &Event, paint: Paint) -> String {
+    let who = match (&event.agent, &event.rig) {
+        (Some(agent), _) => agent.to_string(),
+        (None, Some(rig)) => rig.to_string(),
+        (None, None) => "town".to_owned(),
+    };
+    let head = format!("{}  {:>5}", time::clock(event.at), event.seq);
+    let what = paint.text(mood(&event.kind), &event.kind);
+    let mut line = format!("{}  {who:<16}  {what}  {}", paint.dim(&head), facts(event));
+    line.truncate(line.trim_end().len());
+    line
+}
+
+fn mood(of: &str) -> Tone {
+    match of {
+        kind::AGENT_EXITED
+        | kind::AGENT_QUARANTINED
+        | kind::AGENT_UNKNOWN
+        | kind::AGENT_LINGERING
+        | kind::TMUX_SERVER_DIED
+        | kind::DAEMON_DEGRADED
+        | "incident.opened" => Tone::Bad,
+        kind::AGENT_RESTARTING | kind::AGENT_BACKOFF | kind::CONFIG_REJECTED => Tone::Warn,
+        kind::AGENT_READY | "incident.closed" => Tone::Good,
+        _ => Tone::Plain,
+    }
+}
+
+/// The facts of an event in words.
+#[must_use]
+pub fn facts(event: &Event) -> String {
+    let data = &event.data;
+    let ms = |key: &str| data.get(key).and_then(Value::as_f64).filter(|ms| *ms >= 0.0).map(length);
+    let number = |key: &str| data.get(key).and_then(Value::as_i64);
+    let text = |key: &str| data.get(key).and_then(Value::as_str);
+    let small = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
+    let mut parts: Vec<String> = Vec::new();
+    match event.kind.as_str() {
+        kind::AGENT_STARTING => {
+            parts.extend(text("reason").map(str::to_owned));
+            parts.extend(number("attempt").map(|n| format!("attempt {n}")));
+        }
+        kind::AGENT_READY => {
+            parts.extend(number("pid").map(|pid| format!("pid {pid}")));
+            parts.extend(ms("startup_ms").map(|took| format!("after {took}")));
+        }
+        kind::AGENT_EXITED => {
+            parts.push(ended(small("code"), small("signal")));
+            parts.extend(text("cause").map(str::to_owned));
+            parts.extend(ms("uptime_ms").map(|lived| format!("after {lived}")));
+            let by = text("detected_by").map(|by| format!(" by {by}")).unwrap_or_default();
+            parts.extend(ms("detect_ms").map(|late| format!("noticed{by} {late} later")));
+        }
+        kind::AGENT_RESTARTING => {
+            parts.extend(number("attempt").map(|n| format!("attempt {n}")));
+            match data.get("delay_ms").and_then(Value::as_f64) {
+                Some(delay) if delay > 0.0 => parts.push(format!("in {}", length(delay))),
+                Some(_) => parts.push("at once".to_owned()),
+                None => {}
+            }
+        }
+        _ => return cut(&plain(&generic(data)), FACTS_MAX),
+    }
+    plain(&parts.join(", "))
+}
+
+fn length(ms: f64) -> String {
+    // Bounded, since a duration cannot be made of any float.
+    time::span(Duration::from_secs_f64((ms / 1000.0).clamp(0.0, 1e12)))
+}
+
+fn generic(data: &Value) -> String {
+    let Value::Object(map) = data else {
+        return if data.is_null() { String::new() } else { data.to_string() };
+    };
+    let parts: Vec<String> = map
+        .iter()
+        .filter(|(_, value)| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()))
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key} {text}"),
+            other => format!("{key} {other}"),
+        })
+        .collect();
+    parts.join(", ")
+}

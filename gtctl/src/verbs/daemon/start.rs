@@ -1,0 +1,48 @@
+//! `gtctl daemon start`: in the background, done when it answers.
+
+use serde_json::json;
+
+use super::only_plan;
+use crate::cli::Plan;
+use crate::context::Context;
+use crate::daemon::start::{Launch, Running, ensure, outside_of_agents};
+use crate::exit::Code;
+use crate::failure::Failure;
+
+/// Runs the verb.
+///
+/// # Errors
+/// The reason why it did not come up.
+pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
+    if args.dry_run {
+        let root = cx.root().await?;
+        let step = match cx.connect().await {
+            Ok(_) => vec![],
+            Err(_) => vec![("start", format!("gtd --town {}", root.display()), "no daemon is running")],
+        };
+        return only_plan(cx, "daemon.start", &step);
+    }
+    start(cx, "daemon.start").await
+}
+
+/// Starts it and says so.
+///
+/// # Errors
+/// As [`run`].
+pub async fn start(cx: &mut Context, kind: &str) -> Result<Code, Failure> {
+    outside_of_agents(cx.around.var("GT_INSTANCE"))?;
+    let root = cx.root().await?;
+    let Running { session, already, .. } = ensure(&Launch { root, hold: false, scrub: false }).await?;
+    let hello = &session.hello.body;
+    if cx.screen.json {
+        let result = json!({
+            "already": already, "pid": hello.pid, "version": hello.version, "town": hello.town,
+            "socket": session.socket,
+        });
+        cx.screen.envelope(kind, &result)?;
+        return Ok(Code::Done);
+    }
+    let what = if already { "daemon is running already" } else { "daemon running" };
+    cx.screen.line(format!("{what}, pid {}, gtd {}, town {}", hello.pid, hello.version, hello.town))?;
+    Ok(Code::Done)
+}

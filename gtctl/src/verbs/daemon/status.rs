@@ -1,0 +1,95 @@
+//! `gtctl daemon status`: the daemon's own state.
+
+use std::time::Duration;
+
+use gtd_proto::daemon::DaemonStatus;
+use gtd_proto::params;
+use gtd_proto::rpc::DaemonClient;
+
+use crate::client;
+use crate::context::Context;
+use crate::exit::Code;
+use crate::failure::Failure;
+use crate::output::agents::count;
+use crate::output::paint::{Paint, Tone};
+use crate::output::time;
+
+/// Runs the verb.
+///
+/// # Errors
+/// When no daemon answers.
+pub async fn run(cx: &mut Context) -> Result<Code, Failure> {
+    let session = cx.connect().await?;
+    let answer = client::read(DaemonClient::status(&session.client, params::None {})).await?;
+    if cx.screen.json {
+        cx.screen.envelope("daemon.status", &answer)?;
+    } else {
+        let lines = lines(&answer.body, &session.socket.display().to_string(), cx.screen.paint);
+        cx.screen.lines(lines)?;
+    }
+    Ok(Code::Done)
+}
+
+fn lines(status: &DaemonStatus, socket: &str, paint: Paint) -> Vec<String> {
+    let (word, mood) = if status.degraded { ("degraded", Tone::Bad) } else { ("running", Tone::Good) };
+    let heartbeat = &status.heartbeat;
+    let when = |title: &str, at: Option<String>| at.map(|at| format!(", {title} {at}")).unwrap_or_default();
+    let fields = [
+        ("State", format!("{}, since {}", paint.text(mood, word), time::full(status.started_at))),
+        ("Uptime", time::span(Duration::from_secs(status.uptime_ms / 1000))),
+        ("Process", format!("{}, {} resident", status.pid, bytes(status.rss_bytes))),
+        ("Version", format!("gtd {}, protocol {}", status.version, status.protocol)),
+        ("Socket", socket.to_owned()),
+        (
+            "Heartbeat",
+            format!(
+                "number {}{}{}, {}",
+                heartbeat.number,
+                when("last", heartbeat.last.map(|at| format!("{} ago", time::ago(at)))),
+                when("next", heartbeat.next.map(time::until)),
+                count(heartbeat.overruns, "overrun")
+            ),
+        ),
+        (
+            "Clients",
+            format!(
+                "{}, {}",
+                count(status.connections, "connection"),
+                count(status.subscribers, "subscription")
+            ),
+        ),
+        (
+            "Ledger",
+            format!(
+                "{}, {}, event {}",
+                status.ledger.path,
+                bytes(status.ledger.bytes),
+                status.ledger.seq
+            ),
+        ),
+        ("Forks", status.forks.to_string()),
+    ];
+    let mut out = vec![paint.strong(&format!("gtd of {}", status.town))];
+    out.extend(fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>9}:")))));
+    out.extend(status.reasons.iter().map(|reason| format!("  {} {reason}", paint.text(Tone::Bad, "degraded:"))));
+    out
+}
+
+/// A size in the unit that keeps it short.
+fn bytes(n: u64) -> String {
+    match n {
+        0..1024 => format!("{n} B"),
+        1024..1_048_576 => format!("{} KiB", n / 1024),
+        _ => format!("{}.{} MiB", n / 1_048_576, n % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        for (n, text) in [(0, "0 B"), (2048, "2 KiB"), (1_048_576, "1.0 MiB"), (15_938_355, "15.2 MiB")] {
+            assert_eq!(super::bytes(n), text);
+        }
+    }
+}

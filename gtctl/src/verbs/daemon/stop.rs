@@ -1,0 +1,77 @@
+//! `gtctl daemon stop` and `restart`: done when the lock is free. Agents go on.
+
+use serde_json::json;
+
+use super::{only_plan, start};
+use crate::cli::DaemonStop;
+use crate::context::Context;
+use crate::daemon::start::outside_of_agents;
+use crate::daemon::stop::{Stopped, stop};
+use crate::exit::Code;
+use crate::failure::Failure;
+use crate::output::confirm::confirm;
+use crate::output::note;
+
+/// Runs `daemon stop`.
+///
+/// # Errors
+/// When it did not end in time.
+pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
+    let root = cx.root().await?;
+    if args.plan.dry_run {
+        let steps = steps(&root.display().to_string(), args.force);
+        return only_plan(cx, "daemon.stop", &steps);
+    }
+    ask(cx, "daemon stop", args.force)?;
+    let outcome = stop(&root, args.timeout, args.force).await?;
+    let (already, killed, pid) = match outcome {
+        Stopped::Already => (true, false, None),
+        Stopped::Ended(pid) => (false, false, pid),
+        Stopped::Killed(pid) => (false, true, Some(pid)),
+    };
+    if cx.screen.json {
+        cx.screen.envelope("daemon.stop", &json!({ "already": already, "killed": killed, "pid": pid }))?;
+        return Ok(Code::Done);
+    }
+    cx.screen.line(words(outcome))?;
+    Ok(Code::Done)
+}
+
+/// Runs `daemon restart`.
+///
+/// # Errors
+/// When it did not end in time, or did not come up again.
+pub async fn restart(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
+    let root = cx.root().await?;
+    if args.plan.dry_run {
+        let mut steps = steps(&root.display().to_string(), args.force);
+        steps.push(("start", format!("gtd --town {}", root.display()), "as a new process"));
+        return only_plan(cx, "daemon.restart", &steps);
+    }
+    // Before anything is ended: an agent could not start it again.
+    outside_of_agents(cx.around.var("GT_INSTANCE"))?;
+    ask(cx, "daemon restart", args.force)?;
+    note(words(stop(&root, args.timeout, args.force).await?));
+    start::start(cx, "daemon.restart").await
+}
+
+fn ask(cx: &Context, verb: &str, force: bool) -> Result<(), Failure> {
+    confirm(verb, force, cx.global.yes, "KILL the daemon if it does not end by itself?")
+}
+
+fn words(outcome: Stopped) -> String {
+    match outcome {
+        Stopped::Already => "no daemon is running".to_owned(),
+        Stopped::Ended(Some(pid)) => format!("daemon stopped, pid {pid}; agents go on"),
+        Stopped::Ended(None) => "daemon stopped; agents go on".to_owned(),
+        Stopped::Killed(pid) => format!("daemon killed, pid {pid}; agents go on"),
+    }
+}
+
+fn steps(root: &str, force: bool) -> Vec<(&'static str, String, &'static str)> {
+    let mut steps = vec![("stop", format!("the daemon of {root}"), "agents go on")];
+    if force {
+        steps.push(("kill", format!("the daemon of {root}"), "if it does not end in time"));
+    }
+    steps
+}

@@ -1,0 +1,65 @@
+//! `gtctl exits`: the black boxes of ended instances, newest first.
+
+use gtd_proto::rpc::AgentClient;
+use gtd_proto::{Exit, params};
+
+use crate::cli::Exits;
+use crate::client;
+use crate::context::Context;
+use crate::exit::Code;
+use crate::failure::Failure;
+use crate::output::card::{ended, summary};
+use crate::output::error::quoted;
+use crate::output::table::Table;
+use crate::output::{note, time};
+
+/// Runs the verb.
+///
+/// # Errors
+/// When there is no such agent.
+pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
+    let session = cx.connect().await?;
+    let agent = match &args.agent {
+        Some(text) => Some(cx.agent(&session, text).await?),
+        None => None,
+    };
+    let request = params::AgentExits { agent, limit: Some(args.limit) };
+    let answer = client::read(AgentClient::exits(&session.client, request)).await?;
+    let items = &answer.body.items;
+    let screen = &mut cx.screen;
+    if screen.json {
+        screen.envelope("agent.exits", &answer)?;
+    } else if items.is_empty() {
+        note("nothing has ended yet");
+    } else if args.output {
+        for exit in items {
+            screen.line(format!("{} {} ago: {}", exit.agent, time::ago(exit.ended_at), summary(exit)))?;
+            screen.lines(quoted(exit.output.iter().map(String::as_str)))?;
+        }
+    } else {
+        let lines = table(items).render(screen.paint, screen.width);
+        screen.lines(lines)?;
+    }
+    Ok(Code::Done)
+}
+
+fn table(items: &[Exit]) -> Table {
+    let mut table = Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID"]);
+    for exit in items {
+        let how = match &exit.exec_error {
+            Some(error) => format!("{}: {}", error.op, error.errno),
+            None => ended(exit.code, exit.signal),
+        };
+        table.row(vec![
+            time::ago(exit.ended_at).into(),
+            exit.agent.to_string().into(),
+            exit.cause.as_str().into(),
+            how.into(),
+            time::span(std::time::Duration::from_millis(exit.uptime_ms)).into(),
+            if exit.counts { "yes" } else { "no" }.into(),
+            exit.incident.clone().unwrap_or_default().into(),
+            exit.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+        ]);
+    }
+    table
+}

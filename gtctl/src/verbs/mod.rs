@@ -1,0 +1,54 @@
+//! One file per verb: ask the daemon, print the answer, say how it went.
+
+mod attach;
+mod daemon;
+mod demo;
+mod down;
+mod events;
+mod exits;
+mod explain;
+mod init;
+mod peek;
+mod progress;
+mod reset;
+mod rig;
+mod role;
+mod rpc;
+mod signals;
+mod socket;
+mod status;
+mod up;
+mod version;
+
+use crate::cli::{Status, Verb};
+use crate::context::Context;
+use crate::exit::Code;
+use crate::failure::Failure;
+
+/// Runs the verb: `status` unless one was given.
+///
+/// # Errors
+/// The verb's own.
+pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> {
+    match verb.unwrap_or(Verb::Status(Status::default())) {
+        Verb::Status(args) => status::run(cx, &args).await,
+        Verb::Up(args) => up::run(cx, &args).await,
+        Verb::Down(args) => down::run(cx, &args).await,
+        Verb::Init(args) => init::run(cx, &args),
+        Verb::Rig(verb) => rig::run(cx, verb).await,
+        Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
+        Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Peek(args) => peek::run(cx, &args).await,
+        Verb::Attach(args) => attach::run(cx, &args).await,
+        Verb::Explain(args) => explain::run(cx, &args).await,
+        Verb::Events(args) => events::run(cx, &args).await,
+        Verb::Exits(args) => exits::run(cx, &args).await,
+        Verb::Signals(args) => signals::run(cx, &args).await,
+        Verb::Reset(args) => reset::run(cx, args).await,
+        Verb::Daemon(verb) => daemon::run(cx, verb).await,
+        Verb::Rpc(args) => rpc::run(cx, &args).await,
+        Verb::Socket => socket::run(cx),
+        Verb::Version => version::run(cx).await,
+        Verb::Demo(args) => demo::run(cx, &args).await,
+    }
+}

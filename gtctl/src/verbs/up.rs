@@ -1,0 +1,78 @@
+//! `gtctl up`: the daemon, and everything that should run.
+
+use gtd_proto::rpc::TownClient;
+use gtd_proto::{Reply, params, town};
+
+use super::progress;
+use crate::cli::Up;
+use crate::client::{self, Session};
+use crate::context::Context;
+use crate::daemon::start::{self, Launch};
+use crate::exit::Code;
+use crate::failure::Failure;
+use crate::output::change::{plan, step};
+use crate::output::{change, note};
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the daemon does not come up, or the start of the town is refused.
+pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
+    let session = match cx.connect().await {
+        Ok(session) => session,
+        Err(failure) if failure.code() == Code::Unreachable => {
+            let root = cx.root().await?;
+            if args.plan.dry_run {
+                return plan_without_daemon(cx, &root.display().to_string());
+            }
+            start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
+            note("starting the daemon");
+            let running = start::ensure(&Launch { root, hold: false, scrub: false }).await?;
+            note(format!("daemon running, pid {}", running.session.hello.body.pid));
+            running.session
+        }
+        Err(failure) => return Err(failure),
+    };
+    let answer = start_town(&session, args).await?;
+    let screen = &mut cx.screen;
+    if screen.json {
+        screen.envelope("town.start", &answer)?;
+    } else if answer.body.dry_run {
+        let lines = plan(&answer.body.plan, screen.paint, screen.width);
+        screen.lines(lines)?;
+    } else {
+        let lines = change::town("running", &answer.body, screen.paint, screen.width);
+        screen.lines(lines)?;
+        let name = session.root().display();
+        screen.line(format!("town {name} is up"))?;
+    }
+    Ok(if answer.body.items.iter().all(|item| item.ok) { Code::Done } else { Code::Partial })
+}
+
+async fn start_town(session: &Session, args: &Up) -> Result<Reply<town::TownChange>, Failure> {
+    let wait_ms = args.waiting.wait_ms();
+    let request = params::TownStart {
+        dry_run: args.plan.dry_run,
+        wait_ms,
+        idempotency_key: None,
+        reason: args.reason.reason.clone(),
+    };
+    let start = client::change(wait_ms, TownClient::start(&session.client, request));
+    if args.plan.dry_run { start.await } else { progress::with_events(session, "starting", start).await }
+}
+
+fn plan_without_daemon(cx: &mut Context, root: &str) -> Result<Code, Failure> {
+    let steps = [
+        step("start", format!("gtd --town {root}"), "no daemon is running"),
+        step("start", "what should run", "the daemon knows; with it running, --dry-run lists the agents"),
+    ];
+    let screen = &mut cx.screen;
+    if screen.json {
+        let change = town::TownChange { items: Vec::new(), census: None, plan: steps.to_vec(), dry_run: true };
+        screen.envelope("town.start", &change)?;
+    } else {
+        let lines = plan(&steps, screen.paint, screen.width);
+        screen.lines(lines)?;
+    }
+    Ok(Code::Done)
+}

@@ -1,0 +1,285 @@
+//! The daemon's own configuration, `settings/gtd.toml`.
+//!
+//! Owns the keys, their defaults, bounds and documentation, and what may change while the daemon runs.
+//! Must never guess: a key that is not known, or a value that is not right, is an error with its place.
+
+mod keys;
+mod read;
+#[cfg(test)]
+mod tests;
+mod types;
+mod value;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+
+pub use keys::{
+    Boot, Callers, Daemon, Deacon, Key, MassDeath, Metrics, Notify, Polecat, Refinery, Restart, Start, Stop,
+    Sweep, Tmux, Witness, Work,
+};
+pub use read::{ConfigError, ConfigValue};
+pub use types::{
+    BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, Names, OnStale, Server, Size, StoreKind, SweepMode,
+};
+pub use value::{Bytes, Rule};
+
+use keys::{NOTIFY_KEYS, Section};
+use serde_json::Value;
+
+/// Longest file that is read. A full one is some ten thousand bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// The whole configuration. Each field is a table of the file.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "the type of each field says what it is")]
+pub struct Config {
+    pub daemon: Daemon,
+    pub tmux: Tmux,
+    pub metrics: Metrics,
+    pub start: Start,
+    pub stop: Stop,
+    pub restart: Restart,
+    pub mass_death: MassDeath,
+    pub deacon: Deacon,
+    pub boot: Boot,
+    pub witness: Witness,
+    pub refinery: Refinery,
+    pub polecat: Polecat,
+    pub sweep: Sweep,
+    pub callers: Callers,
+    pub work: Work,
+    pub notify: Vec<Notify>,
+    /// Dotted keys that the file sets.
+    set: BTreeSet<String>,
+}
+
+/// Where a value comes from. No key is read from the environment so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The file.
+    File,
+    /// The environment.
+    Env,
+}
+
+/// A value that a reload changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// Its dotted key.
+    pub key: String,
+    /// What it was.
+    pub old: Value,
+    /// What it is now.
+    pub new: Value,
+}
+
+/// A value that a reload cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its dotted key.
+    pub key: String,
+    /// Why, and what to do.
+    pub reason: &'static str,
+}
+
+/// What a reload comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// The configuration from now on: the new one, with the old value of each refused key.
+    pub config: Config,
+    /// What is different from before.
+    pub changed: Vec<Changed>,
+    /// What stays until the daemon is started again.
+    pub refused: Vec<Refused>,
+}
+
+/// Keys that hold from start to end, and why.
+const FIXED: [(&str, &str); 1] =
+    [("tmux.server", "running sessions cannot move to another server; stop the town, then restart the daemon")];
+
+impl Config {
+    /// Reads the file. A file that is not there means the defaults.
+    ///
+    /// # Errors
+    /// When the file exists and cannot be read, is longer than 1 MiB, is no UTF-8, or is not right; the
+    /// error tells the first such place. Nothing is half taken.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(ConfigError::whole(path, format!("cannot be opened: {error}"))),
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| ConfigError::whole(path, format!("cannot be read: {error}")))?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(ConfigError::whole(path, "is longer than 1 MiB".to_owned()));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|error| ConfigError::whole(path, format!("is not UTF-8: {}", error.utf8_error())))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        read::parse(text, file)
+    }
+
+    /// Every effective value with its origin, in the order of the documentation.
+    #[must_use]
+    pub fn values(&self) -> Vec<ConfigValue> {
+        let origin = |key: &str| if self.set.contains(key) { Origin::File } else { Origin::Default };
+        let mut values: Vec<ConfigValue> = Vec::new();
+        for section in self.sections() {
+            for (name, _, value) in section.values() {
+                let key = format!("{}.{name}", section.name());
+                values.push(ConfigValue { origin: origin(&key), key, value });
+            }
+        }
+        let notify = self.notify.iter().map(|one| serde_json::json!({"on": one.on, "exec": one.exec}));
+        values.push(ConfigValue {
+            key: "notify".to_owned(),
+            value: notify.collect(),
+            origin: origin("notify"),
+        });
+        values
+    }
+
+    /// Every key with its documentation: dotted name, and what there is to say.
+    #[must_use]
+    pub fn keys() -> Vec<(String, Key)> {
+        let config = Self::default();
+        let sections = config.sections();
+        sections
+            .iter()
+            .flat_map(|section| section.keys().iter().map(|key| (format!("{}.{}", section.name(), key.name), *key)))
+            .chain(NOTIFY_KEYS.map(|key| (format!("notify.{}", key.name), key)))
+            .collect()
+    }
+
+    /// What changes when this configuration is replaced while the daemon runs.
+    #[must_use]
+    pub fn reload(&self, mut new: Self) -> Reload {
+        let changes = |new: &Self| -> Vec<Changed> {
+            let (old, new) = (self.values(), new.values());
+            old.into_iter()
+                .zip(new)
+                .filter(|(old, new)| old.value != new.value)
+                .map(|(old, new)| Changed { key: old.key, old: old.value, new: new.value })
+                .collect()
+        };
+        let refused = changes(&new)
+            .iter()
+            .filter_map(|change| FIXED.iter().find(|(key, _)| *key == change.key))
+            .map(|(key, reason)| Refused { key: (*key).to_owned(), reason })
+            .collect();
+        new.tmux.server = self.tmux.server.clone();
+        Reload { changed: changes(&new), config: new, refused }
+    }
+
+    /// The text that a new town gets: every key with its documentation, each as a comment with its default,
+    /// so that what a later version finds better reaches towns that did not choose.
+    #[must_use]
+    pub fn template() -> String {
+        let config = Self::default();
+        let mut out = String::from(
+            "# Configuration of gtd. Each key shows its default: take the # away and change it.\n\
+             # Read at start and by `gtctl daemon reload`; `gtctl config check` looks at it without a daemon.\n",
+        );
+        for section in config.sections() {
+            out.push('\n');
+            comment(&mut out, section.doc());
+            out.push_str(&format!("[{}]\n", section.name()));
+            for (key, (name, value, _)) in section.keys().iter().zip(section.values()) {
+                comment(&mut out, key.doc);
+                if let Some(bounds) = bounds(&key.rule) {
+                    out.push_str(&format!("# ({bounds})\n"));
+                }
+                out.push_str(&format!("#{name} = {value}\n"));
+            }
+        }
+        out.push_str("\n# Programs that are told of events; as many such tables as you like. An example:\n#[[notify]]\n");
+        for (key, value) in NOTIFY_KEYS.iter().zip([
+            r#"["incident.opened", "agent.quarantined"]"#,
+            r#"["notify-send", "{title}", "{body}"]"#,
+        ]) {
+            comment(&mut out, key.doc);
+            out.push_str(&format!("#{} = {value}\n", key.name));
+        }
+        out
+    }
+
+    fn sections(&self) -> [&dyn Section; 15] {
+        [
+            &self.daemon,
+            &self.tmux,
+            &self.metrics,
+            &self.start,
+            &self.stop,
+            &self.restart,
+            &self.mass_death,
+            &self.deacon,
+            &self.boot,
+            &self.witness,
+            &self.refinery,
+            &self.polecat,
+            &self.sweep,
+            &self.callers,
+            &self.work,
+        ]
+    }
+
+    fn sections_mut(&mut self) -> [&mut dyn Section; 15] {
+        [
+            &mut self.daemon,
+            &mut self.tmux,
+            &mut self.metrics,
+            &mut self.start,
+            &mut self.stop,
+            &mut self.restart,
+            &mut self.mass_death,
+            &mut self.deacon,
+            &mut self.boot,
+            &mut self.witness,
+            &mut self.refinery,
+            &mut self.polecat,
+            &mut self.sweep,
+            &mut self.callers,
+            &mut self.work,
+        ]
+    }
+
+    /// Pairs of keys of which the second may not be less than the first, and whether that holds.
+    fn pairs(&self) -> [(&'static str, &'static str, bool); 5] {
+        let (restart, mass, deacon) = (&self.restart, &self.mass_death, &self.deacon);
+        [
+            ("restart.base", "restart.max", restart.base <= restart.max),
+            ("restart.initial", "restart.max", restart.initial <= restart.max),
+            ("restart.quarantine", "restart.quarantine_max", restart.quarantine <= restart.quarantine_max),
+            ("mass_death.hold", "mass_death.hold_max", mass.hold <= mass.hold_max),
+            ("deacon.stale", "deacon.stuck", deacon.stale <= deacon.stuck),
+        ]
+    }
+}
+
+fn comment(out: &mut String, lines: &[&str]) {
+    for line in lines {
+        out.push_str(&format!("# {}\n", line.trim()));
+    }
+}
+
+fn bounds(rule: &Rule) -> Option<String> {
+    let zero = (!rule.zero.is_empty()).then(|| format!("0: {}", rule.zero));
+    let min = (!rule.min.is_empty()).then(|| format!("at least {}", rule.min));
+    let max = (!rule.max.is_empty()).then(|| format!("at most {}", rule.max));
+    let parts: Vec<String> = [min, max, zero].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

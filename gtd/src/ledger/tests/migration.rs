@@ -1,0 +1,99 @@
+//! Files of earlier versions, as those versions wrote them.
+
+use super::schema::Migration;
+use super::*;
+
+/// What the released version 1 wrote, by now frozen: never edited along with the tables.
+const V1: &str = include_str!("../testdata/v1.sql");
+
+fn fixture(dir: &Path) {
+    let conn = Connection::open(dir.join("gtd.db")).unwrap();
+    conn.execute_batch(V1).unwrap();
+}
+
+fn tables(conn: &Connection) -> Vec<(String, String)> {
+    let mut statement = conn
+        .prepare("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .unwrap();
+    let squeeze = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    statement
+        .query_map([], |row| Ok((row.get(0)?, squeeze(row.get(1)?))))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[tokio::test]
+async fn what_version_1_wrote_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture(dir.path());
+    let (ledger, state) = open_sound(dir.path(), Condition::Existing);
+    assert_eq!(state.stream_id, "5d0c3a52-6a43-4a36-9d2b-0d6f3f2f7a11");
+    assert_eq!((state.last_seq, state.heartbeat_number), (Seq(7), 3));
+    assert_eq!(state.agents, [AgentRow { intent_reason: None, ..agent("a/witness") }]);
+    assert_eq!(state.instances.len(), 1);
+    assert_eq!(state.instances[0].shim, Some(key(41)));
+    assert_eq!(state.servers, [server(40)]);
+    assert_eq!(state.hold, Some(hold()));
+    assert_eq!(state.facts.len(), 1);
+    assert_eq!(state.unreadable, Vec::<String>::new());
+    let events = ledger.events(EventQuery::default()).await.unwrap().items;
+    assert_eq!((events[0].seq, events[0].agent.clone()), (Seq(7), Some(address("a/witness"))));
+    assert_eq!(ledger.exits(None, None).await.unwrap().len(), 1);
+    assert_eq!(ledger.signals(None, None, None).await.unwrap().len(), 1);
+    assert_eq!(ledger.decisions(address("a/witness"), None, None).await.unwrap().len(), 1);
+    assert_eq!(ledger.heartbeats(None).await.unwrap().len(), 1);
+    assert!(ledger.answer("k").await.unwrap().is_some());
+    assert_eq!(ledger.commit(vec![event("x", 1)]).await.unwrap()[0].seq, Seq(8));
+}
+
+#[test]
+fn the_first_migration_still_makes_what_version_1_had() {
+    let made = Connection::open_in_memory().unwrap();
+    made.execute_batch(MIGRATIONS[0].sql).unwrap();
+    let had = Connection::open_in_memory().unwrap();
+    had.execute_batch(V1).unwrap();
+    assert_eq!(tables(&made), tables(&had));
+    assert!(MIGRATIONS.iter().zip(1..).all(|(step, version)| step.version == version));
+}
+
+const NEXT: &[Migration] = &[
+    Migration { version: 1, sql: MIGRATIONS[0].sql },
+    Migration { version: 2, sql: "ALTER TABLE agents ADD COLUMN note TEXT; UPDATE agents SET policy = '{}'" },
+];
+const BROKEN: &[Migration] = &[
+    Migration { version: 1, sql: MIGRATIONS[0].sql },
+    Migration {
+        version: 2,
+        sql: "UPDATE agents SET policy = '{}'; ALTER TABLE nowhere ADD COLUMN note TEXT",
+    },
+];
+
+#[tokio::test]
+async fn a_later_version_migrates_keeps_a_copy_and_is_not_opened_by_the_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture(dir.path());
+    let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, NEXT);
+    assert_eq!(opened.condition, Condition::Existing);
+    assert_eq!(opened.state.agents[0].policy, json!({}));
+    opened.ledger.close().await;
+
+    let copy = Connection::open(dir.path().join("gtd.db.v1")).unwrap();
+    let policy: String = copy.query_row("SELECT policy FROM agents", [], |row| row.get(0)).unwrap();
+    assert_eq!(policy, r#"{"consecutive":2}"#);
+
+    let back = open(dir.path());
+    assert!(matches!(back.condition, Condition::Unavailable { .. }), "{:?}", back.condition);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_changes_nothing_and_sets_nothing_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture(dir.path());
+    let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, BROKEN);
+    let Condition::Unavailable { why } = opened.condition else { panic!("{:?}", opened.condition) };
+    assert!(why.contains("schema version 2"), "{why}");
+    opened.ledger.close().await;
+    let (_, state) = open_sound(dir.path(), Condition::Existing);
+    assert_eq!(state.agents[0].policy, json!({"consecutive": 2}));
+}

@@ -1,0 +1,102 @@
+//! `agent.*`: agents of any role.
+
+use gtd_proto::agent::{Attach, Capture, SignalSent};
+use gtd_proto::explain::Explanation;
+use gtd_proto::rpc::AgentServer;
+use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
+use jsonrpsee::Extensions;
+use jsonrpsee::core::{RpcResult, async_trait};
+
+use super::context::{Context, refuse};
+use super::daemon::ledger_error;
+use super::rig::step;
+use crate::supervisor::requests::Request;
+use crate::supervisor::view::at_rest;
+
+/// Lines of a screen unless said otherwise, and at most.
+const LINES: (u32, u32) = (100, 5_000);
+/// Items of a list unless said otherwise, and at most.
+const ITEMS: (u32, u32) = (20, 1_000);
+
+#[async_trait]
+impl AgentServer for Context {
+    async fn list(&self, params: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
+        let selector = match params.selector.map(|text| text.parse::<Selector>()).transpose() {
+            Ok(selector) => selector,
+            Err(error) => {
+                let error = RpcError::new(ErrorKind::InvalidParams, error.to_string()).with("path", "/selector");
+                return Err(refuse(error));
+            }
+        };
+        let items: Vec<Agent> = self.handle.view().read(|shown| {
+            let agents = shown.agents.values();
+            agents.filter(|agent| selector.as_ref().is_none_or(|s| s.matches(&agent.agent))).cloned().collect()
+        });
+        Ok(self.reply(Items { items }))
+    }
+
+    async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<Capture>> {
+        let lines = params.lines.unwrap_or(LINES.0).clamp(1, LINES.1);
+        Ok(self.reply(self.handle.capture(&params.agent, lines).await.map_err(refuse)?))
+    }
+
+    async fn explain(&self, params: params::AgentExplain) -> RpcResult<Reply<Explanation>> {
+        Ok(self.reply(self.handle.explain(&params.agent, params.at).await.map_err(refuse)?))
+    }
+
+    async fn reset(&self, peer: &Extensions, params: params::AgentReset) -> RpcResult<Reply<Change>> {
+        let agent = params.agent;
+        if params.dry_run {
+            let plan = vec![step("reset", &agent, "forget its failures, and start it if it should run")];
+            let shown = self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+            let change =
+                Change { agent: shown, already: false, accepted: false, dry_run: true, plan, survivors: Vec::new() };
+            return Ok(self.reply(change));
+        }
+        let ask = self.ask(peer, params.reason, None);
+        let doing = self.handle.change(&agent, Request::Reset { agent: agent.clone(), ask });
+        let key = params.idempotency_key.as_deref();
+        Ok(self.reply(self.handle.once(key, "agent.reset", doing).await.map_err(refuse)?))
+    }
+
+    async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Change>> {
+        let instance = params.instance;
+        let owner = self.handle.view().read(|shown| {
+            let mut agents = shown.agents.values();
+            agents.find(|agent| agent.instance.as_ref() == Some(&instance)).map(|agent| agent.agent.clone())
+        });
+        let Some(agent) = owner.or(params.agent) else {
+            return Err(refuse(RpcError::new(ErrorKind::AgentNotFound, format!("no agent has instance {instance}"))));
+        };
+        let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
+        Ok(self.reply(change.map_err(refuse)?))
+    }
+
+    async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<Attach>> {
+        Ok(self.reply(self.handle.attach(&params.agent).map_err(refuse)?))
+    }
+
+    async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
+        self.must_know(params.agent.as_ref())?;
+        let limit = params.limit.unwrap_or(ITEMS.0).min(ITEMS.1);
+        let items = self.handle.ledger().exits(params.agent, Some(limit)).await;
+        Ok(self.reply(Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+    }
+
+    async fn signals(&self, params: params::AgentSignals) -> RpcResult<Reply<Items<SignalSent>>> {
+        self.must_know(params.agent.as_ref())?;
+        let items = self.handle.ledger().signals(params.agent, params.since, Some(ITEMS.1)).await;
+        Ok(self.reply(Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+    }
+}
+
+impl Context {
+    fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
+        match agent {
+            Some(agent) if self.handle.view().agent(agent).is_none() => Err(refuse(
+                RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

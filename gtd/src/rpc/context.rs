@@ -1,0 +1,117 @@
+//! What the methods of all namespaces need.
+
+use std::sync::Arc;
+
+use gtd_proto::daemon::Hello;
+use gtd_proto::town::DaemonBrief;
+use gtd_proto::{PROTOCOL, Reply, RpcError, Timestamp, TownId};
+use jsonrpsee::Extensions;
+use jsonrpsee::types::ErrorObjectOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::peer::Peer;
+use super::server::Counters;
+use crate::agents::runtime::Prepare;
+use crate::feed::Bus;
+use crate::supervisor::Handle;
+use crate::supervisor::requests::{Ask, Wait};
+use crate::town::Layout;
+
+/// This gtd's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the methods of all namespaces need. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The supervisor.
+    pub handle: Handle,
+    /// Makes launches; asked before a request goes to the supervisor, for errors with a reason.
+    pub prepare: Arc<dyn Prepare>,
+    /// Events.
+    pub bus: Bus,
+    /// The town's paths.
+    pub layout: Arc<Layout>,
+    /// Identity of the town.
+    pub town_id: TownId,
+    /// When this daemon began.
+    pub started_at: Timestamp,
+    /// Numbers of the socket.
+    pub counters: Counters,
+    /// Ends the daemon.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// A result with the last event's number.
+    pub(super) fn reply<T>(&self, body: T) -> Reply<T> {
+        Reply { body, seq: self.handle.ledger().last_seq() }
+    }
+
+    /// The first answer on a connection.
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            version: VERSION.to_owned(),
+            protocol: PROTOCOL,
+            town: self.root(),
+            town_id: self.town_id.clone(),
+            pid: own_pid(),
+        }
+    }
+
+    pub(super) fn brief(&self) -> DaemonBrief {
+        let reasons = self.reasons();
+        DaemonBrief {
+            pid: own_pid(),
+            version: VERSION.to_owned(),
+            protocol: PROTOCOL,
+            started_at: self.started_at,
+            degraded: !reasons.is_empty(),
+            reasons,
+            hold: self.handle.view().read(|shown| shown.hold.is_some()),
+        }
+    }
+
+    /// What does not work: told by the parts of the daemon, and the alerts that concern all of it.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.handle.shared().reasons();
+        self.handle.view().read(|shown| {
+            for key in ["tmux", "ledger"] {
+                reasons.extend(shown.alerts.get(key).map(|alert| alert.message.clone()));
+            }
+        });
+        reasons
+    }
+
+    pub(super) fn root(&self) -> String {
+        self.layout.root().to_string_lossy().into_owned()
+    }
+
+    /// Who asks, why, and how long they wait.
+    pub(super) fn ask(&self, peer: &Extensions, reason: Option<String>, wait_ms: Option<u64>) -> Ask {
+        let wait = match wait_ms {
+            None => Wait::ToTheEnd,
+            Some(0) => Wait::No,
+            Some(ms) => {
+                let span = std::time::Duration::from_millis(ms);
+                Wait::Until(crate::supervisor::policy::after(self.handle.now(), span))
+            }
+        };
+        tracing::debug!(peer = %name_of(peer), "request");
+        Ask { by: "person".to_owned(), reason, wait }
+    }
+}
+
+/// The peer, for records.
+pub(super) fn name_of(extensions: &Extensions) -> String {
+    extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+}
+
+/// Our own pid, as results show it.
+pub(super) fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+/// Refuses a request of which a part cannot be used.
+pub(super) fn refuse(error: RpcError) -> ErrorObjectOwned {
+    error.into()
+}

@@ -1,0 +1,83 @@
+//! `daemon.*`: the daemon itself.
+
+use gtd_proto::daemon::{DaemonStatus, HeartbeatReport, Hello, LedgerState, ShuttingDown};
+use gtd_proto::rpc::DaemonServer;
+use gtd_proto::{ErrorKind, Items, PROTOCOL, Reply, RpcError, params};
+use jsonrpsee::Extensions;
+use jsonrpsee::core::{RpcResult, async_trait};
+
+use super::context::{Context, VERSION, name_of, own_pid, refuse};
+use crate::host::resources::Sampler;
+use crate::supervisor::policy::since;
+use crate::supervisor::requests::{How, Request};
+
+/// Rounds in an answer unless more are asked for.
+const ROUNDS: u32 = 20;
+
+#[async_trait]
+impl DaemonServer for Context {
+    async fn hello(&self, peer: &Extensions, params: params::Hello) -> RpcResult<Reply<Hello>> {
+        if params.protocol != PROTOCOL {
+            tracing::info!(client = %params.client, protocol = params.protocol, peer = %name_of(peer), "another protocol");
+        }
+        Ok(self.reply(self.hello()))
+    }
+
+    async fn status(&self, _: params::None) -> RpcResult<Reply<DaemonStatus>> {
+        let reasons = self.reasons();
+        let ledger = self.handle.ledger();
+        let info = ledger.info();
+        let heartbeat = self.handle.shared().rounds();
+        let root = self.layout.root().to_owned();
+        let resources = tokio::task::spawn_blocking(move || Sampler::new().look(&root)).await.ok();
+        Ok(self.reply(DaemonStatus {
+            pid: own_pid(),
+            version: VERSION.to_owned(),
+            protocol: PROTOCOL,
+            town: self.root(),
+            started_at: self.started_at,
+            uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis()).unwrap_or(u64::MAX),
+            degraded: !reasons.is_empty(),
+            reasons,
+            heartbeat,
+            connections: self.counters.connections(),
+            subscribers: self.counters.subscribers(),
+            ledger: LedgerState {
+                path: info.path.to_string_lossy().into_owned(),
+                bytes: info.bytes,
+                seq: ledger.last_seq(),
+                stream_id: ledger.stream_id(),
+            },
+            forks: self.handle.runtime().driver().forks(),
+            rss_bytes: resources.and_then(|resources| resources.rss).unwrap_or(0),
+        }))
+    }
+
+    async fn heartbeat(&self, _: &Extensions, _: params::None) -> RpcResult<Reply<HeartbeatReport>> {
+        let report = self.handle.round().await.map_err(refuse)?;
+        Ok(self.reply(report))
+    }
+
+    async fn heartbeats(&self, params: params::Limit) -> RpcResult<Reply<Items<HeartbeatReport>>> {
+        let limit = params.limit.unwrap_or(ROUNDS).min(1_000);
+        let items = self.handle.ledger().heartbeats(Some(limit)).await.map_err(|error| refuse(ledger_error(&error)))?;
+        Ok(self.reply(Items { items }))
+    }
+
+    async fn shutdown(&self, peer: &Extensions, params: params::Shutdown) -> RpcResult<Reply<ShuttingDown>> {
+        let who = name_of(peer);
+        tracing::info!(peer = %who, reason = params.reason.as_deref(), "asked to go down");
+        if params.stop_agents {
+            let ask = self.ask(peer, params.reason, None);
+            self.handle.change_town(Request::TownStop { how: How::default(), ask }).await.map_err(refuse)?;
+        }
+        let reply = self.reply(ShuttingDown { pid: own_pid(), agents_stay: !params.stop_agents });
+        self.stop.cancel();
+        Ok(reply)
+    }
+}
+
+/// A read that the ledger could not serve.
+pub(super) fn ledger_error(error: &crate::ledger::LedgerError) -> RpcError {
+    RpcError::new(ErrorKind::Internal, format!("the ledger cannot be read: {error}")).hint("gtctl daemon status")
+}

@@ -1,0 +1,38 @@
+//! The socket: where it is, who may use it, and how requests on it are framed, checked, run and answered.
+//!
+//! This folder turns bytes into calls of a ready registry of methods and their results into bytes. What
+//! the methods do lies with the files of their namespaces. Nothing here starts, stops or signals an agent,
+//! and nothing here trusts a byte before it was checked.
+//!
+//! The way of a request: [`listener`] accepts and [`peer`] admits, [`dialect`] tells lines from HTTP,
+//! `framing` cuts lines, `line` reads JSON-RPC, `service` checks the parameters and calls, `reply` writes,
+//! and `connection` keeps all of it moving for one client without letting it hold up another.
+
+mod agent;
+mod connection;
+pub mod context;
+mod daemon;
+pub mod dialect;
+pub mod discover;
+pub mod endpoint;
+mod events;
+mod framing;
+pub mod limits;
+mod line;
+pub mod listener;
+mod nearest;
+mod output;
+pub mod peer;
+mod refusal;
+mod reply;
+pub mod server;
+mod rig;
+mod service;
+mod subscription;
+mod town;
+
+pub use endpoint::{Endpoint, EndpointError, HoldsLock};
+pub use limits::Limits;
+pub use listener::Listening;
+pub use peer::{ConnectionId, Peer};
+pub use server::{Counters, Drained, Server, ServerHandle};

@@ -1,0 +1,236 @@
+//! `rig.*`: rigs, and `witness.*` and `refinery.*`, which are a rig's two standing roles.
+
+use std::time::{Duration, Instant};
+
+use gtd_proto::rpc::{RefineryServer, RigServer, WitnessServer};
+use gtd_proto::town::{Rig, RigAdded, RoleStatus};
+use gtd_proto::{Address, Change, InstanceId, Items, PlanStep, Reply, RigName, RpcError, params};
+use jsonrpsee::Extensions;
+use jsonrpsee::core::{RpcResult, async_trait};
+
+use super::context::{Context, refuse};
+use crate::agents::order::{FailureKind, Overrides};
+use crate::supervisor::requests::{How, Request};
+use crate::supervisor::view::at_rest;
+use crate::town::add::{self, AddError};
+use crate::town::git::Git;
+
+/// How long a rig that was added may take to be noticed. It takes some 30 ms.
+const SEEN: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl RigServer for Context {
+    async fn list(&self, _: params::None) -> RpcResult<Reply<Items<Rig>>> {
+        let items = self.handle.view().read(|shown| {
+            shown.facts.rigs.keys().map(|rig| shown.rig(rig)).collect::<Result<Vec<Rig>, RpcError>>()
+        });
+        Ok(self.reply(Items { items: items.map_err(refuse)? }))
+    }
+
+    async fn status(&self, params: params::RigRef) -> RpcResult<Reply<Rig>> {
+        let rig = self.handle.view().read(|shown| shown.rig(&params.rig)).map_err(refuse)?;
+        Ok(self.reply(rig))
+    }
+
+    async fn add(&self, _: &Extensions, params: params::RigAdd) -> RpcResult<Reply<RigAdded>> {
+        let key = params.idempotency_key.clone();
+        let added = self.handle.once(key.as_deref(), "rig.add", self.add_rig(params)).await.map_err(refuse)?;
+        Ok(self.reply(added))
+    }
+}
+
+macro_rules! role {
+    ($trait:ident, $role:ident, $noun:literal) => {
+        #[async_trait]
+        impl $trait for Context {
+            async fn start(&self, peer: &Extensions, params: params::RigStart) -> RpcResult<Reply<Change>> {
+                let agent = Address::$role(params.rig.clone());
+                self.start_agent(agent, concat!($noun, ".start"), peer, params).await
+            }
+
+            async fn stop(&self, peer: &Extensions, params: params::RigStop) -> RpcResult<Reply<Change>> {
+                let agent = Address::$role(params.rig.clone());
+                self.stop_agent(agent, concat!($noun, ".stop"), peer, params).await
+            }
+
+            async fn restart(&self, peer: &Extensions, params: params::RigRestart) -> RpcResult<Reply<Change>> {
+                let agent = Address::$role(params.rig.clone());
+                self.restart_agent(agent, concat!($noun, ".restart"), peer, params).await
+            }
+
+            async fn status(&self, params: params::RigRef) -> RpcResult<Reply<RoleStatus>> {
+                Ok(self.reply(self.role_status(&Address::$role(params.rig.clone()), &params.rig).map_err(refuse)?))
+            }
+        }
+    };
+}
+
+role!(WitnessServer, Witness, "witness");
+role!(RefineryServer, Refinery, "refinery");
+
+impl Context {
+    async fn add_rig(&self, params: params::RigAdd) -> Result<RigAdded, RpcError> {
+        let request = add::Request {
+            name: params.name.clone(),
+            source: params.source,
+            prefix: params.prefix,
+            default_branch: params.default_branch,
+        };
+        let git = Git::new(std::env::vars());
+        let added = add::add(&self.layout, &request, &git, params.dry_run).await.map_err(|error| add_error(&error))?;
+        if !params.dry_run {
+            self.seen(&params.name).await;
+        }
+        Ok(RigAdded {
+            name: params.name,
+            path: added.path.to_string_lossy().into_owned(),
+            prefix: added.prefix,
+            default_branch: added.default_branch,
+            dry_run: params.dry_run,
+            plan: if params.dry_run { added.steps } else { Vec::new() },
+        })
+    }
+
+    /// Waits a moment until the watch on the registry has told of a rig, so that whoever added it can use it.
+    async fn seen(&self, rig: &RigName) {
+        let asked = Instant::now();
+        while asked.elapsed() < SEEN && !self.handle.view().read(|shown| shown.facts.rigs.contains_key(rig)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn start_agent(
+        &self,
+        agent: Address,
+        method: &str,
+        peer: &Extensions,
+        params: params::RigStart,
+    ) -> RpcResult<Reply<Change>> {
+        let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
+        self.registered(&params.rig, &agent).map_err(refuse)?;
+        self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
+        if params.foreground {
+            // Accepted from older callers; there is nothing to run here, and the caller prints so.
+            return self.unchanged(&agent, Vec::new(), true);
+        }
+        if params.dry_run {
+            let plan = vec![step("start", &agent, "as a new instance, unless it runs already")];
+            return self.unchanged(&agent, plan, false);
+        }
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let request = Request::Start { agent: agent.clone(), overrides, ask };
+        let doing = self.handle.change(&agent, request);
+        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        Ok(self.reply(change))
+    }
+
+    async fn stop_agent(
+        &self,
+        agent: Address,
+        method: &str,
+        peer: &Extensions,
+        params: params::RigStop,
+    ) -> RpcResult<Reply<Change>> {
+        self.registered(&params.rig, &agent).map_err(refuse)?;
+        if params.dry_run {
+            let plan = vec![step("stop", &agent, "and keep it stopped until it is started")];
+            return self.unchanged(&agent, plan, false);
+        }
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let how = How { now: params.now, force: params.force };
+        let doing = self.handle.change(&agent, Request::Stop { agent: agent.clone(), how, ask });
+        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        Ok(self.reply(change))
+    }
+
+    async fn restart_agent(
+        &self,
+        agent: Address,
+        method: &str,
+        peer: &Extensions,
+        params: params::RigRestart,
+    ) -> RpcResult<Reply<Change>> {
+        let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
+        self.registered(&params.rig, &agent).map_err(refuse)?;
+        self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
+        if params.dry_run {
+            let plan = vec![step("stop", &agent, "its present instance"), step("start", &agent, "a new one")];
+            return self.unchanged(&agent, plan, false);
+        }
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let how = How { now: params.now, force: params.force };
+        let doing = self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
+        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        Ok(self.reply(change))
+    }
+
+    fn role_status(&self, agent: &Address, rig: &RigName) -> Result<RoleStatus, RpcError> {
+        self.handle.view().read(|shown| {
+            let facts = shown.rig(rig)?;
+            let witness = matches!(agent, Address::Witness(_));
+            Ok(RoleStatus {
+                agent: if witness { facts.witness } else { facts.refinery },
+                rig_name: rig.clone(),
+                monitored_polecats: witness
+                    .then(|| facts.polecats.iter().filter_map(|agent| agent.name.as_ref()).map(ToString::to_string).collect()),
+                queue_length: None,
+            })
+        })
+    }
+
+    /// Only what is in the registry, or still runs from when it was, can be asked for anything.
+    fn registered(&self, rig: &RigName, agent: &Address) -> Result<(), RpcError> {
+        self.handle.view().read(|shown| match shown.agents.contains_key(agent) {
+            true => Ok(()),
+            false => shown.rig(rig).map(|_| ()),
+        })
+    }
+
+    /// Finds out before anything is touched whether the settings name something that is not there.
+    fn launchable(&self, agent: &Address, overrides: Option<&Overrides>) -> Result<(), RpcError> {
+        let Some(overrides) = overrides else { return Ok(()) };
+        match self.prepare.prepare(agent, &InstanceId::generate(), overrides) {
+            Err(failure) if failure.kind == FailureKind::Settings => {
+                let kind = gtd_proto::ErrorKind::NameInvalid;
+                let error = RpcError::new(kind, format!("{agent} cannot be launched so: {}", failure.message));
+                Err(match failure.hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unchanged(&self, agent: &Address, plan: Vec<PlanStep>, already: bool) -> RpcResult<Reply<Change>> {
+        let agent = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.now()));
+        let dry_run = !already;
+        Ok(self.reply(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
+    }
+}
+
+fn add_error(error: &AddError) -> RpcError {
+    let mut wire = RpcError::new(error.kind(), error.to_string());
+    if let Some(hint) = error.hint() {
+        wire = wire.hint(hint);
+    }
+    if let AddError::Git(git) = error {
+        wire = wire.with("command", &git.command).with("stderr", &git.stderr);
+    }
+    wire
+}
+
+/// What a start says about how to launch: `None` leaves what an earlier one said.
+fn overrides(
+    agent: Option<String>,
+    account: Option<String>,
+    env: std::collections::BTreeMap<String, String>,
+    reset: bool,
+) -> Option<Overrides> {
+    let says_nothing = agent.is_none() && account.is_none() && env.is_empty();
+    (reset || !says_nothing).then_some(Overrides { agent, account, env })
+}
+
+pub(super) fn step(action: &str, agent: &Address, why: &str) -> PlanStep {
+    PlanStep { action: action.to_owned(), target: agent.to_string(), why: why.to_owned() }
+}

@@ -1,0 +1,182 @@
+//! `town.*`: the whole town.
+
+use std::time::{Duration, Instant};
+
+use gtd_proto::rpc::TownServer;
+use gtd_proto::town::{Census, TmuxServer, TmuxState, TownChange, TownStatus};
+use gtd_proto::{PlanStep, Reply, RpcError, State, params};
+use jsonrpsee::Extensions;
+use jsonrpsee::core::{RpcResult, async_trait};
+
+use super::context::{Context, refuse};
+use super::rig::step;
+use crate::process::facts::marker;
+use crate::process::{Marker, Observation, ProcessTable};
+use crate::supervisor::requests::{How, Request};
+use crate::tmux::{ServerState, TmuxError};
+
+/// How long the last panes may take to close after their agents are gone.
+const CLOSING: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl TownServer for Context {
+    async fn status(&self, _: params::None) -> RpcResult<Reply<TownStatus>> {
+        let daemon = self.brief();
+        let tmux = vec![self.tmux_server()];
+        let status = self.handle.view().read(|shown| {
+            let rigs: Result<Vec<_>, RpcError> = shown.facts.rigs.keys().map(|rig| shown.rig(rig)).collect();
+            rigs.map(|rigs| TownStatus {
+                name: shown.facts.name.clone(),
+                root: self.root(),
+                town_id: self.town_id.clone(),
+                daemon,
+                tmux,
+                rigs,
+                agents: shown.agents.values().filter(|agent| agent.rig.is_none()).cloned().collect(),
+                incidents: Vec::new(),
+                alerts: shown.alerts.values().cloned().collect(),
+                summary: shown.summary(),
+            })
+        });
+        Ok(self.reply(status.map_err(refuse)?))
+    }
+
+    async fn start(&self, peer: &Extensions, params: params::TownStart) -> RpcResult<Reply<TownChange>> {
+        if params.dry_run {
+            let plan = self.plan("start", "it should run", |state| state == State::Stopped);
+            return Ok(self.reply(planned(plan)));
+        }
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let doing = async {
+            let items = self.handle.change_town(Request::TownStart { ask }).await?;
+            Ok(TownChange { items, census: None, plan: Vec::new(), dry_run: false })
+        };
+        let change = self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
+        Ok(self.reply(change))
+    }
+
+    async fn stop(&self, peer: &Extensions, params: params::TownStop) -> RpcResult<Reply<TownChange>> {
+        if params.dry_run {
+            let mut plan = self.plan("stop", "the town is stopped", |state| state != State::Stopped);
+            let server = self.tmux_server();
+            if server.state == TmuxState::Up {
+                let why = "unless somebody else has sessions on it";
+                plan.push(PlanStep { action: "end tmux server".to_owned(), target: server.socket, why: why.to_owned() });
+            }
+            return Ok(self.reply(planned(plan)));
+        }
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let how = How { now: params.now, force: params.force };
+        let doing = async {
+            let items = self.handle.change_town(Request::TownStop { how, ask }).await?;
+            self.end_server().await;
+            let census = self.census().await;
+            Ok(TownChange { items, census: Some(census), plan: Vec::new(), dry_run: false })
+        };
+        let change = self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
+        Ok(self.reply(change))
+    }
+}
+
+fn planned(plan: Vec<PlanStep>) -> TownChange {
+    TownChange { items: Vec::new(), census: None, plan, dry_run: true }
+}
+
+impl Context {
+    fn plan(&self, action: &str, why: &str, concerns: impl Fn(State) -> bool) -> Vec<PlanStep> {
+        self.handle.view().read(|shown| {
+            let agents = shown.agents.values().filter(|agent| concerns(agent.state));
+            agents.map(|agent| step(action, &agent.agent, why)).collect()
+        })
+    }
+
+    fn tmux_server(&self) -> TmuxServer {
+        let driver = self.handle.runtime().driver();
+        let (pid, state) = match driver.state() {
+            ServerState::Up(server) => (Some(server.process.pid.get()), TmuxState::Up),
+            ServerState::Down => (None, TmuxState::Down),
+            ServerState::Unresponsive { server, .. } => {
+                (server.map(|server| server.process.pid.get()), TmuxState::Unresponsive)
+            }
+            ServerState::Unavailable { .. } => (None, TmuxState::Unresponsive),
+        };
+        let sessions = self.handle.view().read(|shown| shown.sessions_total);
+        let sessions = if state == TmuxState::Down { 0 } else { sessions };
+        TmuxServer { socket: driver.socket().to_string_lossy().into_owned(), pid, state, sessions }
+    }
+
+    /// Ends our tmux server when nothing is left on it: the last panes may just be closing.
+    async fn end_server(&self) {
+        let driver = self.handle.runtime().driver();
+        let ServerState::Up(server) = driver.state() else { return };
+        let asked = Instant::now();
+        loop {
+            match driver.kill_server_if_empty(&server).await {
+                Ok(true) | Err(TmuxError::NoServer { .. } | TmuxError::WrongServer { .. }) => return,
+                Ok(false) if asked.elapsed() < CLOSING && self.has_panes_of_ours().await => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the tmux server could not be ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn has_panes_of_ours(&self) -> bool {
+        let town = &self.handle.runtime().shared().town_id;
+        let listing = self.handle.runtime().driver().list().await;
+        listing.is_ok_and(|listing| listing.panes.iter().any(|pane| pane.options.get("@gt_town") == Some(town)))
+    }
+
+    /// What is left of the town: sessions on our server, processes that carry its mark, launch files.
+    async fn census(&self) -> Census {
+        let mut census = Census::default();
+        let driver = self.handle.runtime().driver();
+        match driver.state() {
+            ServerState::Down => {}
+            ServerState::Up(_) => match driver.list().await {
+                Ok(listing) => {
+                    census.sessions = listing.panes.iter().map(|pane| pane.session_name.clone()).collect();
+                    census.sessions.sort_unstable();
+                    census.sessions.dedup();
+                }
+                Err(TmuxError::NoServer { .. }) => {}
+                Err(error) => census.sessions.push(format!("unknown: {error}")),
+            },
+            ServerState::Unresponsive { why, .. } | ServerState::Unavailable { why } => {
+                census.sessions.push(format!("unknown: {why}"));
+            }
+        }
+        let town = self.town_id.to_string();
+        let processes = tokio::task::spawn_blocking(move || marked(&town)).await;
+        census.processes = processes.unwrap_or_else(|error| vec![format!("unknown: {error}")]);
+        if let Ok(files) = std::fs::read_dir(&self.handle.runtime().shared().run_dir) {
+            let names = files.filter_map(Result::ok).map(|file| file.path());
+            let launches = names.filter(|path| path.extension().is_some_and(|end| end == "launch"));
+            census.files = launches.map(|path| path.to_string_lossy().into_owned()).collect();
+            census.files.sort_unstable();
+        }
+        census
+    }
+}
+
+/// Processes that carry the town's mark. They are reported, and never signalled for it.
+fn marked(town: &str) -> Vec<String> {
+    let table = match ProcessTable::read() {
+        Ok(table) => table,
+        Err(error) => return vec![format!("unknown: {error}")],
+    };
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    table
+        .iter()
+        .filter(|stat| stat.pid.get() != own && stat.state != 'Z')
+        .filter(|stat| {
+            let found = marker(&table.id_of(stat));
+            matches!(found, Observation::Alive(Marker { town: Some(ref id), .. }) if id == town)
+        })
+        .map(|stat| format!("{} {}", table.id_of(stat), stat.comm))
+        .collect()
+}

@@ -1,0 +1,274 @@
+//! The way to the supervisor for everybody else: what is shown is read at once, what is asked for goes
+//! through the loop.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gtd_proto::agent::{Attach, Capture};
+use gtd_proto::daemon::HeartbeatReport;
+use gtd_proto::{Address, Change, ErrorKind, RpcError, Timestamp, town};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::core::Input;
+use super::requests::Request;
+use super::run::{Message, Timeline};
+use super::turn::Answer;
+use super::view::View;
+use crate::agents::runtime::{LookError, Runtime};
+use crate::ledger::{Ledger, Write};
+
+/// What loop and handles share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// What is shown.
+    pub view: View,
+    /// Sessions on the server changed: somebody should list.
+    pub sessions_changed: Notify,
+    /// Somebody wants a round of the heartbeat now.
+    pub(super) askers: Mutex<Vec<oneshot::Sender<HeartbeatReport>>>,
+    /// Wakes the heartbeat for them.
+    pub(super) round_wanted: Notify,
+    pub(super) heartbeat: Mutex<super::heartbeat::State>,
+    reasons: Mutex<Vec<String>>,
+    keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Shared {
+    /// The rounds of the heartbeat so far.
+    #[must_use]
+    pub fn rounds(&self) -> gtd_proto::daemon::HeartbeatState {
+        self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+
+    /// What the daemon relies on and does not work.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a reason why the daemon is degraded.
+    pub fn degrade(&self, reason: String) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+
+    /// Removes a reason that no longer holds.
+    pub fn restore(&self, reason: &str) {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != reason);
+    }
+}
+
+/// The supervisor, for everybody else. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    sender: mpsc::Sender<Message>,
+    runtime: Runtime,
+    ledger: Ledger,
+    shared: Arc<Shared>,
+    line: Timeline,
+}
+
+impl Handle {
+    pub(super) fn new(
+        sender: mpsc::Sender<Message>,
+        runtime: Runtime,
+        ledger: Ledger,
+        shared: Arc<Shared>,
+        line: Timeline,
+    ) -> Self {
+        Self { sender, runtime, ledger, shared, line }
+    }
+
+    /// What is shown, and what else handles share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What is shown.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.shared.view
+    }
+
+    /// The agents' tasks.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The supervisor's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.line.now()
+    }
+
+    /// Tells the loop something. Waits while it is busy.
+    pub async fn tell(&self, message: Message) {
+        // Without a loop the daemon is going down, and nothing needs telling.
+        let _ = self.sender.send(message).await;
+    }
+
+    /// Tells the loop of something that happened.
+    pub async fn input(&self, input: Input) {
+        self.tell(Message::Input(Box::new(input))).await;
+    }
+
+    /// Commits rows in order with everything else.
+    pub async fn write(&self, writes: Vec<Write>) {
+        self.tell(Message::Write(writes)).await;
+    }
+
+    /// Returns when everything that the loop was told before has been carried out: also a sign that it turns.
+    pub async fn settled(&self) {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Message::Settled(sender)).await;
+        let _ = receiver.await;
+    }
+
+    async fn ask(&self, request: Request) -> Result<Answer, RpcError> {
+        let gone =
+            || RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Ask { request: Box::new(request), answer };
+        self.sender.send(message).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Asks for a change of one agent; the answer shows it afterwards.
+    ///
+    /// # Errors
+    /// Whatever the change failed with.
+    pub async fn change(&self, agent: &Address, request: Request) -> Result<Change, RpcError> {
+        match self.ask(request).await? {
+            Answer::Changed { already, accepted, survivors } => {
+                let agent = self.view().agent(agent).ok_or_else(|| {
+                    RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
+                })?;
+                Ok(Change { agent, already, accepted, dry_run: false, plan: Vec::new(), survivors })
+            }
+            Answer::Town(_) | Answer::Failed(_) => {
+                Err(RpcError::internal("an answer of another kind was given"))
+            }
+        }
+    }
+
+    /// Asks for a change of the whole town.
+    ///
+    /// # Errors
+    /// Whatever the change failed with as a whole; what became of each agent is in the answer.
+    pub async fn change_town(&self, request: Request) -> Result<Vec<town::Outcome>, RpcError> {
+        match self.ask(request).await? {
+            Answer::Town(items) => Ok(items),
+            Answer::Changed { .. } | Answer::Failed(_) => {
+                Err(RpcError::internal("an answer of another kind was given"))
+            }
+        }
+    }
+
+    /// Does something once for all requests that carry the same key, also over a restart of the daemon.
+    ///
+    /// # Errors
+    /// Whatever doing it failed with; a failure is not kept, so the request may be repeated.
+    pub async fn once<T, F>(&self, key: Option<&str>, method: &str, doing: F) -> Result<T, RpcError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, RpcError>>,
+    {
+        let Some(key) = key else { return doing.await };
+        let gate = {
+            let mut keys = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.retain(|_, gate| Arc::strong_count(gate) > 1);
+            Arc::clone(keys.entry(key.to_owned()).or_default())
+        };
+        let _turn = gate.lock().await;
+        if let Ok(Some(kept)) = self.ledger.answer(key).await {
+            if kept.method != method {
+                return Err(RpcError::new(
+                    ErrorKind::InvalidParams,
+                    format!("idempotency key {key:?} was used for {} before", kept.method),
+                )
+                .with("path", "/idempotency_key"));
+            }
+            return serde_json::from_value(kept.answer)
+                .map_err(|error| RpcError::internal(format!("the kept answer cannot be read: {error}")));
+        }
+        let result = doing.await?;
+        let answer = serde_json::to_value(&result)
+            .map_err(|error| RpcError::internal(format!("the answer cannot be kept: {error}")))?;
+        let write = Write::Answer { key: key.to_owned(), method: method.to_owned(), answer, at: self.now() };
+        self.write(vec![write]).await;
+        Ok(result)
+    }
+
+    /// Runs one round of the heartbeat now and reports it.
+    ///
+    /// # Errors
+    /// When the daemon goes down meanwhile.
+    pub async fn round(&self) -> Result<HeartbeatReport, RpcError> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.askers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.shared.round_wanted.notify_one();
+        receiver.await.map_err(|_| RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down"))
+    }
+
+    /// The last lines of an agent's screen.
+    ///
+    /// # Errors
+    /// `not_running`, or `tmux_unavailable`.
+    pub async fn capture(&self, agent: &Address, lines: u32) -> Result<Capture, RpcError> {
+        self.known(agent)?;
+        // One more than asked for tells whether there are more.
+        let mut all = self
+            .runtime
+            .capture(agent, lines.saturating_add(1))
+            .await
+            .map_err(|error| look_error(agent, error))?;
+        let wanted = usize::try_from(lines).unwrap_or(usize::MAX);
+        let surplus = all.len().saturating_sub(wanted);
+        Ok(Capture { lines: all.split_off(surplus), truncated: surplus > 0 })
+    }
+
+    /// How to look at an agent's session.
+    ///
+    /// # Errors
+    /// `not_running`.
+    pub fn attach(&self, agent: &Address) -> Result<Attach, RpcError> {
+        let known = self.known(agent)?;
+        if known.session.is_none() {
+            return Err(look_error(agent, LookError::NoSession(agent.clone())));
+        }
+        let (argv, argv_inside, place) =
+            self.runtime.attach(agent).map_err(|error| look_error(agent, error))?;
+        Ok(Attach { agent: agent.clone(), argv, argv_inside, server: place.socket })
+    }
+
+    fn known(&self, agent: &Address) -> Result<gtd_proto::Agent, RpcError> {
+        self.view().agent(agent).ok_or_else(|| {
+            RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
+        })
+    }
+}
+
+fn look_error(agent: &Address, error: LookError) -> RpcError {
+    match error {
+        LookError::NoSession(_) => RpcError::new(ErrorKind::NotRunning, format!("{agent} is not running"))
+            .hint(format!("gtctl status {agent}")),
+        LookError::Tmux(error) => RpcError::new(
+            ErrorKind::TmuxUnavailable,
+            format!("the screen of {agent} cannot be read: {error}"),
+        )
+        .hint("gtctl daemon status"),
+    }
+}

@@ -1,0 +1,397 @@
+//! The loop: the only writer. It takes in what happens, asks the pure [`Core`] what follows, commits that,
+//! and only then passes on orders and answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gtd_proto::event::kind;
+use gtd_proto::town::{Alert, Severity};
+use gtd_proto::{Address, ErrorKind, RpcError, Timestamp};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::{Core, Input};
+use super::handle::{Handle, Shared};
+use super::planner::{Facts, Settings};
+use super::policy::{after, since};
+use super::requests::Request;
+use super::turn::{Answer, Ticket, Turn};
+use super::view::{alert, render, settle_alerts};
+use crate::agents::order::{Failure, FailureKind, Order, Report, What};
+use crate::agents::runtime::Runtime;
+use crate::clock::{Clock, Now};
+use crate::feed::Bus;
+use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
+use crate::tmux::{ServerId, ServerState, TmuxEvent};
+
+/// Messages that may wait for the loop.
+pub const INBOX: usize = 1_024;
+/// How many messages one turn takes in at most, so that one commit serves many.
+const BATCH: usize = 64;
+/// Writes kept for the next commit while the ledger cannot be written.
+const UNSAVED: usize = 10_000;
+/// How often a ledger that failed is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(2);
+
+/// What reaches the loop beside the reports of agents' tasks.
+pub enum Message {
+    /// Somebody asks for something.
+    Ask {
+        /// What.
+        request: Box<Request>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Answer, RpcError>>,
+    },
+    /// Something happened.
+    Input(Box<Input>),
+    /// tmux says something.
+    Tmux(TmuxEvent),
+    /// Rows that describe something else than an agent, to be committed in order with everything.
+    Write(Vec<Write>),
+    /// Say when everything before this has been carried out.
+    Settled(oneshot::Sender<()>),
+    /// Show agents, alerts and sessions anew: what they are made of has changed outside.
+    Refresh,
+}
+
+/// The pure core's time: it starts at the wall clock and goes on with the boot clock, so that a wall clock
+/// set by hand moves no deadline.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    clock: Clock,
+    start: Now,
+}
+
+impl Timeline {
+    /// Starts now.
+    #[must_use]
+    pub fn start(clock: Clock) -> Self {
+        let start = clock.now();
+        Self { clock, start }
+    }
+
+    /// The present instant of the core's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        after(self.start.wall, self.clock.now().boot.saturating_sub(self.start.boot))
+    }
+}
+
+/// The parts of the loop.
+pub struct Supervisor {
+    core: Core,
+    runtime: Runtime,
+    ledger: Ledger,
+    bus: Bus,
+    shared: Arc<Shared>,
+    line: Timeline,
+    answers: HashMap<Ticket, oneshot::Sender<Result<Answer, RpcError>>>,
+    next_ticket: u64,
+    settled: Vec<oneshot::Sender<()>>,
+    unsaved: Vec<Write>,
+    ledger_failed: Option<String>,
+}
+
+impl Supervisor {
+    /// Puts the loop together. The first turn, from the ledger, is taken by [`Self::run`].
+    #[must_use]
+    pub fn new(
+        core: Core,
+        runtime: Runtime,
+        ledger: Ledger,
+        bus: Bus,
+        line: Timeline,
+    ) -> (Self, Handle, mpsc::Receiver<Message>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let shared = Arc::new(Shared::default());
+        let handle = Handle::new(sender, runtime.clone(), ledger.clone(), Arc::clone(&shared), line.clone());
+        let supervisor = Self {
+            core,
+            runtime,
+            ledger,
+            bus,
+            shared,
+            line,
+            answers: HashMap::new(),
+            next_ticket: 0,
+            settled: Vec::new(),
+            unsaved: Vec::new(),
+            ledger_failed: None,
+        };
+        (supervisor, handle, inbox)
+    }
+
+    /// Runs until the daemon goes down. Agents and their sessions are left as they are.
+    pub async fn run(
+        mut self,
+        first: Turn,
+        mut inbox: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+        stop: tokio_util::sync::CancellationToken,
+    ) {
+        let tmux = self.tmux_trouble();
+        let mut first = first;
+        merge(&mut first, self.core.step(Input::Tmux(tmux), self.line.now()));
+        self.carry_out(first).await;
+        loop {
+            let wake = self.wake();
+            let mut turn = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(report) = reports.recv() => self.core.step(Input::Report(report), self.line.now()),
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                () = tokio::time::sleep(wake) => self.core.step(Input::Time, self.line.now()),
+            };
+            // Whatever else has come by now shares the commit.
+            for _ in 0..BATCH {
+                if let Ok(report) = reports.try_recv() {
+                    merge(&mut turn, self.core.step(Input::Report(report), self.line.now()));
+                } else if let Ok(message) = inbox.try_recv() {
+                    let more = self.take(message);
+                    merge(&mut turn, more);
+                } else {
+                    break;
+                }
+            }
+            self.carry_out(turn).await;
+            for sender in self.settled.drain(..) {
+                let _ = sender.send(());
+            }
+        }
+        let gone =
+            RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
+        for (_, answer) in self.answers.drain() {
+            let _ = answer.send(Err(gone.clone()));
+        }
+    }
+
+    fn wake(&self) -> Duration {
+        let quiet = if self.unsaved.is_empty() { Duration::from_secs(3_600) } else { SAVE_AGAIN };
+        match self.core.next_deadline() {
+            Some(deadline) => since(self.line.now(), deadline).min(quiet),
+            None => quiet,
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Turn {
+        let now = self.line.now();
+        match message {
+            Message::Ask { request, answer } => {
+                self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
+                self.answers.insert(ticket, answer);
+                self.core.step(Input::Request { ticket, request }, now)
+            }
+            Message::Input(input) => self.core.step(*input, now),
+            Message::Tmux(event) => self.hear_tmux(event, now),
+            Message::Write(writes) => Turn { writes, ..Turn::default() },
+            Message::Settled(sender) => {
+                self.settled.push(sender);
+                Turn::default()
+            }
+            Message::Refresh => {
+                let changed = self.core.agents().keys().cloned().collect();
+                Turn { changed, ..Turn::default() }
+            }
+        }
+    }
+
+    fn hear_tmux(&mut self, event: TmuxEvent, now: Timestamp) -> Turn {
+        let mut turn = Turn::default();
+        let happened = |name: &'static str, data| Write::Event(NewEvent::new(now, name, data));
+        match event {
+            TmuxEvent::ServerStarted(server) => {
+                turn.writes.push(Write::Server(server_row(&server, now)));
+                turn.writes.push(happened(kind::TMUX_SERVER_STARTED, server_json(&server)));
+            }
+            TmuxEvent::ServerDied { server, .. } => {
+                turn.writes.push(Write::ServerGone { server: server_key(&server), at: now });
+                turn.writes.push(happened(kind::TMUX_SERVER_DIED, server_json(&server)));
+            }
+            TmuxEvent::Unresponsive { server, why } => {
+                let socket = server.map(|server| server.socket.to_string_lossy().into_owned());
+                let data = json!({ "socket": socket, "responsive": false, "why": why });
+                turn.writes.push(happened(kind::TMUX_UNRESPONSIVE, data));
+            }
+            TmuxEvent::Recovered(server) => {
+                let data = json!({ "socket": server.socket.to_string_lossy(), "responsive": true, "why": "it answers again" });
+                turn.writes.push(happened(kind::TMUX_UNRESPONSIVE, data));
+            }
+            TmuxEvent::Degraded(why) => {
+                turn.writes.push(happened(kind::DAEMON_DEGRADED, json!({ "reason": why })));
+            }
+            TmuxEvent::Changed => self.shared.sessions_changed.notify_one(),
+        }
+        let trouble = self.tmux_trouble();
+        merge(&mut turn, self.core.step(Input::Tmux(trouble), now));
+        turn
+    }
+
+    /// Why tmux cannot be used, if it cannot. A server that is not there is no trouble: one is started.
+    fn tmux_trouble(&self) -> Option<String> {
+        match self.runtime.driver().state() {
+            ServerState::Up(_) | ServerState::Down => None,
+            ServerState::Unresponsive { why, .. } => Some(why),
+            ServerState::Unavailable { why } => Some(why),
+        }
+    }
+
+    async fn carry_out(&mut self, mut turn: Turn) {
+        if turn.is_empty() && self.unsaved.is_empty() {
+            return;
+        }
+        let mut writes = std::mem::take(&mut self.unsaved);
+        writes.append(&mut turn.writes);
+        // Shown first: whoever hears of an event must be able to read the state that it led to.
+        self.show(&turn);
+        let committed =
+            if writes.is_empty() { Ok(Vec::new()) } else { self.ledger.commit(writes.clone()).await };
+        match committed {
+            Ok(events) => {
+                self.ledger_failed = None;
+                self.bus.publish(events);
+            }
+            Err(error) => {
+                if self.ledger_failed.is_none() {
+                    tracing::error!(%error, "the ledger cannot be written; nothing is started until it can");
+                }
+                self.ledger_failed = Some(error.to_string());
+                writes.truncate(UNSAVED);
+                self.unsaved = writes;
+            }
+        }
+        let mut undone = Vec::new();
+        for (agent, order) in turn.orders {
+            match (&self.ledger_failed, order) {
+                // What is not written down is not begun. Ending needs no permission from a disk.
+                (Some(why), Order::Launch { instance, .. }) => undone.push((agent, instance, why.clone())),
+                (_, order) => self.runtime.order(&agent, order),
+            }
+        }
+        for (ticket, answer) in turn.answers {
+            if let Some(sender) = self.answers.remove(&ticket) {
+                let answer = match answer {
+                    Answer::Failed(error) => Err(*error),
+                    other => Ok(other),
+                };
+                let _ = sender.send(answer);
+            }
+        }
+        for (agent, instance, why) in undone {
+            let failure = Failure {
+                message: format!("the ledger cannot be written: {why}"),
+                hint: Some("df -h; gtctl daemon status".to_owned()),
+                kind: FailureKind::Ours,
+            };
+            let report = Report { agent, instance, what: What::NotLaunched(failure) };
+            let mut again = self.core.step(Input::Report(report), self.line.now());
+            self.show(&again);
+            self.unsaved.append(&mut again.writes);
+        }
+    }
+
+    fn show(&self, turn: &Turn) {
+        let now = self.line.now();
+        let core = &self.core;
+        let degraded = self.shared.reasons();
+        self.shared.view.change(|shown| {
+            for agent in &turn.changed {
+                if let Some(machine) = core.agents().get(agent) {
+                    let rendered = render(machine, shown.sessions.get(agent));
+                    shown.agents.insert(agent.clone(), rendered);
+                }
+            }
+            if shown.facts != *core.facts() {
+                shown.facts.clone_from(core.facts());
+            }
+            shown.hold = core.hold().cloned();
+            let mut alerts = core.facts().findings.clone();
+            alerts.extend(agent_alerts(core, now));
+            if let Some(why) = core.tmux_trouble() {
+                let hint = "gtctl daemon status";
+                alerts.push(alert("tmux", Severity::Error, format!("tmux cannot be used: {why}"), hint, now));
+            }
+            if let Some(why) = &self.ledger_failed {
+                let message = format!("the ledger cannot be written, and nothing is started: {why}");
+                alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", now));
+            }
+            for reason in degraded {
+                alerts.push(alert(
+                    format!("daemon:{reason}"),
+                    Severity::Warning,
+                    reason,
+                    "gtctl daemon status",
+                    now,
+                ));
+            }
+            settle_alerts(shown, alerts);
+        });
+    }
+}
+
+fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
+    let facts: &Facts = core.facts();
+    let mut alerts = Vec::new();
+    for machine in core.agents().values() {
+        let address: &Address = &machine.address;
+        let hint = format!("gtctl explain {address}");
+        let lost = facts.known && address.rig().is_some_and(|rig| !facts.rigs.contains_key(rig));
+        if lost && machine.current.is_some() {
+            let message = format!("{address} runs, and its rig is no longer registered; it is left alone");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, "gtctl rig list", now));
+        } else if let Some(note) = &machine.alert {
+            let message = format!("{address}: {note}");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
+        } else if machine.state() == gtd_proto::State::Quarantined {
+            let why = machine.reason.as_deref().unwrap_or("it failed too often");
+            let message = format!("{address} is quarantined: {why}");
+            alerts.push(alert(
+                format!("agent:{address}"),
+                Severity::Error,
+                message,
+                &format!("gtctl reset {address}"),
+                now,
+            ));
+        }
+    }
+    alerts
+}
+
+fn merge(turn: &mut Turn, more: Turn) {
+    turn.writes.extend(more.writes);
+    turn.orders.extend(more.orders);
+    turn.answers.extend(more.answers);
+    turn.changed.extend(more.changed);
+}
+
+fn server_key(server: &ServerId) -> ServerKey {
+    ServerKey {
+        socket: server.socket.to_string_lossy().into_owned(),
+        process: ProcessKey {
+            boot: server.process.boot.as_str().to_owned(),
+            pid: server.process.pid.get(),
+            start: server.process.start.get(),
+        },
+    }
+}
+
+fn server_row(server: &ServerId, now: Timestamp) -> ServerRow {
+    ServerRow { server: server_key(server), seen_at: now, ours: true, detail: serde_json::Value::Null }
+}
+
+fn server_json(server: &ServerId) -> serde_json::Value {
+    json!({ "socket": server.socket.to_string_lossy(), "pid": server.process.pid.get() })
+}
+
+/// The numbers of the heart, out of the configuration.
+impl Settings {
+    /// Changes the loop's numbers; used on reload.
+    #[must_use]
+    pub fn into_input(self) -> Input {
+        Input::Settings(Box::new(self))
+    }
+}

@@ -1,0 +1,228 @@
+//! Running git.
+//!
+//! Each command has a deadline and a process group of its own, which is killed as a whole when the time is
+//! over or nobody waits any more. Its environment is fixed: it never asks anybody, and knows nothing of the
+//! repository that the daemon may have been started in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+/// Most output that is kept, from its end, of each of the two streams.
+const OUTPUT_MAX: usize = 64 << 10;
+
+/// A git command that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{command}: {why}")]
+pub struct GitError {
+    /// The command as it could be typed.
+    pub command: String,
+    /// Why it counts as failed.
+    pub why: String,
+    /// The end of what it wrote to its standard error.
+    pub stderr: String,
+}
+
+/// How git is run.
+#[derive(Debug, Clone)]
+pub struct Git {
+    program: PathBuf,
+    env: BTreeMap<String, String>,
+}
+
+/// Variables that git and its helpers need, taken from our own environment: where programs and the user's
+/// configuration are, how a remote is reached, and with which keys.
+const KEPT: [&str; 20] = [
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME",
+    "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GIT_SSH_COMMAND", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+];
+
+impl Git {
+    /// git as found over the `PATH` of an environment, of which the needed variables are kept.
+    #[must_use]
+    pub fn new(ours: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::with_program("git", ours)
+    }
+
+    /// As [`Git::new`], with another program in git's place.
+    #[must_use]
+    pub fn with_program(
+        program: impl Into<PathBuf>,
+        ours: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let mut env: BTreeMap<String, String> =
+            ours.into_iter().filter(|(key, _)| KEPT.contains(&key.as_str())).collect();
+        env.entry("GIT_SSH_COMMAND".to_owned()).or_insert_with(|| "ssh -o BatchMode=yes".to_owned());
+        for (key, value) in [
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", "true"),
+            ("SSH_ASKPASS", "true"),
+            ("GCM_INTERACTIVE", "never"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_PAGER", "cat"),
+            ("LC_ALL", "C"),
+        ] {
+            env.insert(key.to_owned(), value.to_owned());
+        }
+        Self { program: program.into(), env }
+    }
+
+    /// Runs git in a directory and gives the text that it wrote, without the newline at its end.
+    ///
+    /// # Errors
+    /// When it cannot be started, fails, or is not done in time; it is then gone, with all it started.
+    pub async fn run(&self, dir: &Path, args: &[&str], deadline: Duration) -> Result<String, GitError> {
+        let command = format!("git {}", args.join(" "));
+        let fail = |why: String, stderr: String| GitError { command: command.clone(), why, stderr };
+        let child = Command::new(&self.program)
+            // Housekeeping would go on in the background, out of reach of the deadline.
+            .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
+            .args(args)
+            .current_dir(dir)
+            .env_clear()
+            .envs(&self.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| fail(format!("cannot be started: {error}"), String::new()))?;
+        let mut group = Group(child);
+        let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
+        let work = async {
+            // A helper that outlives git may hold the pipes open: the deadline is for both together.
+            let (stdout, stderr, status) = tokio::join!(tail(stdout), tail(stderr), group.0.wait());
+            (stdout, stderr, status)
+        };
+        match tokio::time::timeout(deadline, work).await {
+            Ok((stdout, _, Ok(status))) if status.success() => {
+                Ok(stdout.trim_end_matches(['\n', '\r']).to_owned())
+            }
+            Ok((_, stderr, Ok(status))) => Err(fail(failed(&status.to_string(), &stderr), stderr)),
+            Ok((_, stderr, Err(error))) => Err(fail(format!("cannot be waited for: {error}"), stderr)),
+            Err(_) => {
+                group.end().await;
+                Err(fail(format!("not done within {}", humantime::format_duration(deadline)), String::new()))
+            }
+        }
+    }
+}
+
+/// The status, with git's own last words.
+fn failed(status: &str, stderr: &str) -> String {
+    match stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!("{status}: {line}"),
+        None => status.to_owned(),
+    }
+}
+
+/// Reads a stream to its end and keeps the last part of it.
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut kept = Vec::new();
+    let mut buffer = [0u8; 8192];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        if kept.len() > 2 * OUTPUT_MAX {
+            kept.drain(..kept.len() - OUTPUT_MAX);
+        }
+    }
+    let from = kept.len().saturating_sub(OUTPUT_MAX);
+    String::from_utf8_lossy(kept.get(from..).unwrap_or_default()).into_owned()
+}
+
+/// A child that leads a process group, which ends with it.
+struct Group(Child);
+
+impl Group {
+    /// Kills the group. The child is ours and not waited for yet, so its number, and with it the group's,
+    /// cannot have gone to anybody else: `id` is none from the moment it was waited for.
+    fn kill(&self) {
+        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    async fn end(&mut self) {
+        self.kill();
+        let _ = self.0.wait().await;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
+
+    fn ours() -> Vec<(String, String)> {
+        let mut env: Vec<(String, String)> = std::env::vars().collect();
+        env.push(("GIT_DIR".into(), "/nowhere".into()));
+        env
+    }
+
+    fn stand_in(dir: &Path, script: &str) -> Git {
+        let path = dir.join("stand-in");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Git::with_program(path, ours())
+    }
+
+    #[tokio::test]
+    async fn a_failure_has_the_command_and_its_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::new(ours());
+        let error =
+            git.run(dir.path(), &["rev-parse", "HEAD"], Duration::from_secs(10)).await.unwrap_err();
+        assert_eq!(error.command, "git rev-parse HEAD");
+        assert!(error.stderr.contains("not a git repository"), "{error:?}");
+        assert!(!error.stderr.contains("/nowhere"), "our own GIT_DIR went through: {error:?}");
+        let none = Git::with_program("/no/such/git", ours());
+        assert!(none.run(dir.path(), &["x"], Duration::from_secs(1)).await.unwrap_err().why.contains("started"));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_ended_with_all_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = stand_in(dir.path(), "sleep 1000 & echo $! > child; echo $$ > self; wait");
+        let began = Instant::now();
+        let error = git.run(dir.path(), &["clone"], Duration::from_millis(500)).await.unwrap_err();
+        assert!(error.why.contains("not done within"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(10));
+        for file in ["child", "self"] {
+            let pid: String = std::fs::read_to_string(dir.path().join(file)).unwrap().trim().to_owned();
+            let alive = || {
+                std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                    .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+            };
+            let until = Instant::now() + Duration::from_secs(5);
+            while alive() && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(!alive(), "{file} {pid} lives");
+        }
+    }
+
+    #[tokio::test]
+    async fn much_output_is_cut_and_never_stalls() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = stand_in(dir.path(), "i=0; while [ $i -lt 4000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789 >&2; i=$((i+1)); done; echo end >&2; exit 3");
+        let error = git.run(dir.path(), &["x"], Duration::from_secs(30)).await.unwrap_err();
+        assert!(error.stderr.len() <= OUTPUT_MAX);
+        assert!(error.why.ends_with("end"), "{}", error.why);
+    }
+}

@@ -1,0 +1,228 @@
+//! The traits of `proto`, its table of methods and this daemon's service agree with each other.
+
+use std::collections::BTreeSet;
+
+use gtd::rpc::discover::Discover;
+use gtd_proto::rpc::{
+    AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
+};
+use gtd_proto::{
+    Agent, Change, ErrorKind, Exit, Frame, Items, Reply, RpcError, Seq, TownId, agent, daemon, event,
+    explain, method, params, town,
+};
+use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
+use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
+use serde_json::{Value, json};
+
+use crate::common::Daemon;
+
+/// Implements every trait. Most methods answer with an error whose message is their own name.
+#[derive(Clone)]
+pub struct StandIn;
+
+impl StandIn {
+    pub fn methods() -> Methods {
+        let mut all = Methods::new();
+        all.merge(DaemonServer::into_rpc(Self)).unwrap();
+        all.merge(TownServer::into_rpc(Self)).unwrap();
+        all.merge(RigServer::into_rpc(Self)).unwrap();
+        all.merge(WitnessServer::into_rpc(Self)).unwrap();
+        all.merge(RefineryServer::into_rpc(Self)).unwrap();
+        all.merge(AgentServer::into_rpc(Self)).unwrap();
+        all.merge(EventsServer::into_rpc(Self)).unwrap();
+        all.merge(Discover::module("1.2.3")).unwrap();
+        all
+    }
+}
+
+fn reached<T>(name: &str) -> RpcResult<T> {
+    Err(RpcError::internal(name).into())
+}
+
+#[async_trait]
+impl DaemonServer for StandIn {
+    async fn hello(&self, _: &Extensions, _: params::Hello) -> RpcResult<Reply<daemon::Hello>> {
+        let body = daemon::Hello {
+            version: "1".into(),
+            protocol: 1,
+            town: "/town".into(),
+            town_id: TownId::generate(),
+            pid: 1,
+        };
+        Ok(Reply { body, seq: Seq(7) })
+    }
+    async fn status(&self, _: params::None) -> RpcResult<Reply<daemon::DaemonStatus>> {
+        reached("daemon.status")
+    }
+    async fn heartbeat(&self, _: &Extensions, _: params::None) -> RpcResult<Reply<daemon::HeartbeatReport>> {
+        reached("daemon.heartbeat")
+    }
+    async fn heartbeats(&self, _: params::Limit) -> RpcResult<Reply<Items<daemon::HeartbeatReport>>> {
+        reached("daemon.heartbeats")
+    }
+    async fn shutdown(&self, _: &Extensions, _: params::Shutdown) -> RpcResult<Reply<daemon::ShuttingDown>> {
+        reached("daemon.shutdown")
+    }
+}
+
+#[async_trait]
+impl TownServer for StandIn {
+    async fn status(&self, _: params::None) -> RpcResult<Reply<town::TownStatus>> {
+        reached("town.status")
+    }
+    async fn start(&self, _: &Extensions, _: params::TownStart) -> RpcResult<Reply<town::TownChange>> {
+        reached("town.start")
+    }
+    async fn stop(&self, _: &Extensions, _: params::TownStop) -> RpcResult<Reply<town::TownChange>> {
+        reached("town.stop")
+    }
+}
+
+#[async_trait]
+impl RigServer for StandIn {
+    async fn list(&self, _: params::None) -> RpcResult<Reply<Items<town::Rig>>> {
+        reached("rig.list")
+    }
+    async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::Rig>> {
+        Err(RpcError::new(ErrorKind::RigNotFound, format!("no rig {:?}", params.rig.as_str()))
+            .with("known", ["b"])
+            .into())
+    }
+    async fn add(&self, _: &Extensions, _: params::RigAdd) -> RpcResult<Reply<town::RigAdded>> {
+        reached("rig.add")
+    }
+}
+
+macro_rules! role {
+    ($trait:ident, $namespace:literal) => {
+        #[async_trait]
+        impl $trait for StandIn {
+            async fn start(&self, _: &Extensions, _: params::RigStart) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".start"))
+            }
+            async fn stop(&self, _: &Extensions, _: params::RigStop) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".stop"))
+            }
+            async fn restart(&self, _: &Extensions, _: params::RigRestart) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".restart"))
+            }
+            async fn status(&self, _: params::RigRef) -> RpcResult<Reply<town::RoleStatus>> {
+                reached(concat!($namespace, ".status"))
+            }
+        }
+    };
+}
+
+role!(WitnessServer, "witness");
+role!(RefineryServer, "refinery");
+
+#[async_trait]
+impl AgentServer for StandIn {
+    async fn list(&self, _: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
+        reached("agent.list")
+    }
+    async fn capture(&self, _: params::AgentCapture) -> RpcResult<Reply<agent::Capture>> {
+        reached("agent.capture")
+    }
+    async fn explain(&self, _: params::AgentExplain) -> RpcResult<Reply<explain::Explanation>> {
+        reached("agent.explain")
+    }
+    async fn reset(&self, _: &Extensions, _: params::AgentReset) -> RpcResult<Reply<Change>> {
+        reached("agent.reset")
+    }
+    async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
+        reached("agent.report")
+    }
+    async fn attach(&self, _: params::AgentRef) -> RpcResult<Reply<agent::Attach>> {
+        reached("agent.attach")
+    }
+    async fn exits(&self, _: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
+        reached("agent.exits")
+    }
+    async fn signals(&self, _: params::AgentSignals) -> RpcResult<Reply<Items<agent::SignalSent>>> {
+        reached("agent.signals")
+    }
+}
+
+#[async_trait]
+impl EventsServer for StandIn {
+    async fn history(&self, _: params::EventsHistory) -> RpcResult<Reply<event::History>> {
+        reached("events.history")
+    }
+    async fn follow(
+        &self,
+        pending: PendingSubscriptionSink,
+        _: &Extensions,
+        _: params::EventsSubscribe,
+    ) -> SubscriptionResult {
+        let sink = pending.accept().await?;
+        let frame = serde_json::value::to_raw_value(&Frame::Lagged { lagged: 5 })?;
+        for _ in 0..3 {
+            sink.send(frame.clone()).await?;
+        }
+        sink.closed().await;
+        Ok(())
+    }
+}
+
+#[test]
+fn the_traits_and_the_table_name_the_same_methods() {
+    let traits: BTreeSet<&str> = StandIn::methods().method_names().collect();
+    let table: BTreeSet<&str> = method::METHODS.iter().map(|method| method.name).collect();
+    assert_eq!(traits, table);
+}
+
+/// Parameters that are enough for a method.
+fn enough(name: &str) -> Value {
+    match name {
+        "daemon.hello" => json!({"client": "test", "protocol": 1}),
+        "rig.add" => json!({"name": "a", "source": "/x"}),
+        "rig.status" => json!({"rig": "a"}),
+        "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
+        "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
+        "events.unsubscribe" => json!({"subscription": "none"}),
+        _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
+        _ => json!({}),
+    }
+}
+
+#[tokio::test]
+async fn checked_parameters_are_what_every_method_reads() {
+    let plain = Daemon::start();
+    let daemon = Daemon::serving(StandIn::methods(), plain.state.clone(), gtd::rpc::Limits::default());
+    let mut client = daemon.connect().await;
+    for method in method::METHODS {
+        let named = enough(method.name);
+        let given = named.as_object().unwrap().len();
+        let positional: Vec<&Value> =
+            method.fields.iter().take(given).filter_map(|field| named.get(*field)).collect();
+        let mut forms = vec![named.clone(), json!([named])];
+        // Where the required ones come first.
+        if positional.len() == given {
+            forms.push(json!(positional));
+        }
+        for params in forms {
+            let reply = client.call(method.name, params.clone()).await;
+            let answered = match method.name {
+                "daemon.hello" => reply["result"]["town"] == "/town",
+                "rig.status" => reply["error"]["data"]["kind"] == "rig_not_found",
+                "events.unsubscribe" => reply["result"] == false,
+                "rpc.discover" => reply["result"]["info"]["version"] == "1.2.3",
+                "events.subscribe" => {
+                    let id = reply["result"].clone();
+                    for _ in 0..3 {
+                        assert_eq!(
+                            client.next().await["params"],
+                            json!({"subscription": id, "result": {"lagged": 5}})
+                        );
+                    }
+                    id.is_string()
+                }
+                name => reply["error"]["message"] == name,
+            };
+            assert!(answered, "{} {params}: {reply}", method.name);
+            let refused = client.call(method.name, json!({"no_such_field": 1})).await;
+            assert_eq!(refused["error"]["data"]["kind"], "invalid_params", "{}", method.name);
+        }
+    }
+}
