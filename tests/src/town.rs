@@ -123,6 +123,13 @@ impl Town {
         }
     }
 
+    /// Sets a variable in the surroundings of everything of ours that is started from now on.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     // The daemon.
 
     /// A command of ours in this town's surroundings.
