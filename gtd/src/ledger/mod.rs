@@ -69,7 +69,7 @@ impl Default for Options {
     }
 }
 
-/// What [`open`] found and made.
+/// What [`open()`] found and made.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
@@ -100,7 +100,7 @@ pub struct Info {
 /// Called on the store's thread with events whose writer does not wait for them.
 type Tap = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 
-pub(crate) struct Shared {
+struct Shared {
     path: PathBuf,
     in_memory: bool,
     stream_id: String,
@@ -139,7 +139,7 @@ pub fn open(dir: &Path) -> Opened {
     open_with(dir, Options::default())
 }
 
-/// [`open`] with other numbers.
+/// [`open()`] with other numbers.
 #[must_use]
 pub fn open_with(dir: &Path, options: Options) -> Opened {
     start::start(dir, options, OPEN_DEADLINE, MIGRATIONS)

@@ -17,6 +17,9 @@ use super::schema::Migration;
 use super::writer::{Job, Writer};
 use super::{Ledger, Opened, Options, QUEUE, READ_QUEUE, Shared};
 
+/// How long a store in memory may take to make: it needs no disk.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Opens the store on a thread of its own; in memory when that does not end within `patience`.
 pub(super) fn start(
     dir: &Path,
@@ -32,7 +35,8 @@ pub(super) fn start(
     }
     let why = format!("opening {} did not end within {patience:?}", path.display());
     let told = why.clone();
-    let memory = on_thread(path.clone(), options, patience, move || open::in_memory(None, why, migrations));
+    let memory =
+        on_thread(path.clone(), options, MEMORY_PATIENCE, move || open::in_memory(None, why, migrations));
     memory.unwrap_or_else(|why| closed(path, options, &format!("{told}; nor is there memory for one: {why}")))
 }
 
