@@ -140,7 +140,7 @@ impl Inner {
     /// Looks again at a server that may have changed, and keeps the outcome.
     pub(super) async fn look_again(self: &Arc<Self>) -> Result<(), TmuxError> {
         let _deciding = self.deciding.lock().await;
-        if matches!(self.current(), Ok(_)) && !self.wants_control() {
+        if self.current().is_ok() && !self.wants_control() {
             // Somebody was faster.
             return Ok(());
         }
