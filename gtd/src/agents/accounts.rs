@@ -89,7 +89,11 @@ impl Accounts {
     ///
     /// # Errors
     /// When the name that applies is no account.
-    pub fn choose(&self, named: Option<&str>, environment: Option<&str>) -> Result<Option<Account>, AccountError> {
+    pub fn choose(
+        &self,
+        named: Option<&str>,
+        environment: Option<&str>,
+    ) -> Result<Option<Account>, AccountError> {
         let Some(handle) = named.or(environment.filter(|name| !name.is_empty())).or(self.default.as_deref())
         else {
             return Ok(None);

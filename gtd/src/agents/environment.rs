@@ -266,7 +266,12 @@ mod tests {
             ("boot", &[("GT_ROLE", "boot"), ("BD_ACTOR", "deacon-boot"), ("GIT_AUTHOR_NAME", "boot")]),
             (
                 "a-b/witness",
-                &[("GT_ROLE", "witness"), ("GT_RIG", "a-b"), ("BD_ACTOR", "a-b/witness"), ("GIT_AUTHOR_NAME", "a-b/witness")],
+                &[
+                    ("GT_ROLE", "witness"),
+                    ("GT_RIG", "a-b"),
+                    ("BD_ACTOR", "a-b/witness"),
+                    ("GIT_AUTHOR_NAME", "a-b/witness"),
+                ],
             ),
             (
                 "a/refinery",
@@ -365,7 +370,10 @@ mod tests {
             assert_eq!(error, EnvError::Identity(key.to_owned()));
         }
         for key in ["", "A=B", "A B", "1A", "\u{e9}"] {
-            assert!(matches!(compose(&base, &who, &[&env(&[(key, "x")])]), Err(EnvError::Invalid(_))), "{key}");
+            assert!(
+                matches!(compose(&base, &who, &[&env(&[(key, "x")])]), Err(EnvError::Invalid(_))),
+                "{key}"
+            );
         }
         assert!(compose(&base, &who, &[&env(&[("A", "x\0y")])]).is_err());
     }

@@ -3,6 +3,7 @@
 //! Every start, restart and display uses this value. Must never start anything itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,8 +85,9 @@ pub struct Request<'a> {
     pub work: Option<&'a str>,
 }
 
-/// One start, whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One start, whole. Its environment holds keys and tokens: the debug form shows names only, and whoever
+/// writes the whole writes it for the owner alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The entry or preset, as shown.
     pub preset: String,
@@ -111,6 +113,20 @@ pub struct Launch {
     pub program: Vec<String>,
 }
 
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("preset", &self.preset)
+            .field("argv", &self.argv)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("cwd", &self.cwd)
+            .field("ready", &self.ready)
+            .field("account", &self.account)
+            .field("conversation", &self.conversation)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A launch that cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
@@ -120,7 +136,7 @@ pub enum LaunchError {
         /// The agent.
         agent: Address,
         /// What the system would say.
-        error: ExecError,
+        error: Box<ExecError>,
         /// What helps.
         hint: String,
     },
@@ -173,8 +189,10 @@ pub fn launch(request: &Request<'_>) -> Result<Launch, LaunchError> {
         .map_err(|error| LaunchError::Env { agent: agent.clone(), error })?;
 
     let command = entry.command.as_deref().or(preset.command).unwrap_or_default();
-    let path = find(command, env.get("PATH").map_or(PATH, String::as_str), env.get("HOME").map(Path::new))
-        .map_err(|error| LaunchError::Exec { agent: agent.clone(), hint: hint(command), error })?;
+    let path =
+        find(command, env.get("PATH").map_or(PATH, String::as_str), env.get("HOME").map(Path::new)).map_err(
+            |error| LaunchError::Exec { agent: agent.clone(), hint: hint(command), error: Box::new(error) },
+        )?;
 
     let mut arguments: Vec<String> = match &entry.args {
         Some(args) => args.clone(),
@@ -278,7 +296,9 @@ fn hint(command: &str) -> String {
     } else if command.contains('/') {
         "name the absolute path of an executable file".to_owned()
     } else {
-        format!("install {command}, name its absolute path as \"command\" in the settings, or give the daemon a PATH with it")
+        format!(
+            "install {command}, name its absolute path as \"command\" in the settings, or give the daemon a PATH with it"
+        )
     }
 }
 

@@ -37,7 +37,12 @@ impl Bin {
 fn choice(preset: &str, change: impl FnOnce(&mut AgentEntry)) -> Choice {
     let mut entry = AgentEntry::default();
     change(&mut entry);
-    Choice { name: preset.to_owned(), preset: preset::by_name(preset).unwrap(), entry, from: ChosenBy::BuiltIn }
+    Choice {
+        name: preset.to_owned(),
+        preset: preset::by_name(preset).unwrap(),
+        entry,
+        from: ChosenBy::BuiltIn,
+    }
 }
 
 struct Case<'a> {
@@ -283,6 +288,7 @@ fn program_and_directory_can_be_looked_at() {
     assert_eq!(before.stale(&launched), ["argv", "env"]);
     launched.cwd = "/other".into();
     assert_eq!(before.stale(&launched), ["argv", "env", "cwd"]);
+    assert!(!format!("{launched:?}").contains(&launched.env["GT_TOWN_ID"]), "values stay out of logs");
     let text = serde_json::to_string(&launched).unwrap();
     assert_eq!(serde_json::from_str::<Launch>(&text).unwrap(), launched);
 }

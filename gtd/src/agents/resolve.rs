@@ -119,7 +119,10 @@ impl<'a> Sources<'a> {
         let town = &snapshot.settings;
         let rig_settings = match rig.and_then(|rig| snapshot.rigs.get(rig)) {
             Some(facts) => Some(facts.settings.value().ok_or_else(|| {
-                unknown(format!("settings of rig {}", rig.map_or("", RigName::as_str)), facts.settings.error())
+                unknown(
+                    format!("settings of rig {}", rig.map_or("", RigName::as_str)),
+                    facts.settings.error(),
+                )
             })?),
             None => None,
         };
@@ -205,7 +208,9 @@ fn of_entry(name: &str, entry: &Entry, from: ChosenBy) -> Result<Choice, Resolve
         (None, Some(command)) => preset::by_command(command).unwrap_or_else(preset::script),
         (None, None) => {
             let fallback = if from == ChosenBy::RigRuntime { preset::by_name(preset::DEFAULT) } else { None };
-            preset::by_name(name).or(fallback).ok_or_else(|| fail("has neither command nor provider".to_owned()))?
+            preset::by_name(name)
+                .or(fallback)
+                .ok_or_else(|| fail("has neither command nor provider".to_owned()))?
         }
     };
     if preset.command.is_none() && entry.command.is_none() {
@@ -319,16 +324,21 @@ mod tests {
         town.agents.insert("bad".into(), Err("command is no text".into()));
         town.agents.insert("empty".into(), Ok(AgentEntry::default()));
         town.agents.insert("odd".into(), entry(|entry| entry.provider = Some("none".into())));
-        town.agents.insert("mode".into(), entry(|entry| {
-            entry.command = Some("/x".into());
-            entry.prompt_mode = Some("loud".into());
-        }));
+        town.agents.insert(
+            "mode".into(),
+            entry(|entry| {
+                entry.command = Some("/x".into());
+                entry.prompt_mode = Some("loud".into());
+            }),
+        );
         let sources = Sources { town: &town, rig: None };
         let error = |name: &str| resolve(&sources, Role::Witness, Some(name)).unwrap_err();
         let unknown = error("nobody");
         assert_eq!(unknown.kind(), ErrorKind::NameInvalid);
         let ResolveError::Unknown { known, .. } = unknown else { panic!() };
-        assert!(["bad", "claude", "script", "empty"].iter().all(|name| known.iter().any(|known| known == name)));
+        assert!(
+            ["bad", "claude", "script", "empty"].iter().all(|name| known.iter().any(|known| known == name))
+        );
         for name in ["bad", "empty", "odd", "mode", "script"] {
             assert!(matches!(error(name), ResolveError::Entry { .. }), "{name}");
         }

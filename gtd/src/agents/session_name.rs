@@ -42,10 +42,16 @@ pub fn expand(names: &Names, agent: &Address, prefix: Option<&str>) -> String {
 /// A name that tmux takes as it is: it would itself put `_` for `.` and `:`, expand `#`, and read a first
 /// `$`, `@`, `%`, `=`, `-` or `!` of a target as something else.
 fn clean(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| if matches!(c, '.' | ':' | '#' | '\\') || c.is_control() || c.is_whitespace() { '_' } else { c })
-        .collect();
+    let name: String =
+        name.chars()
+            .map(|c| {
+                if matches!(c, '.' | ':' | '#' | '\\') || c.is_control() || c.is_whitespace() {
+                    '_'
+                } else {
+                    c
+                }
+            })
+            .collect();
     let odd = |c: char| matches!(c, '$' | '@' | '%' | '=' | '-' | '!' | '+' | '{');
     if name.is_empty() || name.starts_with(odd) { format!("_{name}") } else { name }
 }
@@ -101,9 +107,12 @@ mod tests {
 
     #[test]
     fn names_that_tmux_would_read_otherwise_are_not_made() {
-        for (template, expected) in
-            [("${role}", "_$mayor"), ("={role}", "_=mayor"), ("a:b.{role}", "a_b_mayor"), ("#S {role}", "_S_mayor")]
-        {
+        for (template, expected) in [
+            ("${role}", "_$mayor"),
+            ("={role}", "_=mayor"),
+            ("a:b.{role}", "a_b_mayor"),
+            ("#S {role}", "_S_mayor"),
+        ] {
             let names = Names { town: template.into(), ..Names::default() };
             assert_eq!(named(&names, "mayor", None), expected);
         }
