@@ -80,9 +80,9 @@ pub fn root_of(dir: &Path, named_by: &str) -> Result<PathBuf, Failure> {
 /// The first directory upwards with the mark. Below a worker's or a person's clone it is the outermost one:
 /// the clone may be of a repository that holds a town itself.
 fn above(cwd: &Path) -> Option<PathBuf> {
-    let in_clone = cwd.components().any(|part| {
-        matches!(part, Component::Normal(name) if name == "polecats" || name == "crew")
-    });
+    let in_clone = cwd
+        .components()
+        .any(|part| matches!(part, Component::Normal(name) if name == "polecats" || name == "crew"));
     let mut marked = cwd.ancestors().filter(|dir| dir.join(MARK).is_file());
     let root = if in_clone { marked.last() } else { marked.next() };
     root.map(Path::to_owned)

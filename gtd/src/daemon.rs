@@ -136,8 +136,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         dir: layout.daemon_dir(),
         level: config.daemon.log_level.as_str().to_owned(),
         max_bytes: config.daemon.log_max_bytes.0,
-        files: usize::try_from(config.daemon.log_files).unwrap_or(1),
-        stderr: None,
+        files: config.daemon.log_files,
+        stderr: logs::stderr_is_read(),
     };
     let _logs = logs::init(&log_options).map_err(|error| DaemonError::Missing(error.to_string()))?;
     let files = raise_open_files();
@@ -283,7 +283,7 @@ impl Daemon {
             self.layout.root(),
             &self.town_id,
             runtime_dir().as_deref(),
-            nix::unistd::getuid(),
+            rustix::process::getuid(),
         );
         let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
         let server =

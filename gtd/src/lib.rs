@@ -3,7 +3,7 @@
 pub mod agents;
 pub mod clock;
 pub mod config;
-//pub mod daemon;
+pub mod daemon;
 pub mod feed;
 pub mod host;
 pub mod ledger;

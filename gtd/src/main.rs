@@ -70,11 +70,19 @@ fn make_town(cli: &Cli, dir: &std::path::Path) -> ExitCode {
     match init::init(dir, cli.name.as_deref(), cli.owner.as_deref(), cli.dry_run) {
         Ok(steps) => {
             for step in steps {
-                println!("{step}");
+                println!("{} {}: {}", verb(step.action), step.path.display(), step.why);
             }
             ExitCode::SUCCESS
         }
         Err(error) => fail(2, &error.to_string(), error.hint()),
+    }
+}
+
+fn verb(action: init::Action) -> &'static str {
+    match action {
+        init::Action::MakeDirectory | init::Action::WriteFile => "make",
+        init::Action::Keep => "keep",
+        init::Action::Leave => "leave",
     }
 }
 

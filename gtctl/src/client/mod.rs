@@ -157,7 +157,9 @@ fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
     attempt().map_err(|error| {
         let at = socket.display();
         match error.kind() {
-            io::ErrorKind::NotFound => Failure::unreachable(format!("no daemon is running: there is no {at}")),
+            io::ErrorKind::NotFound => {
+                Failure::unreachable(format!("no daemon is running: there is no {at}"))
+            }
             io::ErrorKind::ConnectionRefused => {
                 Failure::unreachable(format!("no daemon is running: nobody listens on {at}"))
             }

@@ -60,8 +60,10 @@ pub struct Running {
 pub fn outside_of_agents(instance: Option<&std::ffi::OsString>) -> Result<(), Failure> {
     match instance {
         None => Ok(()),
-        Some(_) => Err(Failure::refused("an agent may not start the daemon that supervises it (GT_INSTANCE is set)")
-            .hint("start it from a terminal of your own: gtctl daemon start")),
+        Some(_) => {
+            Err(Failure::refused("an agent may not start the daemon that supervises it (GT_INSTANCE is set)")
+                .hint("start it from a terminal of your own: gtctl daemon start"))
+        }
     }
 }
 
@@ -96,9 +98,12 @@ pub async fn ensure(launch: &Launch) -> Result<Running, Failure> {
             }
         }
         if Instant::now() >= deadline {
-            return Err(Failure::timeout(format!("gtd (pid {pid}) runs but does not answer after {}s", ANSWER.as_secs()))
-                .with("output", last_words(&mut words, &launch.root))
-                .hint("gtctl daemon status; it may still come up"));
+            return Err(Failure::timeout(format!(
+                "gtd (pid {pid}) runs but does not answer after {}s",
+                ANSWER.as_secs()
+            ))
+            .with("output", last_words(&mut words, &launch.root))
+            .hint("gtctl daemon status; it may still come up"));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -8,8 +8,8 @@ use gtd_proto::rpc::DaemonClient;
 
 use super::identity::{Identity, Sent};
 use super::lock::{self, Lock};
-use crate::client::{self, Session};
 use crate::client::endpoint::{self, Target};
+use crate::client::{self, Session};
 use crate::failure::Failure;
 
 /// How long a killed process may take to vanish.
@@ -59,11 +59,8 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
     if lock::wait_until_free(root, timeout).await {
         return Ok(Stopped::Ended(Some(holder.pid)));
     }
-    let late = format!(
-        "the daemon (pid {}) did not end within {}",
-        holder.pid,
-        humantime::format_duration(timeout)
-    );
+    let late =
+        format!("the daemon (pid {}) did not end within {}", holder.pid, humantime::format_duration(timeout));
     if !force {
         return Err(Failure::timeout(late).hint("gtctl daemon stop --force"));
     }

@@ -87,7 +87,12 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
     }
     if !status.incidents.is_empty() {
         let open = count(status.incidents.len() as u64, "incident");
-        out.push(format!("{}  {} open: {}", title("deaths"), paint.text(Tone::Bad, &open), incidents(status)));
+        out.push(format!(
+            "{}  {} open: {}",
+            title("deaths"),
+            paint.text(Tone::Bad, &open),
+            incidents(status)
+        ));
     }
     out
 }

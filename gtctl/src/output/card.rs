@@ -42,7 +42,9 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
 
     let mut out = vec![format!("{} - {}", paint.strong(&agent.agent.to_string()), describe(agent))];
     let wide = fields.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
-    out.extend(fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>wide$}:")))));
+    out.extend(
+        fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>wide$}:")))),
+    );
     if !beside.screen.is_empty() {
         out.extend([String::new(), "Last lines of its screen:".to_owned()]);
         out.extend(quoted(beside.screen.iter().map(String::as_str)));

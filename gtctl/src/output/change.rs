@@ -34,8 +34,11 @@ pub fn change(done: &str, change: &Change, paint: Paint) -> Vec<String> {
     let name = &agent.agent;
     let mut out = Vec::new();
     out.push(match (change.accepted, change.already) {
-        (true, _) => format!("accepted: {name} is {state}{pid}; follow it with `gtctl events -f --agent {name}`"),
+        (true, _) => {
+            format!("accepted: {name} is {state}{pid}; follow it with `gtctl events -f --agent {name}`")
+        }
         (_, true) => format!("{name} is {state} already{pid}"),
+        _ if done == agent.state.as_str() => format!("{} {name}", paint.text(tone(agent.state), done)),
         _ => format!("{done} {name}: {state}{pid}"),
     });
     if agent.state != State::Running

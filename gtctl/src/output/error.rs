@@ -32,7 +32,9 @@ fn facts(data: &Map<String, Value>) -> Vec<String> {
     }
     if let Some(exec) = data.get("exec_error") {
         let part = |key: &str| exec.get(key).and_then(Value::as_str).unwrap_or_default();
-        out.push(format!("  {} failed: {} {}", part("op"), part("errno"), part("path")).trim_end().to_owned());
+        out.push(
+            format!("  {} failed: {} {}", part("op"), part("errno"), part("path")).trim_end().to_owned(),
+        );
     }
     if let Some(file) = text("file") {
         let number = |key: &str| data.get(key).and_then(Value::as_u64);

@@ -24,7 +24,8 @@ pub fn line(event: &Event, paint: Paint) -> String {
         (None, None) => "town".to_owned(),
     };
     let head = format!("{}  {:>5}", time::clock(event.at), event.seq);
-    let what = paint.text(mood(&event.kind), &event.kind);
+    // Wide enough for the longest kind of an agent, `agent.quarantined`.
+    let what = paint.text(mood(&event.kind), &format!("{:<17}", event.kind));
     let mut line = format!("{}  {who:<16}  {what}  {}", paint.dim(&head), facts(event));
     line.truncate(line.trim_end().len());
     line

@@ -87,9 +87,7 @@ impl Screen {
     /// # Errors
     /// As [`Screen::line`].
     pub fn error_envelope(&mut self, failure: &Failure) -> Result<(), Failure> {
-        self.value(
-            &json!({ "schema_version": SCHEMA_VERSION, "kind": "error", "error": failure.to_json() }),
-        )
+        self.value(&json!({ "schema_version": SCHEMA_VERSION, "kind": "error", "error": failure.to_json() }))
     }
 
     /// Prints a JSON text: on one line, or readable on a terminal.

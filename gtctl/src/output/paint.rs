@@ -70,9 +70,12 @@ impl Paint {
 pub fn tone(state: State) -> Tone {
     match state {
         State::Running => Tone::Good,
-        State::Starting | State::Stopping | State::Backoff | State::Throttled | State::Held | State::Paused => {
-            Tone::Warn
-        }
+        State::Starting
+        | State::Stopping
+        | State::Backoff
+        | State::Throttled
+        | State::Held
+        | State::Paused => Tone::Warn,
         State::Quarantined | State::Unknown | State::Lingering => Tone::Bad,
         State::Stopped => Tone::Dim,
     }

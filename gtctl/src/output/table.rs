@@ -68,9 +68,9 @@ impl Table {
         if let Some(width) = width {
             fit(&mut columns, width);
         }
-        let titles = columns.iter().map(|(index, wide)| {
-            (self.head.get(*index).copied().unwrap_or_default(), Tone::Strong, *wide)
-        });
+        let titles = columns
+            .iter()
+            .map(|(index, wide)| (self.head.get(*index).copied().unwrap_or_default(), Tone::Strong, *wide));
         let mut lines = vec![line(titles, paint)];
         for row in &self.rows {
             let cells = columns.iter().map(|(index, wide)| {

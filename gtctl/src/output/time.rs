@@ -27,14 +27,14 @@ pub fn span(length: Duration) -> String {
 #[must_use]
 pub fn ago(at: Timestamp) -> String {
     let length = between(at, Timestamp::now());
-    if length < Duration::from_secs(1) { "now".to_owned() } else { span(whole(length)) }
+    if length < Duration::from_secs(1) { "now".to_owned() } else { whole(length) }
 }
 
 /// How long it is until an instant; one that has passed is `now`.
 #[must_use]
 pub fn until(at: Timestamp) -> String {
     let length = between(Timestamp::now(), at);
-    if length < Duration::from_secs(1) { "now".to_owned() } else { format!("in {}", span(whole(length))) }
+    if length < Duration::from_secs(1) { "now".to_owned() } else { format!("in {}", whole(length)) }
 }
 
 /// From one instant to a later one; zero when it is not later.
@@ -43,9 +43,13 @@ pub fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// Tenths of a second make no sense for an age that is growing while it is read.
-fn whole(length: Duration) -> Duration {
-    Duration::from_secs(length.as_secs())
+/// A length of time in whole seconds: tenths make no sense for one that grows while it is read.
+#[must_use]
+pub fn whole(length: Duration) -> String {
+    match length.as_secs() {
+        secs @ 0..60 => format!("{secs}s"),
+        secs => span(Duration::from_secs(secs)),
+    }
 }
 
 /// Date and time in this place, and how long ago: `2026-01-31 12:00:00 (3h 20m ago)`.

@@ -31,8 +31,7 @@ pub async fn run(cx: &mut Context, args: &Attach) -> Result<Code, Failure> {
 /// # Errors
 /// As [`run`].
 pub async fn to(cx: &mut Context, session: Session, agent: Address, nested: bool) -> Result<Code, Failure> {
-    let answer =
-        client::read(AgentClient::attach(&session.client, params::AgentRef { agent })).await?;
+    let answer = client::read(AgentClient::attach(&session.client, params::AgentRef { agent })).await?;
     if cx.screen.json {
         cx.screen.envelope("agent.attach", &answer)?;
         return Ok(Code::Done);
@@ -87,9 +86,9 @@ fn words(argv: &[String]) -> String {
     let safe = |word: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c))
     };
-    let quoted = argv.iter().map(|word| {
-        if safe(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    });
+    let quoted = argv
+        .iter()
+        .map(|word| if safe(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) });
     quoted.collect::<Vec<_>>().join(" ")
 }
 

@@ -153,13 +153,17 @@ async fn plan_only(cx: &mut Context, args: &Down) -> Result<Code, Failure> {
             };
             let answer = client::read(TownClient::stop(&session.client, request)).await?;
             let mut steps = answer.body.plan;
-            steps.push(step("stop", format!("gtd pid {}", session.hello.body.pid), "nothing is left to supervise"));
+            steps.push(step(
+                "stop",
+                format!("gtd pid {}", session.hello.body.pid),
+                "nothing is left to supervise",
+            ));
             steps
         }
         Err(failure) if failure.code() == Code::Unreachable => {
-            let root = cx.root().await?;
+            cx.root().await?;
             vec![
-                step("start", format!("gtd --town {} --hold", root.display()), "no daemon is running"),
+                step("start", "gtd --hold", "no daemon is running"),
                 step("stop", "what it finds", "agents outlive their daemon"),
                 step("stop", "that gtd", "nothing is left to supervise"),
             ]
@@ -191,7 +195,10 @@ mod tests {
         let file = dir.path().join("daemon/gtd.pid");
         std::fs::write(&file, "").unwrap();
         let found = Census {
-            sessions: vec!["$3 gt-alpha-witness".to_owned(), dir.path().join("no.sock").display().to_string()],
+            sessions: vec![
+                "$3 gt-alpha-witness".to_owned(),
+                dir.path().join("no.sock").display().to_string(),
+            ],
             processes: vec![alive.clone(), gone, "unreadable".to_owned()],
             files: vec![file.display().to_string(), dir.path().join("none").display().to_string()],
         };

@@ -39,7 +39,7 @@ pub fn text(why: &Explanation, paint: Paint, width: Option<usize>) -> Vec<String
     if !why.observations.is_empty() {
         let mut table = Table::new(&["OBSERVED", "VALUE", "BY", "AGE"]);
         for seen in &why.observations {
-            let age = time::span(std::time::Duration::from_millis(seen.age_ms));
+            let age = time::whole(std::time::Duration::from_millis(seen.age_ms));
             table.row(vec![
                 seen.what.clone().into(),
                 seen.value.clone().into(),

@@ -40,10 +40,8 @@ pub fn run(cx: &mut Context, args: &Init) -> Result<Code, Failure> {
         cx.screen.flush()?;
         return Err(Failure::failed(format!("cannot run gtd: {}", command.exec())));
     }
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| Failure::failed(format!("cannot run gtd: {e}")))?;
+    let done =
+        command.stdin(Stdio::null()).output().map_err(|e| Failure::failed(format!("cannot run gtd: {e}")))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         let lines: Vec<&str> = said.lines().collect();

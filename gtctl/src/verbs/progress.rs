@@ -92,5 +92,5 @@ fn clock() -> tokio::time::Interval {
 }
 
 fn tell(what: &str, began: Instant) {
-    note(format!("  still {what}, {} so far", time::span(Duration::from_secs(began.elapsed().as_secs()))));
+    note(format!("  still {what}, {} so far", time::whole(began.elapsed())));
 }

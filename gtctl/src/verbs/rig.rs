@@ -89,7 +89,8 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
         screen.envelope("rig.list", &answer)?;
         return Ok(Code::Done);
     }
-    let mut table = Table::new(&["RIG", "STATE", "WITNESS", "REFINERY", "POLECATS", "PREFIX", "PATH", "REASON"]);
+    let mut table =
+        Table::new(&["RIG", "STATE", "WITNESS", "REFINERY", "POLECATS", "PREFIX", "PATH", "REASON"]);
     let mut rigs: Vec<&town::Rig> = answer.body.items.iter().collect();
     rigs.sort_by_key(|rig| rig.operational);
     for rig in rigs {

@@ -186,7 +186,10 @@ async fn show(cx: &mut Context, kind: Kind, rig: RigName) -> Result<Code, Failur
     }
     let mut more = Vec::new();
     if let Some(workers) = &answer.body.monitored_polecats {
-        more.push(("Watches", if workers.is_empty() { "no polecats".to_owned() } else { workers.join(", ") }));
+        more.push((
+            "Watches",
+            if workers.is_empty() { "no polecats".to_owned() } else { workers.join(", ") },
+        ));
     }
     if let Some(length) = answer.body.queue_length {
         more.push(("Queue", length.to_string()));

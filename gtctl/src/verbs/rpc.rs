@@ -54,8 +54,10 @@ fn params(args: &Rpc) -> Result<Option<Value>, Failure> {
         }
         Some(text) => text.to_owned(),
     };
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|e| Failure::usage(format!("the parameters are no JSON: {e}")).hint("gtctl rpc METHOD '{\"rig\":\"alpha\"}'"))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| {
+        Failure::usage(format!("the parameters are no JSON: {e}"))
+            .hint("gtctl rpc METHOD '{\"rig\":\"alpha\"}'")
+    })?;
     if value.is_object() || value.is_array() {
         Ok(Some(value))
     } else {

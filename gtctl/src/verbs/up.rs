@@ -23,7 +23,7 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
         Err(failure) if failure.code() == Code::Unreachable => {
             let root = cx.root().await?;
             if args.plan.dry_run {
-                return plan_without_daemon(cx, &root.display().to_string());
+                return plan_without_daemon(cx);
             }
             start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
             note("starting the daemon");
@@ -61,14 +61,15 @@ async fn start_town(session: &Session, args: &Up) -> Result<Reply<town::TownChan
     if args.plan.dry_run { start.await } else { progress::with_events(session, "starting", start).await }
 }
 
-fn plan_without_daemon(cx: &mut Context, root: &str) -> Result<Code, Failure> {
+fn plan_without_daemon(cx: &mut Context) -> Result<Code, Failure> {
     let steps = [
-        step("start", format!("gtd --town {root}"), "no daemon is running"),
+        step("start", "gtd", "no daemon is running"),
         step("start", "what should run", "the daemon knows; with it running, --dry-run lists the agents"),
     ];
     let screen = &mut cx.screen;
     if screen.json {
-        let change = town::TownChange { items: Vec::new(), census: None, plan: steps.to_vec(), dry_run: true };
+        let change =
+            town::TownChange { items: Vec::new(), census: None, plan: steps.to_vec(), dry_run: true };
         screen.envelope("town.start", &change)?;
     } else {
         let lines = plan(&steps, screen.paint, screen.width);

@@ -26,7 +26,8 @@ pub async fn run(cx: &mut Context) -> Result<Code, Failure> {
     if cx.screen.json {
         let daemon = daemon
             .map(|hello| json!({ "version": hello.version, "protocol": hello.protocol, "pid": hello.pid }));
-        cx.screen.envelope("version", &json!({ "version": version, "protocol": PROTOCOL, "daemon": daemon }))?;
+        cx.screen
+            .envelope("version", &json!({ "version": version, "protocol": PROTOCOL, "daemon": daemon }))?;
         return Ok(Code::Done);
     }
     cx.screen.line(format!("gtctl {version}, protocol {PROTOCOL}"))?;

@@ -12,9 +12,11 @@ use gtd_proto::InstanceId;
 use gtd_proto::exit::ExecError;
 
 use super::order::{FailureKind, Life, Overrides, Place, What};
-use super::runtime::{Prepared, Ready, Shared, target};
+use super::launch::Ready;
+use super::runtime::{Prepared, Shared, target};
 use super::task::{EndOrder, Work};
-use crate::process::launch::{self, Launch};
+use super::launch::Launch;
+use crate::process::launch::{self as launch_file, Launch as LaunchFile};
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};
 use crate::tmux::{NewSession, TmuxError};
@@ -85,13 +87,13 @@ pub(super) async fn begin(
         shim,
         process: None,
         started_at: None,
-        preset: prepared.preset.clone(),
-        account: prepared.account.clone(),
-        cwd: prepared.cwd.to_string_lossy().into_owned(),
+        preset: prepared.launch.preset.clone(),
+        account: prepared.launch.account.clone(),
+        cwd: prepared.launch.cwd.to_string_lossy().into_owned(),
         grace_ms: u64::try_from(prepared.grace.as_millis()).unwrap_or(u64::MAX),
-        launch: digest(&prepared),
+        launch: digest(&prepared.launch),
     };
-    follow(work, life, prepared.ready).await
+    follow(work, life, prepared.launch.ready).await
 }
 
 /// Waits until the shim's record tells of a running agent, or of why there is none.
@@ -155,7 +157,7 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
 
 fn shimless_record(life: &Life, instance: &InstanceId) -> Box<Record> {
     Box::new(Record {
-        v: launch::VERSION,
+        v: launch_file::VERSION,
         instance: instance.to_string(),
         boot_id: life.shim.boot.clone(),
         phase: Phase::Launching,
@@ -263,22 +265,22 @@ pub(super) fn revoke(shared: &Shared, instance: &InstanceId) -> Revoked {
 
 fn write_launch_file(shared: &Shared, work: &Work<'_>, prepared: &Prepared) -> Result<(), String> {
     let boot_id = BootId::current().map_err(|error| format!("the boot id cannot be read: {error}"))?;
-    let launch = Launch {
-        v: launch::VERSION,
+    let launch = LaunchFile {
+        v: launch_file::VERSION,
         instance: work.instance.to_string(),
         agent: work.agent.to_string(),
         boot_id,
-        argv: prepared.argv.clone(),
-        env: prepared.env.clone(),
-        env_keep: launch::ENV_KEEP.iter().map(ToString::to_string).collect(),
-        cwd: prepared.cwd.clone(),
+        argv: prepared.launch.argv.clone(),
+        env: prepared.launch.env.clone(),
+        env_keep: launch_file::ENV_KEEP.iter().map(ToString::to_string).collect(),
+        cwd: prepared.launch.cwd.clone(),
         grace: prepared.grace,
         oom_score_adj: Some(OOM_SCORE_ADJ),
         record: shared.record_file(work.instance),
         spare: prepared.spare.clone(),
     };
     let path = shared.launch_file(work.instance);
-    launch::write_launch(&path, &launch)
+    launch_file::write_launch(&path, &launch)
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
@@ -338,19 +340,19 @@ async fn open_pane(
 }
 
 /// What it is launched with, part by part, to tell later whether today's settings would launch it otherwise.
-pub(super) fn digest(prepared: &Prepared) -> std::collections::BTreeMap<String, String> {
+/// What differs from start to start is no part of it.
+pub(super) fn digest(launch: &Launch) -> std::collections::BTreeMap<String, String> {
     let of = |text: String| format!("{:016x}", fnv(text.as_bytes()));
-    // The instance's own id differs at each start, and is no drift.
-    let env: Vec<String> = prepared
+    let env: Vec<String> = launch
         .env
         .iter()
-        .filter(|(name, _)| name.as_str() != "GT_INSTANCE")
+        .filter(|(name, _)| name.as_str() != crate::process::facts::INSTANCE_VARIABLE)
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     [
-        ("argv".to_owned(), of(prepared.argv.join("\0"))),
+        ("argv".to_owned(), of(launch.program.join("\0"))),
         ("env".to_owned(), of(env.join("\0"))),
-        ("cwd".to_owned(), of(prepared.cwd.to_string_lossy().into_owned())),
+        ("cwd".to_owned(), of(launch.cwd.to_string_lossy().into_owned())),
     ]
     .into()
 }

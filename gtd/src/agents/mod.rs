@@ -1,12 +1,22 @@
-//! What an agent is: its launch as one value, its environment, its readiness; and the tasks that start, watch
-//! and end it.
+//! What an agent is: which program, with which arguments, environment and directory; and the tasks that start,
+//! watch and end it.
 //!
-//! Owns every effect on an agent. Must never decide whether one should run, and never signal what is not
-//! proven to be of the instance at hand.
+//! Owns every effect on an agent. Must never decide *whether* one runs, and never signal what is not proven
+//! to be of the instance at hand.
 
+pub mod accounts;
 mod adopt;
 mod begin;
+pub mod environment;
+pub mod launch;
 pub mod order;
+pub mod prepare;
+pub mod preset;
+pub mod prompt;
+pub mod resolve;
 pub mod runtime;
+pub mod session_name;
 mod task;
 mod tend;
+
+pub use launch::{Launch, Ready};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use gtd_proto::{Address, InstanceId};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::launch::Launch;
 use super::order::{Failure, Order, Overrides, Place, Report, What};
 use super::task;
 use crate::process::{Capture, ExitWatcher, ProcessId, ProcessTable, Spare};
@@ -19,37 +20,11 @@ use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
 const ORDERS: usize = 32;
 
-/// How an agent is known to be ready for work. Its own report always counts as well.
+/// A launch, and what its shim and its session need beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ready {
-    /// When its process has lived this long.
-    AliveFor(Duration),
-    /// Only when it says so.
-    Report,
-    /// When its process has lived this long and a line of its screen begins with this text.
-    Prompt {
-        /// The text.
-        prefix: String,
-        /// How long it must have lived.
-        alive_for: Duration,
-    },
-}
-
-/// Everything that a launch needs, as one value: the same for a first start and for every restart.
-#[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
-    /// The settings entry or preset.
-    pub preset: String,
-    /// Account it runs under.
-    pub account: Option<String>,
-    /// Program (absolute) and arguments.
-    pub argv: Vec<String>,
-    /// The whole environment.
-    pub env: BTreeMap<String, String>,
-    /// Directory.
-    pub cwd: PathBuf,
-    /// When it is ready.
-    pub ready: Ready,
+    /// What is run, where, with what.
+    pub launch: Launch,
     /// Between TERM and KILL.
     pub grace: Duration,
     /// Programs left alive at the end, by name.

@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 use super::begin::{Living, exec_failed, found};
 use super::order::{EndedBy, Ending, Life, Place, What};
-use super::runtime::{Ready, Shared, target};
+use super::launch::Ready;
+use super::runtime::{Shared, target};
 use super::task::{EndOrder, Work};
 use crate::process::record::{By, Phase, Record};
 use crate::process::{

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeValue;
 
+use super::names::Names;
 use super::types::{
-    BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, Names, OnStale, Server, Size, StoreKind, SweepMode,
+    BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, OnStale, Server, Size, StoreKind, SweepMode,
 };
 use super::value::{ANY, Bytes, Problem, Rule, Setting, at_least, between, zero_or};
 
@@ -305,7 +306,12 @@ pub struct Notify {
 
 /// The keys of `[[notify]]`.
 pub(super) const NOTIFY_KEYS: [Key; 2] = [
-    Key { name: "on", doc: &[" Kinds of events, as globs."], kind: <Vec<String> as Setting>::KIND, rule: ANY },
+    Key {
+        name: "on",
+        doc: &[" Kinds of events, as globs."],
+        kind: <Vec<String> as Setting>::KIND,
+        rule: ANY,
+    },
     Key {
         name: "exec",
         doc: &[

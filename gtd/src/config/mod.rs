@@ -4,6 +4,7 @@
 //! Must never guess: a key that is not known, or a value that is not right, is an error with its place.
 
 mod keys;
+mod names;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,10 @@ pub use keys::{
     Boot, Callers, Daemon, Deacon, Key, MassDeath, Metrics, Notify, Polecat, Refinery, Restart, Start, Stop,
     Sweep, Tmux, Witness, Work,
 };
+pub use names::Names;
 pub use read::{ConfigError, ConfigValue};
 pub use types::{
-    BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, Names, OnStale, Server, Size, StoreKind, SweepMode,
+    BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, OnStale, Server, Size, StoreKind, SweepMode,
 };
 pub use value::{Bytes, Rule};
 
@@ -98,8 +100,10 @@ pub struct Reload {
 }
 
 /// Keys that hold from start to end, and why.
-const FIXED: [(&str, &str); 1] =
-    [("tmux.server", "running sessions cannot move to another server; stop the town, then restart the daemon")];
+const FIXED: [(&str, &str); 1] = [(
+    "tmux.server",
+    "running sessions cannot move to another server; stop the town, then restart the daemon",
+)];
 
 impl Config {
     /// Reads the file. A file that is not there means the defaults.
@@ -160,7 +164,9 @@ impl Config {
         let sections = config.sections();
         sections
             .iter()
-            .flat_map(|section| section.keys().iter().map(|key| (format!("{}.{}", section.name(), key.name), *key)))
+            .flat_map(|section| {
+                section.keys().iter().map(|key| (format!("{}.{}", section.name(), key.name), *key))
+            })
             .chain(NOTIFY_KEYS.map(|key| (format!("notify.{}", key.name), key)))
             .collect()
     }
@@ -207,10 +213,10 @@ impl Config {
             }
         }
         out.push_str("\n# Programs that are told of events; as many such tables as you like. An example:\n#[[notify]]\n");
-        for (key, value) in NOTIFY_KEYS.iter().zip([
-            r#"["incident.opened", "agent.quarantined"]"#,
-            r#"["notify-send", "{title}", "{body}"]"#,
-        ]) {
+        for (key, value) in NOTIFY_KEYS
+            .iter()
+            .zip([r#"["incident.opened", "agent.quarantined"]"#, r#"["notify-send", "{title}", "{body}"]"#])
+        {
             comment(&mut out, key.doc);
             out.push_str(&format!("#{} = {value}\n", key.name));
         }

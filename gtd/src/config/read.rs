@@ -264,7 +264,10 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_near() {
-        assert_eq!(nearest("heartbeat_intervall", ["heartbeat_interval", "log_level"]), Some("heartbeat_interval"));
+        assert_eq!(
+            nearest("heartbeat_intervall", ["heartbeat_interval", "log_level"]),
+            Some("heartbeat_interval")
+        );
         assert_eq!(nearest("bas", ["base", "max"]), Some("base"));
         assert_eq!(nearest("something", ["base", "max"]), None);
     }

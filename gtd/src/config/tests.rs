@@ -12,9 +12,17 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// For every key: a value that is not its default, and values that must be refused.
 const CASES: &[(&str, &str, &[&str])] = &[
-    ("daemon.heartbeat_interval", "\"30s\"", &["\"0s\"", "\"999ms\"", "30", "\"30\"", "\"-3m\"", "\"11000d\""]),
+    (
+        "daemon.heartbeat_interval",
+        "\"30s\"",
+        &["\"0s\"", "\"999ms\"", "30", "\"30\"", "\"-3m\"", "\"11000d\""],
+    ),
     ("daemon.log_level", "\"debug\"", &["\"loud\"", "1", "\"Info\""]),
-    ("daemon.log_max_bytes", "\"1GiB\"", &["\"1KiB\"", "\"0B\"", "1048576", "\"5 apples\"", "\"99999999TiB\""]),
+    (
+        "daemon.log_max_bytes",
+        "\"1GiB\"",
+        &["\"1KiB\"", "\"0B\"", "1048576", "\"5 apples\"", "\"99999999TiB\""],
+    ),
     ("daemon.log_files", "1", &["0", "-1", "101", "1.5", "99999999999999999999"]),
     ("daemon.ledger_max_age", "\"7d\"", &["\"59m\"", "true"]),
     ("tmux.server", "\"/run/x.sock\"", &["\"\"", "\"a/b\"", "\"-L\"", "3"]),
@@ -23,7 +31,13 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (
         "tmux.names",
         "{ role = \"{prefix}-{role}\" }",
-        &["\"x\"", "{ rig = \"x\" }", "{ town = \"hq\" }", "{ role = \"{rig}\" }", "{ polecat = \"{rig}-{\" }"],
+        &[
+            "\"x\"",
+            "{ rig = \"x\" }",
+            "{ town = \"hq\" }",
+            "{ role = \"{rig}\" }",
+            "{ polecat = \"{rig}-{\" }",
+        ],
     ),
     ("metrics.listen", "\"127.0.0.1:9464\"", &["\"0.0.0.0:1\"", "\"localhost\"", "9464"]),
     ("start.timeout", "\"5s\"", &["\"0s\"", "\"10ms\""]),
@@ -185,7 +199,13 @@ fn keys_that_contradict_each_other_are_refused() {
 fn notify_tables_are_read_whole_or_refused() {
     let config = parse("[[notify]]\non = [\"a.*\"]\nexec = [\"x\", \"{title}\"]\n").unwrap();
     assert_eq!(config.notify, [Notify { on: vec!["a.*".into()], exec: vec!["x".into(), "{title}".into()] }]);
-    for bad in ["[notify]\n", "[[notify]]\n", "[[notify]]\non = [\"a\"]\n", "[[notify]]\non = []\nexec = [\"a\"]\n", "notify = 1\n"] {
+    for bad in [
+        "[notify]\n",
+        "[[notify]]\n",
+        "[[notify]]\non = [\"a\"]\n",
+        "[[notify]]\non = []\nexec = [\"a\"]\n",
+        "notify = 1\n",
+    ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }
@@ -215,10 +235,7 @@ fn a_reload_keeps_what_cannot_change() {
     let reload = old.reload(new);
     assert_eq!(reload.config.tmux.server, Server::Private);
     assert_eq!(reload.refused.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), ["tmux.server"]);
-    assert_eq!(
-        reload.changed,
-        [Changed { key: "stop.grace".into(), old: "1s".into(), new: "2s".into() }]
-    );
+    assert_eq!(reload.changed, [Changed { key: "stop.grace".into(), old: "1s".into(), new: "2s".into() }]);
     for (key, _) in FIXED {
         assert!(reload.changed.iter().all(|change| change.key != key));
     }

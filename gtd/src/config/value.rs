@@ -156,7 +156,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
     UNITS
         .iter()
-        .find(|(unit, _)| nanos % unit == 0)
+        .find(|(unit, _)| nanos.is_multiple_of(*unit))
         .map_or_else(|| format!("{nanos}ns"), |(unit, name)| format!("{}{name}", nanos / unit))
 }
 

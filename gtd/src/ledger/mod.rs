@@ -11,6 +11,7 @@ mod prune;
 mod read;
 mod row;
 mod schema;
+mod start;
 mod write;
 mod writer;
 
@@ -19,9 +20,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use gtd_proto::agent::SignalSent;
@@ -29,7 +29,7 @@ use gtd_proto::daemon::HeartbeatReport;
 use gtd_proto::event::History;
 use gtd_proto::explain::Decision;
 use gtd_proto::{Address, Event, Exit, Seq, Timestamp};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use error::LedgerError;
@@ -40,8 +40,8 @@ pub use row::{
     ServerKey, ServerRow, Write,
 };
 
-use schema::{MIGRATIONS, Migration};
-use writer::{Commit, Job, Ticket, Writer};
+use schema::MIGRATIONS;
+use writer::{Commit, Job, Ticket};
 
 /// How long a request may take. A commit takes a millisecond, on a slow disk 30; what takes longer is stuck.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ impl Default for Options {
     }
 }
 
-/// What [`open`] found and made.
+/// What [`open()`] found and made.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
@@ -100,7 +100,7 @@ pub struct Info {
 /// Called on the store's thread with events whose writer does not wait for them.
 type Tap = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 
-pub(crate) struct Shared {
+struct Shared {
     path: PathBuf,
     in_memory: bool,
     stream_id: String,
@@ -139,128 +139,10 @@ pub fn open(dir: &Path) -> Opened {
     open_with(dir, Options::default())
 }
 
-/// [`open`] with other numbers.
+/// [`open()`] with other numbers.
 #[must_use]
 pub fn open_with(dir: &Path, options: Options) -> Opened {
-    start(dir, options, OPEN_DEADLINE, MIGRATIONS)
-}
-
-fn start(dir: &Path, options: Options, patience: Duration, migrations: &'static [Migration]) -> Opened {
-    let path = dir.join(open::FILE);
-    let place = dir.to_owned();
-    match on_thread(path.clone(), options, patience, move || open::store(&place, migrations)) {
-        Ok(opened) => return opened,
-        Err(why) => tracing::error!(path = %path.display(), %why, "the ledger's file cannot be opened"),
-    }
-    let why = format!("opening {} did not end within {patience:?}", path.display());
-    let told = why.clone();
-    let memory = on_thread(path.clone(), options, patience, move || open::in_memory(None, why, migrations));
-    memory.unwrap_or_else(|why| closed(path, options, &format!("{told}; nor is there memory for one: {why}")))
-}
-
-/// Opens a store on the thread that will own it, and waits for that.
-fn on_thread(
-    path: PathBuf,
-    options: Options,
-    patience: Duration,
-    open: impl FnOnce() -> Result<open::Store, LedgerError> + Send + 'static,
-) -> Result<Opened, LedgerError> {
-    let (opened_tx, opened_rx) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name("gtd-ledger".to_owned());
-    let spawned = thread.spawn(move || {
-        let store = match open() {
-            Ok(store) => store,
-            Err(why) => return drop(opened_tx.try_send(Err(why))),
-        };
-        let (ledger, jobs) = handle(path, options, store.path.is_none(), &store.loaded);
-        let ledger = match &store.path {
-            Some(file) => with_reader(ledger, file.clone()),
-            None => ledger,
-        };
-        let writer = Writer::new(store.conn, jobs, Arc::clone(&ledger.shared));
-        let opened = Opened { ledger, condition: store.condition, state: store.loaded };
-        // Nobody waits any more: opening took too long. The file is closed again, and left alone.
-        if opened_tx.try_send(Ok(opened)).is_ok() {
-            writer.run();
-        }
-    });
-    spawned.map_err(|why| LedgerError::Io(format!("cannot start its thread: {why}")))?;
-    opened_rx.recv_timeout(patience).unwrap_or(Err(LedgerError::Timeout { after: patience, begun: true }))
-}
-
-fn handle(
-    path: PathBuf,
-    options: Options,
-    in_memory: bool,
-    loaded: &Loaded,
-) -> (Ledger, mpsc::Receiver<Job>) {
-    let shared = Shared {
-        path,
-        in_memory,
-        stream_id: loaded.stream_id.clone(),
-        last_seq: AtomicU64::new(loaded.last_seq.0),
-        bytes: AtomicU64::new(0),
-        commits: AtomicU64::new(0),
-        transactions: AtomicU64::new(0),
-        dropped: AtomicU64::new(0),
-        described: AtomicUsize::new(0),
-        keep: Mutex::new(options.keep),
-        keep_changed: AtomicBool::new(false),
-        tap: OnceLock::new(),
-    };
-    let (jobs, receiver) = mpsc::channel();
-    let ledger = Ledger {
-        shared: Arc::new(shared),
-        reads: jobs.clone(),
-        jobs,
-        writing: Arc::new(Semaphore::new(QUEUE)),
-        reading: Arc::new(Semaphore::new(READ_QUEUE)),
-        deadline: options.deadline,
-    };
-    (ledger, receiver)
-}
-
-/// Gives reads a thread and a connection of their own: a long question must not keep a death from being
-/// written. Without one the writer's thread answers.
-fn with_reader(ledger: Ledger, file: PathBuf) -> Ledger {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let (reads, receiver) = mpsc::channel::<Job>();
-    let thread = thread::Builder::new().name("gtd-ledger-read".to_owned());
-    let reader = move |mut conn: Connection| {
-        let mut closing = None;
-        while let Ok(job) = receiver.recv() {
-            match job {
-                Job::Run(run) => run(&mut conn),
-                Job::Close(answer) => {
-                    closing = Some(answer);
-                    break;
-                }
-                Job::Commit(_) | Job::Describe(_) => {}
-            }
-        }
-        drop(conn);
-        if let Some(answer) = closing {
-            let _ = answer.send(());
-        }
-    };
-    let spawned = Connection::open_with_flags(file, flags)
-        .and_then(|conn| conn.busy_timeout(Duration::from_secs(1)).map(|()| conn))
-        .map_err(|why| why.to_string())
-        .and_then(|conn| thread.spawn(move || reader(conn)).map_err(|why| why.to_string()));
-    match spawned {
-        Ok(_) => Ledger { reads, ..ledger },
-        Err(why) => {
-            tracing::warn!(%why, "the ledger reads on its writer's thread");
-            ledger
-        }
-    }
-}
-
-/// A store whose every request fails.
-fn closed(path: PathBuf, options: Options, why: &str) -> Opened {
-    let state = Loaded { stream_id: uuid::Uuid::new_v4().to_string(), ..Loaded::default() };
-    let (ledger, _) = handle(path, options, true, &state);
-    Opened { ledger, condition: Condition::Unavailable { why: why.to_owned() }, state }
+    start::start(dir, options, OPEN_DEADLINE, MIGRATIONS)
 }
 
 impl Ledger {

@@ -29,6 +29,13 @@ impl Default for Keep {
     }
 }
 
+impl Keep {
+    /// The bounds of a store in memory, which serves until the disk is usable again.
+    pub(super) fn in_memory(self) -> Self {
+        Self { max_events: self.max_events.min(20_000), max_bytes: self.max_bytes.min(32 << 20), ..self }
+    }
+}
+
 /// Rows deleted in one transaction: some milliseconds, which a commit may have to wait.
 const STEP: u64 = 1_000;
 /// Rows of each history that pruning by bytes leaves alone.

@@ -68,6 +68,10 @@ pub(super) fn events(conn: &Connection, query: &EventQuery) -> Result<History, L
             break;
         }
         let kind: String = row.get(2)?;
+        // Before the names are parsed: most rows of a filtered page end here.
+        if !filter.matches_kind(&kind) {
+            continue;
+        }
         let agent: Option<Address> = parsed(row, 3)?;
         let rig: Option<RigName> = parsed(row, 4)?;
         if filter.matches(&kind, agent.as_ref(), rig.as_ref()) {

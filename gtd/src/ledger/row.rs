@@ -281,11 +281,20 @@ impl EventFilter {
     /// Whether an event is meant.
     #[must_use]
     pub fn matches(&self, kind: &str, agent: Option<&Address>, rig: Option<&RigName>) -> bool {
-        (self.kinds.is_empty() || self.kinds.iter().any(|glob| gtd_proto::selector::glob(glob, kind)))
-            && self.selector.as_ref().is_none_or(|selector| match agent {
-                Some(agent) => selector.matches(agent),
-                None => rig.is_some_and(|rig| rig.as_str() == selector.as_str()),
-            })
+        self.matches_kind(kind) && self.matches_agent(agent, rig)
+    }
+
+    /// Whether events of this kind are meant.
+    #[must_use]
+    pub fn matches_kind(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|glob| gtd_proto::selector::glob(glob, kind))
+    }
+
+    fn matches_agent(&self, agent: Option<&Address>, rig: Option<&RigName>) -> bool {
+        self.selector.as_ref().is_none_or(|selector| match agent {
+            Some(agent) => selector.matches(agent),
+            None => rig.is_some_and(|rig| rig.as_str() == selector.as_str()),
+        })
     }
 }
 

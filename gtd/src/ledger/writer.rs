@@ -268,6 +268,7 @@ impl Writer {
 
     fn prune(&mut self) {
         let keep = *self.shared.keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let keep = if self.shared.in_memory { keep.in_memory() } else { keep };
         let more = prune::step(&mut self.conn, &keep, Timestamp::now()).unwrap_or_else(|why| {
             tracing::warn!(%why, "the ledger's history was not pruned");
             false

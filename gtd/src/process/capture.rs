@@ -1,4 +1,5 @@
-//! What belongs to an instance: recorded, descended, or of a recorded process's group or session.
+//! What belongs to an instance: recorded, descended, or of a recorded process's group, session or
+//! cgroup.
 //!
 //! Owns the reasoning from tables to proofs; pure but for what it asks through [`Look`]. It must never take a
 //! process for ours because of its name, its marker alone, or a number that may have been given away.
@@ -32,6 +33,7 @@ pub struct Capture {
     recorded: BTreeMap<ProcessId, Option<Instant>>,
     seen: BTreeMap<ProcessId, Seen>,
     unproven: BTreeMap<ProcessId, String>,
+    cgroup: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +58,8 @@ impl Capture {
     /// Begins with the recorded processes of an instance: shim and agent, or the adopted pane's process.
     pub fn new(instance: impl Into<String>, recorded: impl IntoIterator<Item = ProcessId>) -> Self {
         let recorded = recorded.into_iter().map(|id| (id, None)).collect();
-        Self { instance: instance.into(), recorded, seen: BTreeMap::new(), unproven: BTreeMap::new() }
+        let instance = instance.into();
+        Self { instance, recorded, seen: BTreeMap::new(), unproven: BTreeMap::new(), cgroup: None }
     }
 
     /// The instance.
@@ -67,6 +70,11 @@ impl Capture {
     /// Adds a recorded process, such as the agent once its shim has told of it.
     pub fn record(&mut self, id: ProcessId) {
         self.recorded.entry(id).or_insert(None);
+    }
+
+    /// Names the cgroup that was recorded for this instance alone, such as its pane's scope.
+    pub fn set_cgroup(&mut self, path: impl Into<String>) {
+        self.cgroup = Some(path.into());
     }
 
     /// Notes that a recorded process was alive until this instant, as its watch reported.
@@ -98,6 +106,7 @@ impl Capture {
         // One after the other: descent finds members for the groups, and groups find roots for descent.
         self.merge_descent(table, look);
         self.merge_members(table, look);
+        self.merge_cgroup(table, look);
         self.merge_descent(table, look);
     }
 
@@ -190,6 +199,30 @@ impl Capture {
         }
     }
 
+    /// Members of the recorded cgroup. One that holds a tmux server, or anybody older than what was recorded,
+    /// is not this instance's alone, and proves nothing.
+    fn merge_cgroup(&mut self, table: &ProcessTable, look: &dyn Look) {
+        let Some(path) = self.cgroup.clone() else { return };
+        let Some(oldest) =
+            self.recorded.keys().filter(|id| id.boot == *table.boot()).map(|id| id.start).min()
+        else {
+            return;
+        };
+        let Observation::Alive(pids) = look.cgroup_members(&path) else { return };
+        let members: Vec<&Stat> =
+            pids.into_iter().filter_map(|pid| table.at_pid(pid)).filter(|stat| !stat.is_gone()).collect();
+        let foreign = |stat: &&Stat| {
+            stat.start < oldest || look.spared(stat).is_some_and(|why| why == SparedAs::TmuxServer)
+        };
+        if members.iter().any(foreign) {
+            return;
+        }
+        for stat in members.into_iter().filter(|stat| look.spared(stat).is_none()) {
+            let proof = Proof::Cgroup { path: path.clone() };
+            self.remember(table.id_of(stat), Seen { proof, witness: true });
+        }
+    }
+
     /// Whether the leader's number certainly still means the recorded leader; `None` when it certainly does
     /// not, because somebody else has it.
     fn certainty(
@@ -250,13 +283,6 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(self, stat: &Stat) -> i32 {
-        match self {
-            Self::Group => stat.group,
-            Self::Session => stat.session,
-        }
-    }
-
     fn proof(self, leader: &ProcessId) -> Proof {
         let leader = leader.clone();
         match self {
@@ -275,11 +301,11 @@ impl Kind {
 
 /// Living members of a recorded process's group or session, no older than it, without itself.
 fn members<'a>(table: &'a ProcessTable, leader: &ProcessId, kind: Kind) -> Vec<&'a Stat> {
-    table
-        .iter()
-        .filter(|stat| kind.of(stat) == leader.pid.get() && stat.pid != leader.pid)
-        .filter(|stat| stat.start >= leader.start && !stat.is_gone())
-        .collect()
+    let ours = |stat: &&Stat| stat.pid != leader.pid && stat.start >= leader.start && !stat.is_gone();
+    match kind {
+        Kind::Group => table.in_group(leader.pid.get()).filter(ours).collect(),
+        Kind::Session => table.in_session(leader.pid.get()).filter(ours).collect(),
+    }
 }
 
 /// Whether it lies below a spared process that began after the leader; the tmux server that the leader itself

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::id::ProcessId;
+use super::id::{Pid, ProcessId};
 use super::observe::{Observation, observe};
 use super::procfs;
 
@@ -66,6 +66,16 @@ pub fn cgroup(id: &ProcessId) -> Observation<String> {
     fact(id, "cgroup", || Ok(unified(&procfs::cgroup(id.pid)?)))
 }
 
+/// Everybody in a cgroup of the unified hierarchy and those below it. `Absent` when there is no such cgroup,
+/// which ends with its last process where a service manager made it.
+pub fn cgroup_members(path: &str) -> Observation<Vec<Pid>> {
+    match procfs::cgroup_procs(path) {
+        Ok(Some(pids)) => Observation::Alive(pids),
+        Ok(None) => Observation::Absent,
+        Err(error) => Observation::Unknown(format!("cannot read the members of cgroup {path}: {error}")),
+    }
+}
+
 /// The line of the unified hierarchy, number 0 without a controller.
 fn unified(text: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
@@ -116,6 +126,13 @@ mod tests {
         assert!(exe(&own).is_alive());
         assert!(!marker(&own).is_unknown() && !marker(&own).is_dead());
         assert!(!cgroup(&own).is_unknown());
+        if let Observation::Alive(path) = cgroup(&own)
+            && let Observation::Alive(members) = cgroup_members(&path)
+        {
+            assert!(members.contains(&own.pid), "{path}");
+        }
+        assert_eq!(cgroup_members("/no/such/cgroup"), Observation::Absent);
+        assert!(cgroup_members("/a/../b").is_unknown());
         let other = ProcessId { start: StartTime::new(0), ..own };
         assert!(cwd(&other).is_dead() && marker(&other).is_dead() && cgroup(&other).is_dead());
     }
@@ -124,7 +141,7 @@ mod tests {
     fn a_childs_marker_is_read() {
         let mut child =
             std::process::Command::new("sleep").arg("300").env(INSTANCE_VARIABLE, "one").spawn().unwrap();
-        let pid = crate::process::Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
+        let pid = Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
         let id = crate::process::observe::identify(pid).alive().unwrap();
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let mut found = None;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -109,6 +109,44 @@ pub(crate) fn link(pid: Pid, name: &str) -> io::Result<PathBuf> {
 /// Lines of `/proc/PID/cgroup`.
 pub(crate) fn cgroup(pid: Pid) -> io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+}
+
+/// Where the unified hierarchy is mounted: alone, or beside the old ones.
+const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Cgroups below one another are followed up to this number.
+const MOST_CGROUPS: usize = 1024;
+
+/// Members of a cgroup of the unified hierarchy and of those below it; `None` when it does not exist.
+pub(crate) fn cgroup_procs(path: &str) -> io::Result<Option<Vec<Pid>>> {
+    let below = Path::new(path.trim_start_matches('/'));
+    if !below.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain path"));
+    }
+    let root = CGROUP_ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.procs").exists());
+    let Some(top) = root.map(|root| root.join(below)) else { return Ok(None) };
+    let mut found = Vec::new();
+    let mut todo = vec![top.clone()];
+    let mut looked = 0;
+    while let Some(dir) = todo.pop() {
+        looked += 1;
+        if looked > MOST_CGROUPS {
+            return Err(io::Error::other(format!("more than {MOST_CGROUPS} cgroups")));
+        }
+        let read = std::fs::read_to_string(dir.join("cgroup.procs"));
+        match read {
+            Ok(text) => found.extend(text.lines().filter_map(|n| n.parse().ok()).filter_map(Pid::new)),
+            Err(error) if is_vanished(&error) && dir == top => return Ok(None),
+            Err(error) if is_vanished(&error) => continue,
+            Err(error) => return Err(error),
+        }
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Children of all threads of a process. May miss one that appears or ends meanwhile: look again.

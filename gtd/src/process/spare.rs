@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{self, Marker};
-use super::id::ProcessId;
+use super::id::{Pid, ProcessId};
 use super::observe::Observation;
 use super::procfs;
 use super::stat::Stat;
@@ -38,6 +38,8 @@ pub trait Look: Send + Sync {
     fn spared(&self, stat: &Stat) -> Option<SparedAs>;
     /// Its marker.
     fn marker(&self, id: &ProcessId) -> Observation<Marker>;
+    /// Who is in a cgroup.
+    fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>>;
 }
 
 /// Looks at real processes.
@@ -75,6 +77,10 @@ impl Look for Spare {
 
     fn marker(&self, id: &ProcessId) -> Observation<Marker> {
         facts::marker(id)
+    }
+
+    fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>> {
+        facts::cgroup_members(path)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct ProcessTable {
     at: Timestamp,
     entries: BTreeMap<Pid, Stat>,
     children: HashMap<Pid, Vec<Pid>>,
+    groups: HashMap<i32, Vec<Pid>>,
+    sessions: HashMap<i32, Vec<Pid>>,
     unreadable: BTreeSet<Pid>,
 }
 
@@ -75,14 +77,18 @@ impl ProcessTable {
     pub fn from_stats(boot: BootId, stats: impl IntoIterator<Item = Stat>) -> Self {
         let entries: BTreeMap<Pid, Stat> = stats.into_iter().map(|stat| (stat.pid, stat)).collect();
         let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+        let mut groups: HashMap<i32, Vec<Pid>> = HashMap::new();
+        let mut sessions: HashMap<i32, Vec<Pid>> = HashMap::new();
         for stat in entries.values() {
+            groups.entry(stat.group).or_default().push(stat.pid);
+            sessions.entry(stat.session).or_default().push(stat.pid);
             let parent = stat.parent.and_then(|parent| entries.get(&parent));
             if let Some(parent) = parent.filter(|parent| parent.start <= stat.start) {
                 children.entry(parent.pid).or_default().push(stat.pid);
             }
         }
         let (began, at) = (Instant::now(), Timestamp::now());
-        Self { boot, began, at, entries, children, unreadable: BTreeSet::new() }
+        Self { boot, began, at, entries, children, groups, sessions, unreadable: BTreeSet::new() }
     }
 
     /// The boot it was read in.
@@ -128,6 +134,16 @@ impl ProcessTable {
     /// Exactly this process, alive or a zombie.
     pub fn present(&self, id: &ProcessId) -> Option<&Stat> {
         self.entries.get(&id.pid).filter(|stat| id.boot == self.boot && stat.start == id.start)
+    }
+
+    /// Members of the process group of this number, zombies included.
+    pub fn in_group(&self, group: i32) -> impl Iterator<Item = &Stat> {
+        self.groups.get(&group).into_iter().flatten().filter_map(|pid| self.entries.get(pid))
+    }
+
+    /// Members of the session of this number, zombies included.
+    pub fn in_session(&self, session: i32) -> impl Iterator<Item = &Stat> {
+        self.sessions.get(&session).into_iter().flatten().filter_map(|pid| self.entries.get(pid))
     }
 
     /// True when a process of this number is there but could not be read.

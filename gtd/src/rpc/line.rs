@@ -74,30 +74,31 @@ pub(super) enum Line {
 impl Line {
     /// Reads a line. Whatever is wrong with it becomes an entry that says so.
     pub(super) fn read(bytes: &[u8], most: usize) -> Self {
-        match Self::try_read(bytes, most) {
-            Ok(line) => line,
-            Err(error) => Self::One(Entry::Bad(RawId::null(), error)),
-        }
-    }
-
-    fn try_read(bytes: &[u8], most: usize) -> Result<Self, RpcError> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| parse_error(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
+        let refuse = |error| Self::One(Entry::Bad(RawId::null(), error));
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return refuse(parse_error(format!("not UTF-8 at byte {}", error.valid_up_to()))),
+        };
         // The whole text first: what is no JSON is a parse error, however it begins.
-        let whole: &RawValue = serde_json::from_str(text).map_err(|error| parse_error(error.to_string()))?;
+        let whole: &RawValue = match serde_json::from_str(text) {
+            Ok(whole) => whole,
+            Err(error) => return refuse(parse_error(error.to_string())),
+        };
         if !whole.get().starts_with('[') {
-            return Ok(Self::One(entry(whole)));
+            return Self::One(entry(whole));
         }
-        let list: Vec<&RawValue> =
-            serde_json::from_str(whole.get()).map_err(|error| parse_error(error.to_string()))?;
+        let list: Vec<&RawValue> = match serde_json::from_str(whole.get()) {
+            Ok(list) => list,
+            Err(error) => return refuse(parse_error(error.to_string())),
+        };
         if list.is_empty() {
-            return Err(invalid("a batch has at least one request"));
+            return refuse(invalid("a batch has at least one request"));
         }
         if list.len() > most {
-            return Err(invalid(&format!("a batch has at most {most} requests, this one {}", list.len()))
-                .hint("send several batches"));
+            let why = format!("a batch has at most {most} requests, this one {}", list.len());
+            return refuse(invalid(&why).hint("send several batches"));
         }
-        Ok(Self::Batch(list.into_iter().map(entry).collect()))
+        Self::Batch(list.into_iter().map(entry).collect())
     }
 
     /// The ids of the replies that this line is owed.

@@ -249,7 +249,10 @@ impl Core {
     fn learn(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
         for (rig, new) in &facts.rigs {
             let old = self.facts.rigs.get(rig);
+            // What the ledger remembers agents of was discovered by an earlier daemon.
+            let remembered = self.agents.contains_key(&Address::Witness(rig.clone()));
             let happened = match old {
+                None if remembered => None,
                 None => Some((kind::RIG_DISCOVERED, json!({ "barred": new.barred }))),
                 Some(old) if old.barred == new.barred => None,
                 Some(_) => Some(match &new.barred {

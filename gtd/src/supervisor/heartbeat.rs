@@ -103,7 +103,7 @@ async fn round(handle: &Handle) -> HeartbeatReport {
             ("refineries", Ok(look)) => patrol(handle, Role::Refinery, look),
             ("witnesses" | "refineries", Err(_)) => Step::late(),
             ("state", _) => Step { actions: vec![format!("round {number} written down")], ..Step::ok() },
-            _ => Step::skipped("not built yet"),
+            _ => Step::skipped("not part of this version"),
         };
         let duration_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
         steps.push(HeartbeatStep {

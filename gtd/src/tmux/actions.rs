@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::driver::{Driver, Outcome, Repeat};
 use super::error::TmuxError;
+use super::facts::Facts;
 use super::id::{PaneId, SessionId};
-use super::listing::{self, Client, Everything, Facts, LISTED_OPTIONS, Listing, Mark, Pane};
+use super::listing::{self, Client, Everything, LISTED_OPTIONS, Listing, Mark, Pane};
 use super::quote::{CommandList, directory, exact, literal, sanitise_name};
 use super::server::{Known, ServerId};
 use super::state::ServerState;
@@ -55,9 +56,10 @@ impl Driver {
     /// `NameTaken`; Unresponsive, when the session may still come into being: list to find out; others as they
     /// are.
     pub async fn new_session(&self, wanted: NewSession) -> Result<Created, TmuxError> {
-        let known = self.inner.current()?;
         let name = sanitise_name(&wanted.name);
         let list = self.creation(&name, &wanted)?;
+        let _changing = self.inner.changing().await?;
+        let known = self.inner.current()?;
         let reply = match self.attempt(&known, &list, Repeat::Never).await? {
             Outcome::Done(reply) => reply,
             // The connection broke under us. Ask whether it was done before doing it again.
@@ -72,7 +74,8 @@ impl Driver {
             // It was made, but what comes after failed: it must not stay without its marks.
             (Some(error), false) => {
                 let made = created(&known.id, &reply.body)?;
-                self.kill_session(&known.id, &made.session).await?;
+                let kill = CommandList::new(["kill-session", "-t", &made.session.to_string()]);
+                self.run(&known, &kill).await?;
                 Err(error)
             }
         }
@@ -92,8 +95,9 @@ impl Driver {
         argv: &[OsString],
         options: &[(String, String)],
     ) -> Result<Pid, TmuxError> {
-        let known = self.meant(server)?;
         check_argv(argv)?;
+        let _changing = self.inner.changing().await?;
+        let known = self.meant(server)?;
         let target = pane.to_string();
         let cwd = directory(cwd);
         let words =
@@ -280,6 +284,7 @@ impl Driver {
     }
 
     async fn kill(&self, server: &ServerId, verb: &str, target: String) -> Result<bool, TmuxError> {
+        let _changing = self.inner.changing().await?;
         let known = self.meant(server)?;
         match self.run(&known, &CommandList::new([verb, "-t", &target])).await {
             Ok(_) => Ok(true),

@@ -87,7 +87,9 @@ set -g set-titles off
 # A window that nobody looks at has this size; one that somebody looks at follows the latest client.
 set -g default-size {columns}x{rows}
 set -g window-size latest
-# Window names follow the program in front, but programs cannot choose them by escape sequence.
+# Windows keep their names: each change is a notice to control clients, and a server before 3.7 does not survive
+# one in the moment when such a client connects.
+set -g automatic-rename off
 set -g allow-rename off
 # Colours that the terminal descriptions of every system know about.
 set -s default-terminal screen-256color

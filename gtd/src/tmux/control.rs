@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::TmuxError;
-use super::plain::{Runner, kill_group};
+use super::plain::{Leashed, Runner};
 use super::protocol::{Item, Parser};
 use super::quote::CommandList;
 
@@ -22,6 +23,8 @@ use super::quote::CommandList;
 const QUEUE: usize = 256;
 /// While this much is not yet taken by the pipe, no further requests are accepted.
 const HIGH_WATER: usize = 256 << 10;
+/// How long a client may take to leave after its input has ended.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Bytes read at once.
 const READ: usize = 64 << 10;
 
@@ -80,21 +83,22 @@ impl Control {
         target: &str,
         deadline: Duration,
         hint: Arc<Notify>,
+        tasks: &TaskTracker,
     ) -> Result<Self, TmuxError> {
         let mut child = runner.control(target)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            kill_group(&mut child).await;
+        let (Some(stdin), Some(stdout)) = (child.0.stdin.take(), child.0.stdout.take()) else {
+            child.kill().await;
             return Err(TmuxError::Refused("the control client has no pipes".to_owned()));
         };
         let mut talk = Talk::new(stdin, stdout, hint);
         match tokio::time::timeout(deadline, talk.greeting(&mut child)).await {
             Ok(Ok(())) => {}
             Ok(Err(message)) => {
-                kill_group(&mut child).await;
+                child.kill().await;
                 return Err(TmuxError::from_message(&message, runner.socket()));
             }
             Err(_) => {
-                kill_group(&mut child).await;
+                child.kill().await;
                 return Err(TmuxError::Unresponsive { after: deadline, what: "attaching".to_owned() });
             }
         }
@@ -102,11 +106,14 @@ impl Control {
         let (abort, ended) = (CancellationToken::new(), CancellationToken::new());
         let control = Self { requests, abort: abort.clone(), ended: ended.clone() };
         // Errors that come later are of no use: the end of the stream says all.
-        drop(child.stderr.take());
-        tokio::spawn(async move {
+        drop(child.0.stderr.take());
+        tasks.spawn(async move {
             let why = talk.run(queue, &abort).await;
             tracing::debug!(why, "control connection ended");
-            kill_group(&mut child).await;
+            if talk.end() {
+                let _ = tokio::time::timeout(FAREWELL, child.0.wait()).await;
+            }
+            child.kill().await;
             ended.cancel();
         });
         Ok(control)
@@ -165,6 +172,8 @@ struct Talk {
     input: Vec<u8>,
     output: Vec<u8>,
     pending: VecDeque<Pending>,
+    /// The conversation ended with questions open.
+    unanswered: bool,
     hint: Arc<Notify>,
 }
 
@@ -178,18 +187,19 @@ impl Talk {
             input: Vec::with_capacity(READ),
             output: Vec::new(),
             pending: VecDeque::new(),
+            unanswered: false,
             hint,
         }
     }
 
     /// Waits for the block of the attach itself. The error is what tmux said.
-    async fn greeting(&mut self, child: &mut Child) -> Result<(), Vec<u8>> {
+    async fn greeting(&mut self, child: &mut Leashed) -> Result<(), Vec<u8>> {
         loop {
             self.input.clear();
             let read = self.stdout.read_buf(&mut self.input).await.map_err(|e| e.to_string().into_bytes())?;
             if read == 0 {
                 let mut message = Vec::new();
-                if let Some(stderr) = child.stderr.take() {
+                if let Some(stderr) = child.0.stderr.take() {
                     let _ = stderr.take(4096).read_to_end(&mut message).await;
                 }
                 return Err(message);
@@ -198,13 +208,18 @@ impl Talk {
             let parsed = self.parser.push(&input, &mut self.items);
             self.input = input;
             parsed.map_err(|e| e.to_string().into_bytes())?;
-            if self.items.is_empty() {
-                continue;
-            }
-            match self.items.remove(0) {
-                Item::Block { ok: true, .. } => return self.dispatch().map_err(|e| e.as_bytes().to_vec()),
-                Item::Block { body, .. } => return Err(body),
-                other => return Err(format!("it began with {other:?}").into_bytes()),
+            let mut items = std::mem::take(&mut self.items).into_iter();
+            while let Some(item) = items.next() {
+                match item {
+                    Item::Block { ok: true, .. } => {
+                        self.items = items.collect();
+                        return self.dispatch().map_err(String::into_bytes);
+                    }
+                    Item::Block { body, .. } => return Err(body),
+                    Item::Exit(reason) => return Err(reason.into_bytes()),
+                    // Something changed just before: the attach itself comes later.
+                    Item::Notification(_) => self.hint.notify_one(),
+                }
             }
         }
     }
@@ -243,6 +258,7 @@ impl Talk {
                 },
             }
         };
+        self.unanswered = !self.pending.is_empty();
         for waiting in self.pending.drain(..) {
             let _ = waiting.reply.send(Err(NoReply::Lost));
         }
@@ -251,6 +267,12 @@ impl Talk {
             let _ = request.reply.send(Err(NoReply::NotSent));
         }
         why
+    }
+
+    /// Closes the pipes. True when the client may be waited for: it leaves by itself, unless it is stuck with what
+    /// was asked.
+    fn end(self) -> bool {
+        !self.unanswered
     }
 
     fn accept(&mut self, request: Request) {

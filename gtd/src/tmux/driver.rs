@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio_util::task::TaskTracker;
 
 use super::config::DriverConfig;
 use super::control::NoReply;
@@ -29,7 +28,6 @@ const CLOSING: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Driver {
     pub(super) inner: Arc<Inner>,
-    tasks: TaskTracker,
 }
 
 /// What may be done when it is not known whether a command was done.
@@ -76,14 +74,13 @@ impl Driver {
         if let Some(server) = elsewhere {
             inner.state.complain(&format!("an earlier server still lives on another socket: {server}"));
         }
-        let tasks = TaskTracker::new();
-        tasks.spawn(forward(inbox, hint, events, inner.closed.clone()));
+        inner.tasks.spawn(forward(inbox, hint, events, inner.closed.clone()));
         // An error is in the state and in an event.
         if let Err(error) = inner.look_again().await {
             tracing::debug!(%error, "no tmux server yet");
         }
-        tasks.spawn(keep(Arc::clone(&inner)));
-        Self { inner, tasks }
+        inner.tasks.spawn(keep(Arc::clone(&inner)));
+        Self { inner }
     }
 
     /// Whether there is a server, and which. Asks nobody.
@@ -96,7 +93,8 @@ impl Driver {
         self.inner.state.lock().version.clone()
     }
 
-    /// Whether commands travel over a control connection just now, and not by processes.
+    /// Whether commands travel over a control connection just now, and not by processes. On a server that is not
+    /// private they do so only from tmux 3.7 on: connecting to an older one at a bad moment would crash it.
     pub fn is_connected(&self) -> bool {
         self.inner.state.lock().control.is_some()
     }
@@ -124,8 +122,8 @@ impl Driver {
     /// Ends the connection and the tasks. The server and its sessions live on.
     pub async fn close(self) {
         self.inner.closed.cancel();
-        self.tasks.close();
-        let _ = tokio::time::timeout(CLOSING, self.tasks.wait()).await;
+        self.inner.tasks.close();
+        let _ = tokio::time::timeout(CLOSING, self.inner.tasks.wait()).await;
     }
 
     /// The server the caller means, if it is the one we work with.

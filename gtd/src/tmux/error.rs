@@ -21,10 +21,12 @@ pub enum TmuxError {
         hint: String,
     },
     /// No server answers on the socket. Whether the one we knew is dead is said by the driver's state.
-    #[error("no tmux server answers on {}", socket.display())]
+    #[error("no tmux server answers on {}: {why}", socket.display())]
     NoServer {
         /// The socket that was tried.
         socket: PathBuf,
+        /// What that was seen from.
+        why: String,
     },
     /// tmux did not answer in time. What was asked for may still happen.
     #[error("tmux did not answer within {after:?}: {what}")]
@@ -82,7 +84,7 @@ impl TmuxError {
         let nobody = text.starts_with("error connecting to")
             && ["(No such file or directory)", "(Connection refused)"].iter().any(|end| text.ends_with(end));
         if nobody || NO_SERVER.iter().any(|start| text.starts_with(start)) {
-            Self::NoServer { socket: socket.to_path_buf() }
+            Self::NoServer { socket: socket.to_path_buf(), why: text }
         } else if NOT_FOUND.iter().any(|start| text.starts_with(start)) {
             Self::NotFound { what: text }
         } else if let Some(name) = text.strip_prefix("duplicate session: ") {
@@ -111,10 +113,11 @@ mod tests {
     #[test]
     fn messages_are_sorted_by_how_they_begin() {
         let read = |text: &str| TmuxError::from_message(text.as_bytes(), Path::new("/s"));
-        let no_server = TmuxError::NoServer { socket: "/s".into() };
-        assert_eq!(read("no server running on /s\n"), no_server);
-        assert_eq!(read("error connecting to /s (No such file or directory)"), no_server);
-        assert_eq!(read("server exited unexpectedly"), no_server);
+        for nobody in
+            ["no server running on /s", "error connecting to /s (No such file or directory)", "server exited"]
+        {
+            assert_eq!(read(nobody), TmuxError::NoServer { socket: "/s".into(), why: nobody.into() });
+        }
         assert!(matches!(read("can't find pane: %9"), TmuxError::NotFound { what } if what.ends_with("%9")));
         assert!(matches!(read("no such session: $4"), TmuxError::NotFound { .. }));
         assert_eq!(read("duplicate session: a b"), TmuxError::NameTaken { name: "a b".into() });

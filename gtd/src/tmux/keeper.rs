@@ -80,17 +80,14 @@ struct View {
 
 impl View {
     fn of(inner: &Inner) -> Self {
+        let renew = inner.wants_control();
         let shared = inner.state.lock();
-        let (up, silent) = match &shared.condition {
-            Condition::Up(_) => (true, false),
-            Condition::Unresponsive { .. } => (false, true),
-            Condition::Down | Condition::Unavailable { .. } => (false, false),
-        };
         Self {
-            server: (up || silent).then(|| shared.last.clone()).flatten(),
+            // Whatever the state: as long as it is not proven dead, its end is news.
+            server: shared.last.clone(),
             control: shared.control.clone(),
-            renew: up && shared.control.is_none() && !shared.retired,
-            silent,
+            renew,
+            silent: matches!(shared.condition, Condition::Unresponsive { .. }),
         }
     }
 }
@@ -132,7 +129,7 @@ fn lost(inner: &Inner, control: Option<Control>) {
 }
 
 /// Makes a new connection.
-async fn renew(inner: &Inner) {
+async fn renew(inner: &Arc<Inner>) {
     if let Err(error) = inner.look_again().await {
         tracing::debug!(%error, "no new control connection");
         // A server that cannot be reached is an old story until it answers.
@@ -143,7 +140,7 @@ async fn renew(inner: &Inner) {
 }
 
 /// Waits for a sign of life from a silent tmux.
-async fn outwait(inner: &Inner) {
+async fn outwait(inner: &Arc<Inner>) {
     let version_known = inner.state.lock().version.is_some();
     let patience = PATIENCE.max(inner.config.command_timeout);
     let answer = if version_known {

@@ -8,19 +8,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::config::{DriverConfig, holder_name};
 use super::control::Control;
 use super::error::TmuxError;
-use super::listing::{Facts, HOLDER_OPTION};
+use super::facts::Facts;
+use super::listing::HOLDER_OPTION;
 use super::plain::Runner;
 use super::quote::{CommandList, exact};
 use super::server::{
     Door, Known, Missing, ServerId, holder_commands, introduce, knock, settle_missing, start,
 };
 use super::state::{Condition, State};
+use super::version::Version;
 use crate::process::observe::observe;
 use crate::process::{ExitWatcher, Observation};
 
@@ -43,6 +46,11 @@ pub(super) struct Inner {
     pub(super) closed: CancellationToken,
     /// Held while deciding which server we work with.
     pub(super) deciding: tokio::sync::Mutex<()>,
+    /// Held by those who change sessions, all together, or by the one who connects, alone: see
+    /// [`super::version::Version::is_steady`].
+    calm: tokio::sync::RwLock<()>,
+    /// What runs beside the callers and must not be cut short with them.
+    pub(super) tasks: TaskTracker,
 }
 
 impl Inner {
@@ -63,6 +71,8 @@ impl Inner {
             hint,
             closed: CancellationToken::new(),
             deciding: tokio::sync::Mutex::new(()),
+            calm: tokio::sync::RwLock::new(()),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -79,7 +89,7 @@ impl Inner {
     }
 
     /// As [`Self::current`], but looks for one when none is known.
-    pub(super) async fn current_or_found(&self) -> Result<Known, TmuxError> {
+    pub(super) async fn current_or_found(self: &Arc<Self>) -> Result<Known, TmuxError> {
         match self.current() {
             Err(TmuxError::NoServer { .. } | TmuxError::Unavailable { .. }) => {
                 let _deciding = self.deciding.lock().await;
@@ -89,12 +99,22 @@ impl Inner {
         }
     }
 
+    /// Waits until no control client is connecting, and keeps it so while sessions are changed. Not to be taken
+    /// twice by one task.
+    pub(super) async fn changing(&self) -> Result<RwLockReadGuard<'_, ()>, TmuxError> {
+        let deadline = self.config.command_timeout;
+        tokio::time::timeout(deadline, self.calm.read()).await.map_err(|_| TmuxError::Unresponsive {
+            after: deadline,
+            what: "waiting for a control client to connect".to_owned(),
+        })
+    }
+
     pub(super) fn no_server(&self) -> TmuxError {
-        TmuxError::NoServer { socket: self.socket.clone() }
+        TmuxError::NoServer { socket: self.socket.clone(), why: "none is known".to_owned() }
     }
 
     /// The server, started when none lives.
-    pub(super) async fn ensure(&self) -> Result<Known, TmuxError> {
+    pub(super) async fn ensure(self: &Arc<Self>) -> Result<Known, TmuxError> {
         self.state.lock().retired = false;
         match self.current() {
             Ok(known) => match observe(&known.id.process) {
@@ -118,14 +138,11 @@ impl Inner {
     }
 
     /// Looks again at a server that may have changed, and keeps the outcome.
-    pub(super) async fn look_again(&self) -> Result<(), TmuxError> {
+    pub(super) async fn look_again(self: &Arc<Self>) -> Result<(), TmuxError> {
         let _deciding = self.deciding.lock().await;
-        {
+        if self.current().is_ok() && !self.wants_control() {
             // Somebody was faster.
-            let shared = self.state.lock();
-            if matches!(shared.condition, Condition::Up(_)) && shared.control.is_some() {
-                return Ok(());
-            }
+            return Ok(());
         }
         let known = match self.look().await {
             Ok(Some(known)) => known,
@@ -140,7 +157,7 @@ impl Inner {
     }
 
     /// The server we know or the one that answers, and the connection to it. Under the lock.
-    async fn find(&self) -> Result<Option<Known>, TmuxError> {
+    async fn find(self: &Arc<Self>) -> Result<Option<Known>, TmuxError> {
         match self.current() {
             Ok(known) => return Ok(Some(known)),
             Err(error @ TmuxError::Unresponsive { .. }) => return Err(error),
@@ -236,41 +253,58 @@ impl Inner {
     }
 
     /// Works with this server from now on. Under the lock.
-    async fn settle(&self, known: Known) -> Known {
+    async fn settle(self: &Arc<Self>, known: Known) -> Known {
         self.state.up(known.clone());
-        let wanted = {
-            let shared = self.state.lock();
-            shared.control.is_none() && !shared.retired
-        };
-        if wanted && !self.closed.is_cancelled() {
-            match self.connect(&known).await {
-                Ok(control) => {
-                    let mut shared = self.state.lock();
-                    // It may have died meanwhile.
-                    if matches!(&shared.condition, Condition::Up(now) if *now == known) {
-                        shared.control = Some(control);
-                    } else {
-                        control.abort();
-                    }
-                    drop(shared);
-                    self.state.content();
-                    // What happened before we listened.
-                    self.hint.notify_one();
-                    self.state.poke.notify_one();
-                }
-                Err(error) => {
-                    self.note(self.late(Some(&known.id), error));
-                }
-            }
+        if self.wants_control() {
+            // In a task of its own: a client that is killed while it connects takes an older server with it, so
+            // it must not end with a caller who gives up.
+            let (inner, server) = (Arc::clone(self), known.clone());
+            let _ = self.tasks.spawn(async move { inner.join(&server).await }).await;
         }
         known
+    }
+
+    /// Whether there should be a control connection and is none.
+    pub(super) fn wants_control(&self) -> bool {
+        let shared = self.state.lock();
+        // Of the servers of users we do not know when something changes, so older ones are spared the risk.
+        let safe = self.config.server.is_private() || shared.version.as_ref().is_some_and(Version::is_steady);
+        let up = matches!(shared.condition, Condition::Up(_));
+        safe && up && shared.control.is_none() && !shared.retired && !self.closed.is_cancelled()
+    }
+
+    /// Connects and keeps the connection.
+    async fn join(&self, known: &Known) {
+        let _calm = self.calm.write().await;
+        if !self.wants_control() {
+            return;
+        }
+        match self.connect(known).await {
+            Ok(control) => {
+                let mut shared = self.state.lock();
+                // It may have died meanwhile.
+                let still = matches!(&shared.condition, Condition::Up(now) if now == known);
+                if still && !self.closed.is_cancelled() {
+                    shared.control = Some(control);
+                } else {
+                    control.abort();
+                }
+                drop(shared);
+                self.state.content();
+                // What happened before we listened.
+                self.hint.notify_one();
+                self.state.poke.notify_one();
+            }
+            // The server has just answered a process, so it is not silent: the keeper tries again.
+            Err(error) => self.state.complain(&format!("no control connection to {}: {error}", known.id)),
+        }
     }
 
     /// Opens a control connection to this server, making the holder session when it is not there.
     async fn connect(&self, known: &Known) -> Result<Control, TmuxError> {
         let deadline = self.config.command_timeout;
         let target = exact(&self.holder);
-        let open = || Control::open(&self.runner, &target, deadline, Arc::clone(&self.hint));
+        let open = || Control::open(&self.runner, &target, deadline, Arc::clone(&self.hint), &self.tasks);
         let control = match open().await {
             Err(TmuxError::NotFound { .. }) => {
                 let commands = holder_commands(&self.config, &self.holder);
@@ -310,7 +344,7 @@ impl Inner {
         }
         if facts.rest() != self.config.town_id {
             return Err(TmuxError::Refused(format!(
-                "the session `{}` is not ours (its {HOLDER_OPTION} is another); working without a control connection",
+                "the session `{}` is not ours, since its {HOLDER_OPTION} is another",
                 self.holder
             )));
         }

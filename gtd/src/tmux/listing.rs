@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use super::error::TmuxError;
+use super::facts::{Facts, junk};
 use super::id::{PaneId, SessionId, WindowId};
 use super::server::ServerId;
 use crate::process::Pid;
@@ -231,57 +231,8 @@ pub(super) fn captured(answer: &[u8], count: u32) -> Vec<String> {
     lines
 }
 
-/// Fields of fixed kinds, with a blank between them.
-pub(super) struct Facts<'a> {
-    whole: &'a str,
-    /// What has not been read; `None` after the last field.
-    left: Option<&'a str>,
-}
-
-impl<'a> Facts<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, TmuxError> {
-        let whole = std::str::from_utf8(bytes).map_err(|_| junk("no text", bytes))?;
-        Ok(Self { whole, left: Some(whole) })
-    }
-
-    /// The next one, whose meaning is `what`.
-    pub(super) fn next<T: FromStr>(&mut self, what: &str) -> Result<T, TmuxError> {
-        let left = self.left.take().unwrap_or_default();
-        let field = match left.split_once(' ') {
-            Some((field, rest)) => {
-                self.left = Some(rest);
-                field
-            }
-            None => left,
-        };
-        field.parse().map_err(|_| junk(&format!("{what} is `{field}`"), self.whole.as_bytes()))
-    }
-
-    fn flag(&mut self, what: &str) -> Result<bool, TmuxError> {
-        Ok(self.next::<u8>(what)? != 0)
-    }
-
-    /// All that is left, as one text.
-    pub(super) fn rest(self) -> &'a str {
-        self.left.unwrap_or_default()
-    }
-
-    /// Nothing may be left.
-    pub(super) fn end(self) -> Result<(), TmuxError> {
-        match self.left {
-            None => Ok(()),
-            Some(more) => Err(junk(&format!("`{more}` is too much"), self.whole.as_bytes())),
-        }
-    }
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn junk(why: &str, answer: &[u8]) -> TmuxError {
-    let excerpt = String::from_utf8_lossy(answer.get(..120).unwrap_or(answer));
-    TmuxError::Junk(format!("{why}, in {excerpt:?}"))
 }
 
 /// All parts between occurrences of a mark.

@@ -6,14 +6,16 @@
 //!
 //! A command travels over the control connection when there is one (about 0.1 ms) and by a `tmux` process
 //! otherwise (about 2 ms); both have the deadline of [`DriverConfig::command_timeout`]. After a missed deadline
-//! the connection is given up and renewed with back-off; when a plain process gets no answer either, the server
-//! is [`ServerState::Unresponsive`] and all commands fail at once until it answers.
+//! the connection is given up and renewed with back-off, and a command that may be repeated is tried once more by
+//! a process; when that gets no answer either, the server is [`ServerState::Unresponsive`] and all commands fail at
+//! once until it answers.
 
 mod actions;
 mod config;
 mod control;
 mod driver;
 mod error;
+mod facts;
 mod id;
 mod keeper;
 mod lifecycle;

@@ -124,7 +124,7 @@ impl Runner {
     }
 
     /// Starts a control client attached to a session, with pipes for input and output.
-    pub(super) fn control(&self, target: &str) -> Result<Child, TmuxError> {
+    pub(super) fn control(&self, target: &str) -> Result<Leashed, TmuxError> {
         let mut command = self.command(&[]);
         command.args(["-u", "-N", "-S"]).arg(&self.socket);
         // Others are not resized by us, and we do not want to hear what panes print.
@@ -144,14 +144,13 @@ impl Runner {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            .process_group(0);
         command
     }
 
-    fn spawn(&self, mut command: Command) -> Result<Child, TmuxError> {
+    fn spawn(&self, mut command: Command) -> Result<Leashed, TmuxError> {
         self.forks.fetch_add(1, Ordering::Relaxed);
-        command.spawn().map_err(|error| {
+        command.spawn().map(Leashed).map_err(|error| {
             let program = command.as_std().get_program().display();
             match error.kind() {
                 io::ErrorKind::NotFound => TmuxError::unavailable(format!("there is no program {program}")),
@@ -170,10 +169,10 @@ impl Runner {
         let end = tokio::time::Instant::now() + deadline;
         let turn = tokio::time::timeout_at(end, self.gate.acquire()).await.map_err(|_| late())?;
         let mut child = self.spawn(command)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (child.0.stdout.take(), child.0.stderr.take());
         let ended = tokio::time::timeout_at(end, async {
             let (stdout, stderr) = tokio::join!(read(stdout, MAX_OUTPUT), read(stderr, MAX_ERROR));
-            let status = child.wait().await?;
+            let status = child.0.wait().await?;
             io::Result::Ok(Finished { ok: status.success(), stdout: stdout?, stderr: stderr? })
         })
         .await;
@@ -183,7 +182,7 @@ impl Runner {
             Err(_) => Err(late()),
         };
         if result.is_err() {
-            kill_group(&mut child).await;
+            child.kill().await;
         }
         drop(turn);
         result
@@ -209,13 +208,31 @@ async fn read(source: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<V
     Ok(bytes)
 }
 
-/// Kills a child of ours with its process group and collects it. Its number cannot have gone to another: it is
-/// free only once we have collected it.
-pub(super) async fn kill_group(child: &mut Child) {
-    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(group) = group {
-        // An error means that it has ended already.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+/// A child that leads a process group, which is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Leashed(pub(super) Child);
+
+impl Leashed {
+    /// Kills the group and collects the child.
+    pub(super) async fn kill(&mut self) {
+        self.kill_group();
+        let _ = tokio::time::timeout(REAP, self.0.wait()).await;
     }
-    let _ = tokio::time::timeout(REAP, child.wait()).await;
+
+    /// The child's number cannot have gone to another: it is free only once the child is collected, and then
+    /// there is no id any more.
+    fn kill_group(&self) {
+        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
+            // An error means that it has ended already.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        // The runtime collects it.
+        self.kill_group();
+    }
 }

@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 
 use super::config::{DriverConfig, HOLDER_COMMAND, config_text};
 use super::error::TmuxError;
-use super::listing::{Facts, HOLDER_OPTION};
+use super::facts::Facts;
+use super::listing::HOLDER_OPTION;
 use super::plain::Runner;
 use super::quote::{CommandList, exact, literal};
 use crate::process::observe::{identify, observe};
@@ -97,9 +98,10 @@ fn introduction(answer: &[u8], socket: &Path) -> Result<Known, TmuxError> {
         Observation::Alive(process) => {
             Ok(Known { id: ServerId { socket: socket.to_path_buf(), process }, start_time })
         }
-        Observation::Dead(_) | Observation::Absent => {
-            Err(TmuxError::NoServer { socket: socket.to_path_buf() })
-        }
+        Observation::Dead(_) | Observation::Absent => Err(TmuxError::NoServer {
+            socket: socket.to_path_buf(),
+            why: format!("process {pid}, which just answered, is gone"),
+        }),
         Observation::Unknown(why) => {
             Err(TmuxError::Refused(format!("the server cannot be identified: {why}")))
         }
@@ -110,8 +112,8 @@ fn introduction(answer: &[u8], socket: &Path) -> Result<Known, TmuxError> {
 pub(super) fn holder_commands(config: &DriverConfig, holder: &str) -> CommandList {
     let (columns, rows) = (config.size.0.to_string(), config.size.1.to_string());
     let (name, target) = (literal(holder), exact(holder));
-    let create = ["new-session", "-d", "-s", &name, "-x", &columns, "-y", &rows, "-c", "/", "-P", "-F"];
-    let words = create.into_iter().chain([INTRODUCTION, "--"]).chain(HOLDER_COMMAND);
+    let create = ["new-session", "-d", "-s", &name, "-n", "gtd", "-x", &columns, "-y", &rows, "-c", "/"];
+    let words = create.into_iter().chain(["-P", "-F", INTRODUCTION, "--"]).chain(HOLDER_COMMAND);
     CommandList::new(words)
         // Should the command be ended by somebody's Ctrl-C, the session stays all the same.
         .then(["set-option", "-p", "-t", &target, "remain-on-exit", "on"])

@@ -163,7 +163,9 @@ impl State {
             return;
         }
         shared.last = None;
-        shared.condition = Condition::Down;
+        if !matches!(shared.condition, Condition::Unavailable { .. }) {
+            shared.condition = Condition::Down;
+        }
         if let Some(control) = shared.control.take() {
             control.abort();
         }

@@ -7,6 +7,10 @@ use std::fmt;
 /// The oldest version that has what we use: `-N`, flags of `attach-session`, options of panes.
 pub const OLDEST: &str = "3.2";
 const OLDEST_PARTS: (u32, u32) = (3, 2);
+/// The first version whose server survives that sessions change in the moment when a control client connects:
+/// before (seen with 3.2, 3.3a and 3.5a) it writes the notice to a client that is not set up yet and crashes, with
+/// all its sessions. tmux fixed it in 3.7 (its issue 4980).
+const STEADY_PARTS: (u32, u32) = (3, 7);
 /// The first OpenBSD release whose tmux (which carries the system's number) is later than 3.2.
 const OLDEST_OPENBSD: (u32, u32) = (7, 0);
 
@@ -55,6 +59,12 @@ impl Version {
             Kind::OpenBsd(major, minor) => (major, minor) >= OLDEST_OPENBSD,
             Kind::Master => true,
         }
+    }
+
+    /// Whether a control client may connect at any moment. To others only when nothing changes on the server.
+    pub fn is_steady(&self) -> bool {
+        // Of an OpenBSD or a working copy it cannot be told.
+        matches!(self.kind, Kind::Release(major, minor) if (major, minor) >= STEADY_PARTS)
     }
 }
 
@@ -110,6 +120,15 @@ mod tests {
             assert_eq!(Version::parse(line).map(|v| v.is_supported()), expected, "{line:?}");
         }
         assert_eq!(Version::parse("tmux 3.3a\n").unwrap().to_string(), "3.3a");
+        for (line, steady) in [
+            ("tmux 3.6b", false),
+            ("tmux 3.7", true),
+            ("tmux 3.10", true),
+            ("tmux master", false),
+            ("tmux 4.0", true),
+        ] {
+            assert_eq!(Version::parse(line).unwrap().is_steady(), steady, "{line}");
+        }
     }
 
     proptest! {

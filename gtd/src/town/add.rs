@@ -156,13 +156,7 @@ pub async fn add(layout: &Layout, request: &Request, git: &Git, dry_run: bool) -
     let mut place = Place::claim(rig, &path)?;
     let default_branch = clone(layout, request, git).await?;
     finish(layout, request, &prefix, &default_branch)?;
-    registry::add(
-        &layout.rigs_json(),
-        rig,
-        &request.source,
-        &prefix,
-        &jiff::Timestamp::now().to_string(),
-    )?;
+    registry::add(&layout.rigs_json(), rig, &request.source, &prefix, &jiff::Timestamp::now().to_string())?;
     place.keep();
     Ok(Added { path, prefix, default_branch, steps })
 }
@@ -229,7 +223,8 @@ fn is_source(source: &str) -> bool {
         Some((before, after)) => {
             let url = matches!(before, "https" | "http" | "ssh" | "git" | "file") && after.starts_with("//");
             let scp = !before.is_empty() && !before.contains('/') && !after.starts_with([':', '/']);
-            let scp_absolute = before.contains(['@', '.']) && after.starts_with('/') && !after.starts_with("//");
+            let scp_absolute =
+                before.contains(['@', '.']) && after.starts_with('/') && !after.starts_with("//");
             url || ((scp || scp_absolute) && !after.is_empty())
         }
         None => false,
@@ -267,7 +262,9 @@ async fn remote_branch(layout: &Layout, request: &Request, git: &Git) -> Result<
     let heads = git.run(root, &["ls-remote", "--symref", "--", source, "HEAD"], LOCAL).await?;
     heads
         .lines()
-        .find_map(|line| line.strip_prefix("ref: refs/heads/")?.split_once('\t').map(|(name, _)| name.to_owned()))
+        .find_map(|line| {
+            line.strip_prefix("ref: refs/heads/")?.split_once('\t').map(|(name, _)| name.to_owned())
+        })
         .ok_or_else(|| AddError::Branch("HEAD".to_owned()))
 }
 
@@ -315,8 +312,11 @@ fn finish(layout: &Layout, request: &Request, prefix: &str, branch: &str) -> Res
         "beads": { "prefix": prefix },
     });
     let target = layout.rig_config(&request.name);
-    file::replace(&target, &file::pretty(&config), 0o644)
-        .map_err(|source| AddError::Io { what: "cannot write", path: target, source })
+    file::replace(&target, &file::pretty(&config), 0o644).map_err(|source| AddError::Io {
+        what: "cannot write",
+        path: target,
+        source,
+    })
 }
 
 /// A rig's directory while the rig is made: removed on drop, unless kept.

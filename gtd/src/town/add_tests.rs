@@ -1,8 +1,8 @@
 //! Rigs added with a real git, and with one that fails.
 
 use super::*;
+use crate::town::git::executable;
 use crate::town::init::init;
-use std::os::unix::fs::PermissionsExt;
 
 struct World {
     _base: tempfile::TempDir,
@@ -55,9 +55,10 @@ impl World {
     /// A git that runs the real one until a subcommand comes, and then does something else.
     fn failing(&self, subcommand: &str, then: &str) -> Git {
         let path = self._base.path().join(format!("git-{subcommand}"));
-        let script = format!("#!/bin/sh\nfor a; do [ \"$a\" = {subcommand} ] && {{ {then}; }}; done\nexec git \"$@\"\n");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!(
+            "#!/bin/sh\nfor a; do [ \"$a\" = {subcommand} ] && {{ {then}; }}; done\nexec git \"$@\"\n"
+        );
+        executable(&path, &script);
         Git::with_program(path, env())
     }
 
@@ -83,10 +84,15 @@ async fn a_rig_is_added_whole() {
     assert_eq!((added.prefix.as_str(), added.default_branch.as_str()), ("ab", "trunk"));
     assert_eq!(fs::read_to_string(added.path.join("refinery/rig/file")).unwrap(), "hello\n");
     assert_eq!(sh(&added.path.join("refinery/rig"), "git rev-parse --abbrev-ref HEAD"), "trunk");
-    assert_eq!(sh(&added.path.join("refinery/rig"), "git rev-parse --abbrev-ref HEAD@{upstream}"), "origin/trunk");
+    assert_eq!(
+        sh(&added.path.join("refinery/rig"), "git rev-parse --abbrev-ref HEAD@{upstream}"),
+        "origin/trunk"
+    );
     assert_eq!(sh(&added.path.join("refinery/rig"), "git status --porcelain"), "");
-    let mut names: Vec<String> =
-        fs::read_dir(&added.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(&added.path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, [".repo.git", "config.json", "crew", "polecats", "refinery", "witness"]);
 
@@ -101,7 +107,10 @@ async fn a_rig_is_added_whole() {
     // The derived prefix is taken: a longer one is found, a given one refused.
     let mut second = world.request("ant-bee");
     second.prefix = Some("AB-".to_owned());
-    assert!(matches!(add(&world.layout, &second, &world.git, false).await, Err(AddError::PrefixTaken { .. })));
+    assert!(matches!(
+        add(&world.layout, &second, &world.git, false).await,
+        Err(AddError::PrefixTaken { .. })
+    ));
     second.prefix = None;
     second.default_branch = Some("other".to_owned());
     let added = add(&world.layout, &second, &world.git, false).await.unwrap();
@@ -214,7 +223,9 @@ async fn what_a_killed_call_left_is_cleared_by_the_next() {
 
 #[test]
 fn sources_are_told_from_programs() {
-    for good in ["/x", "https://h/x.git", "ssh://h/x", "git@h:x/y.git", "h.example:x", "git@h:/abs/x", "file:///x"] {
+    for good in
+        ["/x", "https://h/x.git", "ssh://h/x", "git@h:x/y.git", "h.example:x", "git@h:/abs/x", "file:///x"]
+    {
         assert!(is_source(good), "{good}");
     }
     for bad in ["", "x", "./x", "../x", "-x", "ext::x", "fd::3", "a/b:c", ":x", "h:", "odd://x", "x\ny:z"] {

@@ -38,9 +38,26 @@ pub struct Git {
 /// Variables that git and its helpers need, taken from our own environment: where programs and the user's
 /// configuration are, how a remote is reached, and with which keys.
 const KEPT: [&str; 20] = [
-    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME",
-    "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GIT_SSH_COMMAND", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "GIT_SSH_COMMAND",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 impl Git {
@@ -163,10 +180,24 @@ impl Drop for Group {
     }
 }
 
+/// Writes an executable for a test. By another process: while one of ours has a file open for writing, a
+/// test that forks at that moment would hold it open too, and it could not be executed.
+#[cfg(test)]
+pub(super) fn executable(path: &Path, content: &str) {
+    use std::io::Write;
+    let mut child = std::process::Command::new("sh")
+        .args(["-ec", "cat > \"$1\"; chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
     use std::time::Instant;
 
     fn ours() -> Vec<(String, String)> {
@@ -177,8 +208,7 @@ mod tests {
 
     fn stand_in(dir: &Path, script: &str) -> Git {
         let path = dir.join("stand-in");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&path, &format!("#!/bin/sh\n{script}\n"));
         Git::with_program(path, ours())
     }
 
@@ -186,13 +216,14 @@ mod tests {
     async fn a_failure_has_the_command_and_its_words() {
         let dir = tempfile::tempdir().unwrap();
         let git = Git::new(ours());
-        let error =
-            git.run(dir.path(), &["rev-parse", "HEAD"], Duration::from_secs(10)).await.unwrap_err();
+        let error = git.run(dir.path(), &["rev-parse", "HEAD"], Duration::from_secs(10)).await.unwrap_err();
         assert_eq!(error.command, "git rev-parse HEAD");
         assert!(error.stderr.contains("not a git repository"), "{error:?}");
         assert!(!error.stderr.contains("/nowhere"), "our own GIT_DIR went through: {error:?}");
         let none = Git::with_program("/no/such/git", ours());
-        assert!(none.run(dir.path(), &["x"], Duration::from_secs(1)).await.unwrap_err().why.contains("started"));
+        assert!(
+            none.run(dir.path(), &["x"], Duration::from_secs(1)).await.unwrap_err().why.contains("started")
+        );
     }
 
     #[tokio::test]
@@ -220,7 +251,10 @@ mod tests {
     #[tokio::test]
     async fn much_output_is_cut_and_never_stalls() {
         let dir = tempfile::tempdir().unwrap();
-        let git = stand_in(dir.path(), "i=0; while [ $i -lt 4000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789 >&2; i=$((i+1)); done; echo end >&2; exit 3");
+        let git = stand_in(
+            dir.path(),
+            "i=0; while [ $i -lt 4000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789 >&2; i=$((i+1)); done; echo end >&2; exit 3",
+        );
         let error = git.run(dir.path(), &["x"], Duration::from_secs(30)).await.unwrap_err();
         assert!(error.stderr.len() <= OUTPUT_MAX);
         assert!(error.why.ends_with("end"), "{}", error.why);

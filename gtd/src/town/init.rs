@@ -167,7 +167,10 @@ pub fn init(
         }
         let registry = dir.join("mayor/rigs.json");
         let empty = file::pretty(&json!({ "version": 1, "rigs": {} }));
-        if !registry.exists() && is_town && has_rigs(&dir).map_err(|error| ("cannot list", dir.clone(), error))? {
+        if !registry.exists()
+            && is_town
+            && has_rigs(&dir).map_err(|error| ("cannot list", dir.clone(), error))?
+        {
             // An empty registry in its place would say that there are no rigs.
             work.steps.push(Step {
                 action: Action::Leave,
@@ -357,7 +360,10 @@ mod tests {
             assert!(matches!(init(&town.join(inside), None, None, false), Err(InitError::InsideTown { .. })));
         }
         std::os::unix::fs::symlink(&town, base.path().join("link")).unwrap();
-        assert!(matches!(init(&base.path().join("link/sub"), None, None, true), Err(InitError::InsideTown { .. })));
+        assert!(matches!(
+            init(&base.path().join("link/sub"), None, None, true),
+            Err(InitError::InsideTown { .. })
+        ));
         assert!(matches!(init(&base.path().join("n"), Some(" "), None, false), Err(InitError::Name { .. })));
         assert_eq!(all(&full).len(), 1);
     }

@@ -79,9 +79,15 @@ mod tests {
 
     #[test]
     fn prefixes_are_derived_from_names() {
-        for (name, prefix) in
-            [("gastown", "ga"), ("my-rig", "mr"), ("a", "a"), ("web", "web"), ("a-b-c", "abc"), ("9lives", "rig"), ("hq", "rig")]
-        {
+        for (name, prefix) in [
+            ("gastown", "ga"),
+            ("my-rig", "mr"),
+            ("a", "a"),
+            ("web", "web"),
+            ("a-b-c", "abc"),
+            ("9lives", "rig"),
+            ("hq", "rig"),
+        ] {
             assert_eq!(derived(&RigName::new(name).unwrap()), prefix, "{name}");
         }
         let all: Vec<String> = candidates(&RigName::new("alpha").unwrap()).collect();

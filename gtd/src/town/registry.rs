@@ -102,8 +102,9 @@ pub enum EditError {
 /// # Errors
 /// When the registry cannot be read or written, or has the rig. It is then unchanged.
 pub fn add(path: &Path, rig: &RigName, git_url: &str, prefix: &str, at: &str) -> Result<(), EditError> {
-    let mut map =
-        file::read_object(path).and_then(|map| map.ok_or("is missing".into())).map_err(EditError::Unreadable)?;
+    let mut map = file::read_object(path)
+        .and_then(|map| map.ok_or("is missing".into()))
+        .map_err(EditError::Unreadable)?;
     parse(&map).map_err(EditError::Unreadable)?;
     let rigs = map.entry("rigs").or_insert_with(|| json!({}));
     if rigs.is_null() {
@@ -156,7 +157,8 @@ mod tests {
     fn an_edit_keeps_order_and_what_is_not_understood() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rigs.json");
-        let before = r#"{"zeta":[1,2.5],"version":1,"rigs":{"z":{"q":null,"git_url":"g"},"b":{}},"alpha":{"x":"y"}}"#;
+        let before =
+            r#"{"zeta":[1,2.5],"version":1,"rigs":{"z":{"q":null,"git_url":"g"},"b":{}},"alpha":{"x":"y"}}"#;
         std::fs::write(&path, before).unwrap();
         let rig = RigName::new("m").unwrap();
         add(&path, &rig, "url", "m", "2026-01-01T00:00:00Z").unwrap();

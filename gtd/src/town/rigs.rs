@@ -75,7 +75,8 @@ pub fn read_config(path: &Path) -> Result<RigConfig, String> {
         value.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     };
     Ok(RigConfig {
-        prefix: text(map.get("beads").and_then(|beads| beads.get("prefix"))).map(|prefix| trim_prefix(&prefix)),
+        prefix: text(map.get("beads").and_then(|beads| beads.get("prefix")))
+            .map(|prefix| trim_prefix(&prefix)),
         default_branch: text(map.get("default_branch")),
     })
 }

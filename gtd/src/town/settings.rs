@@ -116,7 +116,15 @@ fn parse(map: &Map<String, Value>) -> Settings {
         None | Some(Value::Null) => None,
         Some(value) => Some(entry(value)),
     };
-    Settings { agents, role_agents, agent, runtime, names: names(map.get("namepool")), odd, ..Settings::default() }
+    Settings {
+        agents,
+        role_agents,
+        agent,
+        runtime,
+        names: names(map.get("namepool")),
+        odd,
+        ..Settings::default()
+    }
 }
 
 fn names(value: Option<&Value>) -> NamePool {
@@ -168,7 +176,9 @@ fn entry(value: &Value) -> Entry {
         None => Ok(None),
         Some(Value::Array(items)) => items
             .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or(format!("{name} has something other than texts")))
+            .map(|item| {
+                item.as_str().map(str::to_owned).ok_or(format!("{name} has something other than texts"))
+            })
             .collect::<Result<Vec<_>, _>>()
             .map(Some),
         Some(_) => Err(format!("{name} is no list")),
@@ -189,7 +199,10 @@ fn entry(value: &Value) -> Entry {
         None | Some(Value::Null) => None,
         // A day is more than any agent needs to come up.
         Some(value) => Some(
-            value.as_u64().filter(|ms| *ms <= 86_400_000).ok_or("ready_after_ms is no number of milliseconds")?,
+            value
+                .as_u64()
+                .filter(|ms| *ms <= 86_400_000)
+                .ok_or("ready_after_ms is no number of milliseconds")?,
         ),
     };
     Ok(AgentEntry {
@@ -255,8 +268,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (config, agents) = (dir.path().join("config.json"), dir.path().join("agents.json"));
         assert_eq!(read(&config, &agents), Ok(Settings::default()));
-        std::fs::write(&agents, r#"{"version":1,"agents":{"mine":{"name":"mine","command":"m","args":["-x"]}}}"#).unwrap();
-        assert_eq!(read(&config, &agents).unwrap().presets["mine"].as_ref().unwrap().command.as_deref(), Some("m"));
+        std::fs::write(
+            &agents,
+            r#"{"version":1,"agents":{"mine":{"name":"mine","command":"m","args":["-x"]}}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            read(&config, &agents).unwrap().presets["mine"].as_ref().unwrap().command.as_deref(),
+            Some("m")
+        );
         std::fs::write(&agents, "{").unwrap();
         assert!(read(&config, &agents).unwrap_err().starts_with("agents.json is not JSON"));
     }

@@ -227,8 +227,11 @@ fn read_rig(
     match &present {
         Ok(true) => {}
         Ok(false) => notes.findings.push(
-            Finding::error(key("directory"), format!("rig {rig}: its directory {} is missing", path.display()))
-                .hint(format!("restore the directory, or take {rig} out of mayor/rigs.json")),
+            Finding::error(
+                key("directory"),
+                format!("rig {rig}: its directory {} is missing", path.display()),
+            )
+            .hint(format!("restore the directory, or take {rig} out of mayor/rigs.json")),
         ),
         Err(error) => notes.findings.push(Finding::error(
             key("directory"),

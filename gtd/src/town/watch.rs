@@ -180,7 +180,10 @@ impl Eyes {
         Some(
             Finding::warning(
                 "watch",
-                format!("files cannot be watched: {error}; they are looked at every {} s", BLIND_LOOK.as_secs()),
+                format!(
+                    "files cannot be watched: {error}; they are looked at every {} s",
+                    BLIND_LOOK.as_secs()
+                ),
             )
             .hint("raise fs.inotify.max_user_watches and max_user_instances"),
         )

@@ -85,7 +85,9 @@ async fn an_atomic_replacement_is_noticed_each_time() {
 async fn a_registry_that_goes_bad_or_missing_keeps_the_rigs() {
     let mut world = world(&["a", "a-b"]);
     let good = registry(&["a", "a-b"]);
-    for (what, bad) in [("torn", good.get(..20)), ("empty", Some("")), ("no object", Some("[]")), ("gone", None)] {
+    for (what, bad) in
+        [("torn", good.get(..20)), ("empty", Some("")), ("no object", Some("[]")), ("gone", None)]
+    {
         match bad {
             Some(text) => fs::write(world.layout.rigs_json(), text).unwrap(),
             None => fs::remove_file(world.layout.rigs_json()).unwrap(),
@@ -144,7 +146,9 @@ async fn directories_may_appear_go_and_come_back() {
     fs::create_dir(layout.mayor_dir()).unwrap();
     fs::copy(layout.root().join("old/town.json"), layout.town_json()).unwrap();
     register(&layout, &["a", "b"]);
-    world.until("the new registry", |snapshot| snapshot.rigs.len() == 2 && snapshot.findings.is_empty()).await;
+    world
+        .until("the new registry", |snapshot| snapshot.rigs.len() == 2 && snapshot.findings.is_empty())
+        .await;
     // Workers, settings and crew in a rig that was not there at the start.
     fs::create_dir_all(layout.root().join("b/polecats/nux")).unwrap();
     world.until("a worker", |snapshot| snapshot.rigs[&rig("b")].polecat_names().len() == 1).await;

@@ -101,8 +101,12 @@ fn parse(map: &Map<String, Value>) -> Result<State, String> {
     let mut odd = None;
     let status = if is_blocked("status") { None } else { value("status") };
     match status.map(|value| (value, value.as_str().map(plain))) {
-        Some((_, Some(word))) if matches!(word.as_str(), "parked" | "park") => return Ok(barred(Reason::Parked)),
-        Some((_, Some(word))) if matches!(word.as_str(), "docked" | "dock") => return Ok(barred(Reason::Docked)),
+        Some((_, Some(word))) if matches!(word.as_str(), "parked" | "park") => {
+            return Ok(barred(Reason::Parked));
+        }
+        Some((_, Some(word))) if matches!(word.as_str(), "docked" | "dock") => {
+            return Ok(barred(Reason::Docked));
+        }
         None | Some((Value::Null, _)) => {}
         Some((_, Some(word))) if matches!(word.as_str(), "" | "operational" | "active") => {}
         Some((other, _)) => odd = Some(format!("status {other} is neither parked nor docked")),

@@ -137,7 +137,7 @@ async fn a_client_that_never_reads_is_cut() {
 
 #[tokio::test]
 async fn a_slow_but_honest_reader_is_not_cut() {
-    let daemon = Daemon::with(Limits { write_timeout: Duration::from_millis(400), ..Limits::default() });
+    let daemon = Daemon::with(Limits { write_timeout: Duration::from_secs(1), ..Limits::default() });
     let mut client = daemon.connect().await;
     client.send(&request(&json!(1), "agent.exits", json!({"limit": 2048}))).await;
     let begun = Instant::now();
@@ -157,7 +157,7 @@ async fn a_slow_but_honest_reader_is_not_cut() {
             }
         }
     }
-    assert!(begun.elapsed() > Duration::from_millis(800), "the whole took longer than the timeout");
+    assert!(begun.elapsed() > Duration::from_secs(1), "the whole took longer than the timeout");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Subscriptions on raw lines.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gtd::rpc::Limits;
 use serde_json::{Value, json};
 
-use crate::common::{Client, Daemon, error, request, until};
+use crate::common::{Client, Daemon, PATIENCE, error, request, until};
 
 async fn subscribe(client: &mut Client, params: Value) -> String {
     let reply = client.call("events.subscribe", params).await;
@@ -130,7 +130,9 @@ async fn a_subscriber_that_never_reads_is_cut_and_costs_nobody() {
     deaf.send(&request(&json!(1), "events.subscribe", json!({"agent": "flood"}))).await;
     until("it is subscribed", || daemon.counters.subscribers() == 1).await;
     let mut other = daemon.connect().await;
+    let begun = Instant::now();
     while daemon.state.ended() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is never cut");
         other.lives().await;
     }
     until("it is cut", || daemon.counters.connections() == 1 && daemon.counters.subscribers() == 0).await;

@@ -147,12 +147,19 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        // What a failed test left, by identity. Scripts bound their own lives for what has no marker.
-        for _ in 0..20 {
-            let left = self.marked();
-            if left.is_empty() {
-                break;
+        // A shim in a pane still writes its record while its server is going.
+        let end = Instant::now() + LIMIT;
+        if let RecordLook::Found(record) = record::read_record(&self.launch.record) {
+            while observe(&record.shim_id()).is_alive() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(2));
             }
+            kill(&record.shim_id());
+        }
+        // What a failed test left, by identity. Scripts bound their own lives for what has no marker.
+        let mut empty = 0;
+        while empty < 2 && Instant::now() < end {
+            let left = self.marked();
+            empty = if left.is_empty() { empty + 1 } else { 0 };
             left.iter().for_each(kill);
         }
     }

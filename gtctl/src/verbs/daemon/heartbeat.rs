@@ -23,7 +23,8 @@ use crate::verbs::progress;
 /// When no daemon answers.
 pub async fn now(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
     if args.dry_run {
-        let steps = gtd_proto::daemon::HEARTBEAT_STEPS.map(|step| ("check", step.to_owned(), "a step of the round"));
+        let steps =
+            gtd_proto::daemon::HEARTBEAT_STEPS.map(|step| ("check", step.to_owned(), "a step of the round"));
         return only_plan(cx, "daemon.heartbeat", &steps);
     }
     let session = cx.connect().await?;
@@ -69,8 +70,7 @@ pub async fn past(cx: &mut Context, args: &Heartbeats) -> Result<Code, Failure> 
     for report in &answer.body.items {
         let failed: Vec<&str> =
             report.steps.iter().filter(|step| bad(step.outcome)).map(|step| step.name.as_str()).collect();
-        let did: Vec<&str> =
-            report.steps.iter().flat_map(|step| &step.actions).map(String::as_str).collect();
+        let did: Vec<&str> = report.steps.iter().flat_map(|step| &step.actions).map(String::as_str).collect();
         table.row(vec![
             report.number.to_string().into(),
             time::ago(report.started_at).into(),

@@ -30,7 +30,8 @@ pub async fn run(cx: &mut Context, verb: Daemon) -> Result<Code, Failure> {
 
 /// Prints a plan of this program's own, one step each.
 fn only_plan(cx: &mut Context, kind: &str, steps: &[(&str, String, &str)]) -> Result<Code, Failure> {
-    let steps: Vec<_> = steps.iter().map(|(action, target, why)| step(action, target.as_str(), why)).collect();
+    let steps: Vec<_> =
+        steps.iter().map(|(action, target, why)| step(action, target.as_str(), why)).collect();
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope(kind, &serde_json::json!({ "dry_run": true, "plan": steps }))?;

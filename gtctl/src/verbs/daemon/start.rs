@@ -15,10 +15,12 @@ use crate::failure::Failure;
 /// The reason why it did not come up.
 pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
     if args.dry_run {
-        let root = cx.root().await?;
         let step = match cx.connect().await {
             Ok(_) => vec![],
-            Err(_) => vec![("start", format!("gtd --town {}", root.display()), "no daemon is running")],
+            Err(failure) if failure.code() == Code::Unreachable => {
+                vec![("start", "gtd".to_owned(), "no daemon is running")]
+            }
+            Err(failure) => return Err(failure),
         };
         return only_plan(cx, "daemon.start", &step);
     }

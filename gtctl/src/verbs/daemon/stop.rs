@@ -19,7 +19,7 @@ use crate::output::note;
 pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
     let root = cx.root().await?;
     if args.plan.dry_run {
-        let steps = steps(&root.display().to_string(), args.force);
+        let steps = steps(args.force);
         return only_plan(cx, "daemon.stop", &steps);
     }
     ask(cx, "daemon stop", args.force)?;
@@ -44,8 +44,8 @@ pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
 pub async fn restart(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
     let root = cx.root().await?;
     if args.plan.dry_run {
-        let mut steps = steps(&root.display().to_string(), args.force);
-        steps.push(("start", format!("gtd --town {}", root.display()), "as a new process"));
+        let mut steps = steps(args.force);
+        steps.push(("start", "gtd".to_owned(), "as a new process"));
         return only_plan(cx, "daemon.restart", &steps);
     }
     // Before anything is ended: an agent could not start it again.
@@ -68,10 +68,10 @@ fn words(outcome: Stopped) -> String {
     }
 }
 
-fn steps(root: &str, force: bool) -> Vec<(&'static str, String, &'static str)> {
-    let mut steps = vec![("stop", format!("the daemon of {root}"), "agents go on")];
+fn steps(force: bool) -> Vec<(&'static str, String, &'static str)> {
+    let mut steps = vec![("stop", "gtd".to_owned(), "agents go on")];
     if force {
-        steps.push(("kill", format!("the daemon of {root}"), "if it does not end in time"));
+        steps.push(("kill", "gtd".to_owned(), "if it does not end in time"));
     }
     steps
 }

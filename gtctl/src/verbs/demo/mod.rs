@@ -99,7 +99,9 @@ fn finish(
     };
     if !census.is_empty() {
         left(&census).iter().for_each(note);
-        return Err(Failure::partial(format!("something of the demo is left; its directory is kept: {home}")));
+        return Err(Failure::partial(format!(
+            "something of the demo is left; its directory is kept: {home}"
+        )));
     }
     if args.keep {
         note(kept);

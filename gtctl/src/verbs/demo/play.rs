@@ -152,7 +152,9 @@ fn not_up(status: &town::TownStatus) -> Failure {
     for agent in agents::all(status) {
         said.push(format!("{} is {}: {}", agent.agent, agent.state, agents::reason(agent)));
     }
-    Failure::timeout("the agents did not come up").with("output", said).hint("is tmux 3.2 or newer installed?")
+    Failure::timeout("the agents did not come up")
+        .with("output", said)
+        .hint("is tmux 3.2 or newer installed?")
 }
 
 /// Keeps what the census looks for later.
@@ -193,11 +195,8 @@ async fn crash(session: &Session, stage: &Stage, victim: &Victim) -> Result<Reco
     process
         .signal(Sent::Kill)
         .map_err(|e| Failure::failed(format!("cannot kill pid {}: {e}", process.pid)))?;
-    let mut rows = vec![Row {
-        what: "SIGKILL".to_owned(),
-        after_ms: 0.0,
-        details: format!("to pid {}", process.pid),
-    }];
+    let mut rows =
+        vec![Row { what: "SIGKILL".to_owned(), after_ms: 0.0, details: format!("to pid {}", process.pid) }];
     let deadline = Instant::now() + BACK;
     let mut exited = false;
     loop {
@@ -217,7 +216,10 @@ async fn crash(session: &Session, stage: &Stage, victim: &Victim) -> Result<Reco
             details: event::facts(&happened),
         });
         exited |= happened.kind == kind::AGENT_EXITED;
-        if exited && happened.kind == kind::AGENT_READY && happened.instance.as_ref() != Some(&victim.instance) {
+        if exited
+            && happened.kind == kind::AGENT_READY
+            && happened.instance.as_ref() != Some(&victim.instance)
+        {
             break;
         }
     }
@@ -233,7 +235,10 @@ async fn crash(session: &Session, stage: &Stage, victim: &Victim) -> Result<Reco
 /// The process, if it carries the marks of this town and this start.
 fn proven(stage: &Stage, victim: &Victim) -> Result<Identity, Failure> {
     let unproven = |why: String| {
-        Failure::failed(format!("pid {} is not proven to be {}, and is not killed: {why}", victim.pid, victim.agent))
+        Failure::failed(format!(
+            "pid {} is not proven to be {}, and is not killed: {why}",
+            victim.pid, victim.agent
+        ))
     };
     let process = Identity::of(victim.pid).map_err(|e| unproven(e.to_string()))?;
     let town = stage.town_id.as_ref().map(|id| id.as_str());

@@ -98,7 +98,8 @@ impl Stage {
         run("gtd --init", init).await?;
         let agent = self.home.join("agent.sh");
         write(&agent, AGENT)?;
-        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).map_err(|e| cannot("make executable", &agent, &e))?;
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))
+            .map_err(|e| cannot("make executable", &agent, &e))?;
         let settings = json!({
             "type": "town-settings", "version": 1, "default_agent": "demo",
             "agents": { "demo": { "provider": "script", "command": agent, "args": [], "env": {} } },
@@ -118,9 +119,12 @@ impl Stage {
             let mut git = Command::new("git");
             git.arg("-C").arg(&dir).args(args);
             // The user's configuration could ask for hooks, signatures or an editor.
-            git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
+            git.env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .env("GIT_CONFIG_NOSYSTEM", "1")
+                .env("GIT_TERMINAL_PROMPT", "0");
             for who in ["AUTHOR", "COMMITTER"] {
-                git.env(format!("GIT_{who}_NAME"), "demo").env(format!("GIT_{who}_EMAIL"), "demo@example.org");
+                git.env(format!("GIT_{who}_NAME"), "demo")
+                    .env(format!("GIT_{who}_EMAIL"), "demo@example.org");
             }
             for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
                 git.env_remove(name);
@@ -153,13 +157,15 @@ async fn run(name: &str, mut command: Command) -> Result<(), Failure> {
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
     let child = command.spawn().map_err(|e| {
-        Failure::failed(format!("cannot run {name}: {e}")).hint(format!("install {}", name.split(' ').next().unwrap_or(name)))
+        Failure::failed(format!("cannot run {name}: {e}"))
+            .hint(format!("install {}", name.split(' ').next().unwrap_or(name)))
     })?;
     let group = child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
     match tokio::time::timeout(PROGRAM, child.wait_with_output()).await {
         Ok(Ok(done)) if done.status.success() => Ok(()),
         Ok(Ok(done)) => {
-            let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
             Err(Failure::failed(format!("{name} failed: {}", done.status)).with("stderr", said))
         }
         Ok(Err(error)) => Err(Failure::failed(format!("cannot wait for {name}: {error}"))),

@@ -49,7 +49,7 @@ async fn state_comes_back_as_it_was_written_also_without_a_close() {
     assert_eq!(state.stream_id, stream);
     assert_eq!(state.last_seq, Seq(2));
     assert_eq!(state.agents, [agent("a/polecats/nux"), agent("deacon")]);
-    assert_eq!(state.instances, [running.clone()]);
+    assert_eq!(state.instances, std::slice::from_ref(&running));
     assert_eq!(state.servers, [server(40)]);
     assert_eq!(state.hold, Some(hold()));
     assert_eq!(state.heartbeat_number, 12);

@@ -15,6 +15,7 @@ use gtd_proto::explain::Decision;
 use gtd_proto::{Address, Cause, Exit, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
+use super::start::start;
 use super::*;
 
 fn at(text: &str) -> Timestamp {

@@ -1,6 +1,7 @@
 //! Tables in, proofs out.
 
 use super::*;
+use crate::process::Pid;
 use crate::process::facts::Marker;
 use crate::process::table::tests::{id, stat, table};
 use proptest::prelude::*;
@@ -20,6 +21,16 @@ impl Look for Pretend {
             81..=90 => Observation::Unknown("no".into()),
             _ => Observation::Absent,
         }
+    }
+
+    fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>> {
+        let pids: &[i32] = match path {
+            "/pane" => &[10, 11, 70, 71],
+            "/shared" => &[5, 10, 11, 70],
+            "/older" => &[10, 11, 70, 72],
+            _ => return Observation::Unknown("no".into()),
+        };
+        Observation::Alive(pids.iter().filter_map(|pid| Pid::new(*pid)).collect())
     }
 }
 
@@ -151,6 +162,19 @@ fn servers_are_spared_with_all_below_and_their_parent_is_not() {
     let seen = table(seen);
     capture.merge(&seen, &Pretend);
     assert_eq!(pids(&capture.proven(&seen, &Pretend)), [10, 11]);
+}
+
+#[test]
+fn a_cgroup_of_its_own_proves_its_members_and_a_shared_one_nothing() {
+    for (path, ours) in [("/pane", &[70][..]), ("/shared", &[]), ("/older", &[]), ("/unreadable", &[])] {
+        let mut capture = capture();
+        capture.set_cgroup(path);
+        let orphans = table([named("tmux", stat(5, 1, 1)), stat(70, 1, 70), stat(72, 1, 2)]);
+        capture.merge(&orphans, &Pretend);
+        let holding = capture.proven(&orphans, &Pretend);
+        assert_eq!(pids(&holding), ours, "{path}");
+        assert!(holding.targets.iter().all(|target| matches!(target.proof(), Proof::Cgroup { .. })));
+    }
 }
 
 #[test]

@@ -199,6 +199,107 @@ async fn births_while_connections_break_are_single() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restarts_while_connections_break_are_single() {
+    let place = Place::new();
+    let (rig, server) = Rig::up(&place, place.config()).await;
+    let mut made = vec![];
+    for n in 0..12 {
+        made.push(
+            rig.driver.new_session(session(&format!("s{n}"), "/", &["sh", "-c", "exit 1"])).await.unwrap(),
+        );
+    }
+    eventually("all are dead", || async {
+        rig.driver.list().await.unwrap().panes.iter().all(|pane| pane.dead)
+    })
+    .await;
+    let mut restarts = tokio::task::JoinSet::new();
+    for (n, one) in made.into_iter().enumerate() {
+        let (driver, server) = (rig.driver.clone(), server.clone());
+        restarts.spawn(async move {
+            let argv: Vec<OsString> = vec!["sleep".into(), "1000".into()];
+            let options = [("@gt_instance".to_owned(), format!("again {n}"))];
+            let pid = driver.respawn_pane(&server, &one.pane, Path::new("/"), &argv, &options).await.unwrap();
+            (one, pid, format!("again {n}"))
+        });
+        if n % 4 == 1 {
+            let control = rig.driver.inner.state.lock().control.clone();
+            if let Some(control) = control {
+                tokio::task::yield_now().await;
+                control.abort();
+            }
+        }
+    }
+    let restarted = restarts.join_all().await;
+    let panes = rig.driver.list().await.unwrap().panes;
+    for (one, pid, option) in restarted {
+        let pane = panes.iter().find(|pane| pane.pane == one.pane).unwrap();
+        assert_eq!((pane.dead, pane.pane_pid, &pane.options["@gt_instance"]), (false, Some(pid), &option));
+    }
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_birth_that_a_frozen_server_was_asked_for_is_found_later() {
+    let place = Place::new();
+    let config = DriverConfig { command_timeout: Duration::from_millis(200), ..place.config() };
+    let (mut rig, server) = Rig::up(&place, config).await;
+    signal(&server.process, Signal::STOP);
+    let late = rig.driver.new_session(sleeper("x")).await;
+    assert!(matches!(late, Err(TmuxError::Unresponsive { .. })), "{late:?}");
+    rig.event(|e| matches!(e, TmuxEvent::Unresponsive { .. }).then_some(())).await;
+    signal(&server.process, Signal::CONT);
+    rig.event(|e| (e == TmuxEvent::Recovered(server.clone())).then_some(())).await;
+    // It came to be or not; asked again, there is exactly one.
+    match rig.driver.new_session(sleeper("x")).await {
+        Ok(_) | Err(TmuxError::NameTaken { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    assert_eq!(rig.driver.list().await.unwrap().panes.len(), 1);
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_recorded_server_is_told_even_if_tmux_cannot_be_run() {
+    let place = Place::new();
+    let (first, server) = Rig::up(&place, place.config()).await;
+    first.driver.close().await;
+    let config = DriverConfig { tmux: place.path("missing"), ..place.config() };
+    let mut rig = Rig::open(config, Some(server.clone())).await;
+    assert!(matches!(rig.driver.state(), ServerState::Unavailable { .. }));
+    signal(&server.process, Signal::KILL);
+    rig.event(|e| matches!(e, TmuxEvent::ServerDied { server: s, .. } if s == server).then_some(())).await;
+    assert!(matches!(rig.driver.state(), ServerState::Unavailable { .. }));
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_change_while_connections_are_made() {
+    let place = Place::new();
+    let (rig, server) = Rig::up(&place, place.config()).await;
+    let mut lives = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        let (driver, server) = (rig.driver.clone(), server.clone());
+        lives.spawn(async move {
+            for round in 0..15 {
+                let made = driver.new_session(sleeper(&format!("s{n}-{round}"))).await.unwrap();
+                assert!(driver.kill_session(&server, &made.session).await.unwrap());
+            }
+        });
+    }
+    // The keeper makes a new connection after each of these.
+    while !lives.is_empty() {
+        let control = rig.driver.inner.state.lock().control.clone();
+        if let Some(control) = control {
+            control.abort();
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(30), lives.join_next()).await;
+        assert!(observe(&server.process).is_alive(), "the server crashed");
+    }
+    assert_eq!(rig.driver.state(), ServerState::Up(server));
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_killed_is_made_again() {
     let place = Place::new();
     let (rig, server) = Rig::up(&place, place.config()).await;

@@ -64,15 +64,11 @@ async fn one_that_sleeps_is_killed_with_its_children() {
     assert!(matches!(rig.driver.list().await, Err(TmuxError::Unresponsive { .. })));
     assert!(before.elapsed() < Duration::from_millis(250));
     rig.driver.close().await;
-    // The first two are those of the opening, killed at the deadline.
     let pids = std::fs::read_to_string(place.path("pids")).unwrap();
-    for pid in pids.lines().take(2) {
+    assert!(pids.lines().count() >= 2);
+    for pid in pids.lines() {
         let pid = Pid::new(pid.parse().unwrap()).unwrap();
         eventually("gone", || async { !identify(pid).is_alive() }).await;
-    }
-    // The question that was still open at the end: its leader is killed with the driver.
-    for pid in pids.lines().skip(3) {
-        signal(&proof(Pid::new(pid.parse().unwrap()).unwrap()), Signal::KILL);
     }
 }
 
@@ -126,12 +122,10 @@ async fn control_connections_that_talk_nonsense_are_given_up() {
             real.display()
         );
         let rig = Rig::open(with(&place, place.pretender(name, &script)), Some(server.clone())).await;
-        // Plain processes are fine, so is the work; a connection that gives no answer makes it unresponsive for
-        // a moment, until a process gets one.
-        eventually("the list is whole", || async {
-            rig.driver.list().await.is_ok_and(|l| l.panes.len() == 1 && l.panes[0].pane == made.pane)
-        })
-        .await;
+        // Plain processes are fine, and so is the work.
+        assert_eq!(rig.driver.state(), ServerState::Up(server.clone()), "{name}");
+        let panes = rig.driver.list().await.unwrap().panes;
+        assert!(panes.len() == 1 && panes[0].pane == made.pane, "{name}");
         assert!(!rig.driver.is_connected(), "{name}");
         rig.driver.close().await;
     }

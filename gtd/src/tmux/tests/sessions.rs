@@ -165,6 +165,16 @@ async fn a_server_is_born_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_stands_in_front() {
+    let place = Place::new();
+    let config = DriverConfig { launcher: vec!["env".into(), "IN_A_SCOPE=yes".into()], ..place.config() };
+    let (rig, server) = Rig::up(&place, config).await;
+    let environment = std::fs::read(format!("/proc/{}/environ", server.process.pid)).unwrap();
+    assert!(String::from_utf8(environment).unwrap().contains("IN_A_SCOPE=yes"));
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_and_command_lines_to_become_one() {
     let place = Place::new();
     let (rig, server) = Rig::up(&place, place.config()).await;

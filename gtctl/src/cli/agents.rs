@@ -1,0 +1,118 @@
+//! Verbs that act on one agent.
+
+use clap::{Args, Subcommand};
+use gtd_proto::RigName;
+
+use super::shared::{Ending, Overrides, Plan, Reason, RigName1, Waiting};
+
+/// `witness …`, `refinery …`
+#[derive(Debug, Subcommand)]
+pub enum RoleVerb {
+    /// Start it and wait until it is ready; starting what runs is no error
+    #[command(visible_alias = "spawn")]
+    Start(RoleStart),
+    /// Stop its whole process tree; it stays stopped
+    Stop(RoleStop),
+    /// Stop and start it as a new instance
+    Restart(RoleRestart),
+    /// Its card
+    Status(RigName1),
+    /// Start it if needed, and hand this terminal to its session
+    #[command(visible_alias = "at")]
+    Attach(RoleAttach),
+}
+
+/// `witness start`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl witness start alpha
+  gtctl witness start alpha --agent claude --env LOG=debug --timeout 2m")]
+pub struct RoleStart {
+    /// The rig
+    pub rig: RigName,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Accepted for older scripts: only says that patrols do not run in the foreground
+    #[arg(long)]
+    pub foreground: bool,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `witness stop`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl witness stop alpha --now --reason 'looking into it'")]
+pub struct RoleStop {
+    /// The rig
+    pub rig: RigName,
+    #[command(flatten)]
+    pub ending: Ending,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `witness restart`
+#[derive(Debug, Args)]
+pub struct RoleRestart {
+    /// The rig
+    pub rig: RigName,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    #[command(flatten)]
+    pub ending: Ending,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `witness attach`
+#[derive(Debug, Args)]
+pub struct RoleAttach {
+    /// The rig: the one around the current directory unless given
+    pub rig: Option<RigName>,
+    /// A preset, or an entry of `agents` in the settings, if it must be started
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// Attach although this terminal is inside another tmux server
+    #[arg(long)]
+    pub nested: bool,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Inside the same tmux server the client is switched; inside another one it is refused without --nested.")]
+pub struct Attach {
+    /// The agent
+    pub agent: String,
+    /// Attach although this terminal is inside another tmux server
+    #[arg(long)]
+    pub nested: bool,
+}
+
+/// `reset`
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// The agent
+    pub agent: String,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}

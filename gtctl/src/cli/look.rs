@@ -1,0 +1,104 @@
+//! Verbs that only look.
+
+use clap::Args;
+
+use super::values::{Since, instant, since};
+
+/// `status`
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl status                    the whole town, what is unwell first
+  gtctl status alpha/witness      one agent: state, processes, last exit, screen, what you can do
+  gtctl status 'alpha/*'          the agents that fit
+  gtctl status --check            exit code 0 well, 3 down, 5 degraded; for scripts")]
+pub struct Status {
+    /// An address, a rig, a role, or a glob over addresses
+    pub selector: Option<String>,
+    /// Look again every 2 seconds
+    #[arg(long, short = 'w', conflicts_with = "check")]
+    pub watch: bool,
+    /// Also say it by the exit code: 0 well, 3 not running, 4 unknown, 5 degraded
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `peek`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl peek alpha/witness -n 20")]
+pub struct Peek {
+    /// The agent
+    pub agent: String,
+    /// How many lines, at most 5,000
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub lines: u32,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl explain alpha/witness
+  gtctl explain alpha/witness --at 10m        decisions up to ten minutes ago")]
+pub struct Explain {
+    /// The agent
+    pub agent: String,
+    /// Only decisions up to this instant: RFC 3339, or so long ago
+    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    pub at: Option<gtd_proto::Timestamp>,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl events                                the last 100
+  gtctl events --since 5m --kind 'agent.*'
+  gtctl events -f --agent alpha --json | jq -r .kind
+  gtctl events -f --since 41                  everything after event 41, then as it happens")]
+pub struct Events {
+    /// Go on with events as they happen
+    #[arg(short, long)]
+    pub follow: bool,
+    /// After this event's number, or since so long ago
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// Only kinds that fit this glob; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub kind: Vec<String>,
+    /// Only agents that fit this selector
+    #[arg(long, value_name = "SEL")]
+    pub agent: Option<String>,
+    /// How many, when --since is not given
+    #[arg(short = 'n', long, default_value_t = 100, conflicts_with_all = ["follow", "since"])]
+    pub limit: u32,
+}
+
+/// `exits`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl exits
+  gtctl exits alpha/witness -n 1 --output")]
+pub struct Exits {
+    /// The agent: all unless given
+    pub agent: Option<String>,
+    /// How many, newest first
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// With the last lines of each screen
+    #[arg(long)]
+    pub output: bool,
+}
+
+/// `signals`
+#[derive(Debug, Args)]
+pub struct Signals {
+    /// The agent: all unless given
+    pub agent: Option<String>,
+    /// Only since this instant: RFC 3339, or so long ago
+    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    pub since: Option<gtd_proto::Timestamp>,
+}

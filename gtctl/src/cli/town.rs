@@ -1,0 +1,108 @@
+//! Verbs about a whole town, and its rigs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use gtd_proto::RigName;
+
+use super::shared::{Ending, Plan, Reason, RigName1, Waiting};
+use super::values::duration;
+
+/// `up`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl up
+  gtctl up --dry-run")]
+pub struct Up {
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `down`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Stops the agents (people's crews stay), our tmux servers where nobody else uses them, and the
+daemon, then counts what is left: exit code 7 when something is. Nothing starts until `gtctl up`.
+
+Examples:
+  gtctl down
+  gtctl down --yes --now --reason 'moving the machine'")]
+pub struct Down {
+    #[command(flatten)]
+    pub ending: Ending,
+    /// Give up waiting after this time
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl init ~/town && cd ~/town && gtctl up && gtctl rig add alpha https://example.org/alpha.git")]
+pub struct Init {
+    /// The directory: new, or empty
+    pub dir: PathBuf,
+    /// The town's name: the directory's unless given
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `rig …`
+#[derive(Debug, Subcommand)]
+pub enum Rig {
+    /// Clone a repository and register it as a rig
+    Add(RigAdd),
+    /// All rigs
+    List,
+    /// One rig with its agents
+    Status(RigName1),
+}
+
+/// `rig add`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl rig add alpha https://example.org/alpha.git
+  gtctl rig add beta ../beta --branch develop")]
+pub struct RigAdd {
+    /// Its name
+    pub name: RigName,
+    /// A URL, or the path of a repository
+    pub source: String,
+    /// Prefix of its work items: made from the name unless given
+    #[arg(long)]
+    pub prefix: Option<String>,
+    /// The branch its refinery works on: the repository's own unless given
+    #[arg(long, value_name = "BRANCH", alias = "default-branch")]
+    pub branch: Option<String>,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Takes a few seconds; needs tmux and git, no network and no model. It ignores every GT_ variable,
+touches no other town, and leaves nothing behind.")]
+pub struct Demo {
+    /// Leave the town's directory where it is
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub plan: Plan,
+}

@@ -1,0 +1,68 @@
+//! What flags and arguments may say: times, numbers, assignments.
+
+use std::time::Duration;
+
+use gtd_proto::Address;
+
+/// A duration as milliseconds on the wire.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where a list of events begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// After this event.
+    Seq(u64),
+    /// At or after this instant.
+    Time(gtd_proto::Timestamp),
+}
+
+/// A length of time as people write it.
+///
+/// # Errors
+/// How to write it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 500ms, 10s, 5m, 2h"))
+}
+
+/// `NAME=VALUE`
+///
+/// # Errors
+/// How to write it.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// An instant, or so long ago.
+///
+/// # Errors
+/// How to write it.
+pub fn instant(text: &str) -> Result<gtd_proto::Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let ago = duration(text).map_err(|_| "write an instant as 2026-01-31T12:00:00Z, or so long ago as 5m")?;
+    gtd_proto::Timestamp::now().checked_sub(ago).map_err(|e| e.to_string())
+}
+
+/// An event's number, or an instant.
+///
+/// # Errors
+/// How to write it.
+pub fn since(text: &str) -> Result<Since, String> {
+    match text.parse() {
+        Ok(seq) => Ok(Since::Seq(seq)),
+        Err(_) => instant(text).map(Since::Time),
+    }
+}
+
+/// An agent's address, if the text is one as it stands.
+#[must_use]
+pub fn address(text: &str) -> Option<Address> {
+    text.parse().ok()
+}

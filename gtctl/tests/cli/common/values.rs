@@ -1,0 +1,354 @@
+//! Values of the protocol as a daemon would send them.
+
+use std::time::Duration;
+
+use gtd_proto::town::{Alert, DaemonBrief, Rig, RoleStatus, Severity, TmuxServer, TmuxState, TownStatus};
+use gtd_proto::{
+    Activity, Address, Agent, Cause, Change, Event, Exit, InstanceId, Intent, Items, PlanStep, Reply,
+    Restarts, RigName, Seq, State, Timestamp, TownId, daemon, event, exit, explain,
+};
+use serde_json::{Value, json};
+
+use super::fake::Reply as Answer;
+use super::{TOWN_ID, Town};
+
+pub const INSTANCE: &str = "01938c3e-6b2a-7c41-9d0e-0a4d0a7c4d5e";
+
+/// So long ago. Half a minute is added, so that a slow test sees the same minute.
+pub fn ago(minutes: u64) -> Timestamp {
+    Timestamp::now() - Duration::from_secs(minutes * 60 + 20)
+}
+
+pub fn answer(body: impl serde::Serialize) -> Answer {
+    Answer::Result(serde_json::to_value(Reply { body, seq: Seq(42) }).unwrap())
+}
+
+pub fn agent(address: &str, state: State) -> Agent {
+    let address: Address = address.parse().unwrap();
+    let running = matches!(state, State::Running);
+    let role = address.role();
+    let name = match address.rig() {
+        Some(rig) => format!("gt-{rig}-{role}"),
+        None => format!("hq-{role}"),
+    };
+    Agent {
+        role,
+        rig: address.rig().cloned(),
+        name: address.name().cloned(),
+        agent: address,
+        state,
+        activity: if running { Activity::Idle } else { Activity::Unknown },
+        running,
+        intent: if state == State::Stopped { Intent::Stopped } else { Intent::Running },
+        intent_by: "supervisor".to_owned(),
+        intent_reason: None,
+        instance: running.then(|| InstanceId::new(INSTANCE).unwrap()),
+        server: running.then(|| "/run/town/tmux-0.sock".to_owned()),
+        session: running.then(|| "$3".to_owned()),
+        session_name: running.then_some(name),
+        pane: running.then(|| "%7".to_owned()),
+        created_at: running.then(|| ago(200)),
+        windows: running.then_some(1),
+        last_activity: running.then(|| ago(1)),
+        pid: running.then_some(5001),
+        shim_pid: running.then_some(5000),
+        started_at: running.then(|| ago(200)),
+        since: ago(200),
+        restarts: Restarts { lifetime: 2, consecutive: 0 },
+        next_attempt: None,
+        reason: None,
+        hook: None,
+        worktree: None,
+        branch: None,
+        agent_preset: "fake".to_owned(),
+        account: None,
+        attached: false,
+        stale: Vec::new(),
+    }
+}
+
+pub fn backoff(address: &str) -> Agent {
+    let mut agent = agent(address, State::Backoff);
+    agent.since = ago(1);
+    agent.restarts = Restarts { lifetime: 9, consecutive: 3 };
+    agent.reason = Some("3 failures in a row, the last one: signal 9".to_owned());
+    agent.next_attempt = Some(Timestamp::now() + Duration::from_secs(20 * 60 + 20));
+    agent
+}
+
+pub fn rig(name: &str, operational: bool) -> Rig {
+    let (witness, refinery) = if operational {
+        (agent(&format!("{name}/witness"), State::Running), backoff(&format!("{name}/refinery")))
+    } else {
+        let stopped = |role: &str| {
+            let mut agent = agent(&format!("{name}/{role}"), State::Stopped);
+            agent.reason = Some("rig parked".to_owned());
+            agent
+        };
+        (stopped("witness"), stopped("refinery"))
+    };
+    Rig {
+        name: RigName::new(name).unwrap(),
+        path: format!("/towns/demo/{name}"),
+        operational,
+        reason: (!operational).then(|| "parked".to_owned()),
+        prefix: "al".to_owned(),
+        witness,
+        refinery,
+        polecats: Vec::new(),
+        crew: if operational { vec!["max".to_owned()] } else { Vec::new() },
+    }
+}
+
+pub fn town(town: &Town) -> TownStatus {
+    TownStatus {
+        name: "demo".to_owned(),
+        root: town.root().display().to_string(),
+        town_id: TownId::new(TOWN_ID).unwrap(),
+        daemon: DaemonBrief {
+            pid: 4711,
+            version: "0.1.0".to_owned(),
+            protocol: 1,
+            started_at: ago(125),
+            degraded: false,
+            reasons: Vec::new(),
+            hold: false,
+        },
+        tmux: vec![TmuxServer {
+            socket: town.root().join("daemon/run/tmux-0.sock").display().to_string(),
+            pid: Some(4720),
+            state: TmuxState::Up,
+            sessions: 1,
+        }],
+        rigs: vec![rig("alpha", true), rig("beta", false)],
+        agents: Vec::new(),
+        incidents: Vec::new(),
+        alerts: vec![Alert {
+            key: "agent:alpha/refinery".to_owned(),
+            since: ago(3),
+            severity: Severity::Warning,
+            message: "alpha/refinery keeps failing".to_owned(),
+            hint: Some("gtctl explain alpha/refinery".to_owned()),
+        }],
+        summary: [("running", 1), ("backoff", 1), ("stopped", 2)].map(|(k, v)| (k.to_owned(), v)).into(),
+    }
+}
+
+/// A town in which all is well.
+pub fn well(of: &Town) -> TownStatus {
+    let mut status = town(of);
+    status.alerts.clear();
+    status.rigs.truncate(1);
+    status.rigs[0].refinery = agent("alpha/refinery", State::Running);
+    status.summary = [("running".to_owned(), 2)].into();
+    status
+}
+
+pub fn exit(address: &str) -> Exit {
+    Exit {
+        agent: address.parse().unwrap(),
+        instance: InstanceId::new(INSTANCE).unwrap(),
+        pid: Some(4990),
+        started_at: ago(215),
+        ended_at: ago(200),
+        uptime_ms: 15 * 60 * 1000,
+        code: None,
+        signal: Some(9),
+        cause: Cause::Crash,
+        requested: false,
+        counts: true,
+        exec_error: None,
+        incident: None,
+        output: vec!["thinking…".to_owned(), "about to call a tool".to_owned()],
+        usage: exit::Usage::default(),
+    }
+}
+
+pub fn event(seq: u64, kind: &str, agent: &str, data: Value) -> Event {
+    Event {
+        seq: Seq(seq),
+        at: Timestamp::now(),
+        kind: kind.to_owned(),
+        agent: agent.parse().ok(),
+        rig: None,
+        instance: None,
+        cause: None,
+        peer: None,
+        data,
+    }
+}
+
+pub fn events() -> Vec<Event> {
+    let at = "alpha/witness";
+    vec![
+        event(
+            40,
+            "agent.exited",
+            at,
+            json!({"signal": 9, "cause": "crash", "uptime_ms": 900_000, "detected_by": "pidfd", "detect_ms": 0.3}),
+        ),
+        event(41, "agent.restarting", at, json!({"attempt": 1, "delay_ms": 0})),
+        event(42, "agent.starting", at, json!({"reason": "restart", "attempt": 1})),
+        event(43, "agent.ready", at, json!({"pid": 5001, "startup_ms": 204})),
+        event(44, "daemon.degraded", "", json!({"reason": "tmux does not answer"})),
+    ]
+}
+
+pub fn history(items: Vec<Event>) -> event::History {
+    let next_since = items.last().map(|event| event.seq).unwrap_or(Seq(44));
+    event::History { items, next_since, stream_id: "a".to_owned(), gap: None }
+}
+
+pub fn change(agent: Agent) -> Change {
+    Change { agent, already: false, accepted: false, dry_run: false, plan: Vec::new(), survivors: Vec::new() }
+}
+
+pub fn step(action: &str, target: &str, why: &str) -> PlanStep {
+    PlanStep { action: action.to_owned(), target: target.to_owned(), why: why.to_owned() }
+}
+
+pub fn hello(town: &Town) -> daemon::Hello {
+    daemon::Hello {
+        version: "0.1.0".to_owned(),
+        protocol: gtd_proto::PROTOCOL,
+        town: town.root().display().to_string(),
+        town_id: TownId::new(TOWN_ID).unwrap(),
+        pid: 4711,
+    }
+}
+
+pub fn daemon_status(town: &Town) -> daemon::DaemonStatus {
+    daemon::DaemonStatus {
+        pid: 4711,
+        version: "0.1.0".to_owned(),
+        protocol: 1,
+        town: town.root().display().to_string(),
+        started_at: ago(125),
+        uptime_ms: 125 * 60 * 1000,
+        degraded: true,
+        reasons: vec!["tmux does not answer".to_owned()],
+        heartbeat: daemon::HeartbeatState {
+            number: 17,
+            last: Some(ago(1)),
+            next: Some(Timestamp::now() + Duration::from_secs(100)),
+            overruns: 0,
+        },
+        connections: 1,
+        subscribers: 0,
+        ledger: daemon::LedgerState {
+            path: town.root().join("daemon/gtd.db").display().to_string(),
+            bytes: 2_097_152,
+            seq: Seq(42),
+            stream_id: "a".to_owned(),
+        },
+        forks: 3,
+        rss_bytes: 15_000_000,
+    }
+}
+
+pub fn heartbeat() -> daemon::HeartbeatReport {
+    let step = |name: &str, outcome, error: Option<&str>| daemon::HeartbeatStep {
+        name: name.to_owned(),
+        outcome,
+        duration_ms: 2,
+        actions: if name == "witnesses" { vec!["started alpha/witness".to_owned()] } else { Vec::new() },
+        error: error.map(str::to_owned),
+    };
+    daemon::HeartbeatReport {
+        number: 18,
+        started_at: ago(1),
+        duration_ms: 12,
+        steps: vec![
+            step("deacon", daemon::StepOutcome::Skipped, Some("off")),
+            step("witnesses", daemon::StepOutcome::Ok, None),
+        ],
+    }
+}
+
+pub fn explanation(agent: Agent) -> explain::Explanation {
+    explain::Explanation {
+        agent,
+        verdict: "runs since 3 hours as the second start".to_owned(),
+        because: vec!["its process 5001 is alive".to_owned()],
+        observations: vec![explain::Observed {
+            what: "agent process".to_owned(),
+            value: "alive".to_owned(),
+            source: "pidfd".to_owned(),
+            at: ago(1),
+            age_ms: 20_000,
+        }],
+        decisions: vec![explain::Decision {
+            at: ago(200),
+            event: "agent.exited".to_owned(),
+            decision: "restart at once".to_owned(),
+            reason: "no failure before".to_owned(),
+        }],
+        next: Some("nothing is due".to_owned()),
+    }
+}
+
+/// Answers every read with something, and every change with success.
+pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'static {
+    let (hello, status) = (hello(of), town(of));
+    let daemon = daemon_status(of);
+    move |method, params| {
+        let named = || params["agent"].as_str().unwrap_or("alpha/witness").to_owned();
+        match method {
+            "daemon.hello" => answer(&hello),
+            "daemon.status" => answer(&daemon),
+            "daemon.heartbeat" => answer(heartbeat()),
+            "daemon.heartbeats" => answer(Items { items: vec![heartbeat()] }),
+            "town.status" => answer(&status),
+            "rig.list" => answer(Items { items: status.rigs.clone() }),
+            "rig.status" => answer(rig(params["rig"].as_str().unwrap(), true)),
+            "agent.list" => answer(Items { items: listed(&status, params["selector"].as_str()) }),
+            "agent.capture" => answer(gtd_proto::agent::Capture {
+                lines: vec!["$ work".to_owned(), "\u{1b}[31mred\u{1b}[0m\tend".to_owned()],
+                truncated: false,
+            }),
+            "agent.exits" => answer(Items { items: vec![exit(&named())] }),
+            "agent.signals" => answer(Items {
+                items: vec![gtd_proto::agent::SignalSent {
+                    at: ago(10),
+                    agent: named().parse().ok(),
+                    instance: None,
+                    pid: 4990,
+                    start: 12345,
+                    signal: 15,
+                    evidence: json!({"shim": "4989:12300"}),
+                    by: "pid 77 uid 1000".to_owned(),
+                }],
+            }),
+            "agent.explain" => answer(explanation(agent(&named(), State::Running))),
+            "agent.reset" => answer(change(agent(&named(), State::Starting))),
+            "witness.status" => answer(RoleStatus {
+                agent: agent("alpha/witness", State::Running),
+                rig_name: RigName::new("alpha").unwrap(),
+                monitored_polecats: Some(vec!["nux".to_owned()]),
+                queue_length: None,
+            }),
+            "refinery.status" => answer(RoleStatus {
+                agent: backoff("alpha/refinery"),
+                rig_name: RigName::new("alpha").unwrap(),
+                monitored_polecats: None,
+                queue_length: Some(3),
+            }),
+            "witness.start" | "witness.restart" => answer(change(agent("alpha/witness", State::Running))),
+            "witness.stop" => answer(change(agent("alpha/witness", State::Stopped))),
+            "events.history" => {
+                let since = params["since"].as_u64().unwrap_or(0);
+                answer(history(events().into_iter().filter(|event| event.seq.0 > since).collect()))
+            }
+            _ => Answer::Error(gtd_proto::RpcError::new(
+                gtd_proto::ErrorKind::MethodNotFound,
+                format!("the fake has no {method}"),
+            )),
+        }
+    }
+}
+
+fn listed(status: &TownStatus, selector: Option<&str>) -> Vec<Agent> {
+    let selector: Option<gtd_proto::Selector> = selector.map(|text| text.parse().unwrap());
+    let all = status.rigs.iter().flat_map(|rig| [&rig.witness, &rig.refinery]);
+    all.filter(|agent| selector.as_ref().is_none_or(|s| s.matches(&agent.agent))).cloned().collect()
+}

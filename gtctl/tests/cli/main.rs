@@ -1,0 +1,16 @@
+//! The real `gtctl` against a daemon that is not one: what it asks, what it prints, how it ends.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod daemon;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod verbs;
