@@ -58,14 +58,14 @@ impl Setup {
         self.agent("fake", steps)
     }
 
-    /// A further scripted agent.
+    /// A further scripted agent; `{J}` in its steps stands for the journal's directory.
     #[must_use]
     pub fn agent(mut self, name: &str, steps: &[&str]) -> Self {
         self.agents.insert(name.to_owned(), steps.iter().map(|step| (*step).to_owned()).collect());
         self
     }
 
-    /// An agent of any other command.
+    /// An agent of any other command; `{T}` in it stands for the town's root, `{J}` for the journal's directory.
     #[must_use]
     pub fn command(mut self, name: &str, entry: Value) -> Self {
         self.commands.insert(name.to_owned(), entry);
@@ -164,7 +164,11 @@ impl Setup {
             );
             agents.insert(name.clone(), json!({"provider": "script", "command": program, "args": args}));
         }
-        agents.extend(self.commands.iter().map(|(name, entry)| (name.clone(), entry.clone())));
+        for (name, entry) in &self.commands {
+            let text = entry.to_string().replace("{J}", &town.journal_dir().display().to_string());
+            let text = text.replace("{T}", &town.root().display().to_string());
+            agents.insert(name.clone(), serde_json::from_str(&text).expect("paths need no quoting"));
+        }
         write(
             town.path("settings/config.json"),
             &json!({"type": "town-settings", "version": 1, "default_agent": "fake", "agents": agents, "role_agents": self.roles}),

@@ -88,8 +88,12 @@ fn kill_9_of_the_daemon_right_after_a_death_loses_neither_the_death_nor_the_rest
         town.wait_new_instance("a/witness", before["instance"].as_str().unwrap());
         // Exactly one exit of that instance is on record.
         let exits = town.call("agent.exits", json!({"agent": "a/witness", "limit": 1000}));
-        let of_it =
-            exits["items"].as_array().unwrap().iter().filter(|exit| exit["instance"] == before["instance"]).count();
+        let of_it = exits["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|exit| exit["instance"] == before["instance"])
+            .count();
         assert_eq!(of_it, 1, "blow {blow}: {exits:#}");
         let events = town.events(0);
         let told = events
@@ -139,7 +143,11 @@ fn an_exit_while_the_daemon_is_down_is_known_afterwards_with_its_cause() {
         })
     };
     let exit = exit_of("a/witness", &witness["instance"]);
-    assert_eq!((&exit["code"], &exit["cause"], &exit["requested"]), (&json!(7), &json!("crash"), &json!(false)), "{exit:#}");
+    assert_eq!(
+        (&exit["code"], &exit["cause"], &exit["requested"]),
+        (&json!(7), &json!("crash"), &json!(false)),
+        "{exit:#}"
+    );
     let ended: gtd_proto::Timestamp = exit["ended_at"].as_str().unwrap().parse().unwrap();
     let ended = u128::try_from(ended.as_millisecond()).unwrap();
     assert!(ended <= died + 20, "dated by its record, not by when we looked: {ended} {died}");

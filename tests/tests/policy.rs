@@ -24,9 +24,17 @@ fn a_death_is_learned_from_the_kernel_and_its_latency_is_on_record() {
     let data = &exited["data"];
     assert!(data["detect_ms"].is_number(), "{exited:#}");
     assert!(data["detected_by"].as_str().is_some_and(|by| !by.is_empty()), "{exited:#}");
-    assert_eq!((&data["signal"], &data["cause"], &data["counts"]), (&json!(9), &json!("crash"), &json!(true)), "{exited:#}");
+    assert_eq!(
+        (&data["signal"], &data["cause"], &data["counts"]),
+        (&json!(9), &json!("crash"), &json!(true)),
+        "{exited:#}"
+    );
     let restarting = town.wait_event(seq, "agent.restarting", "a/witness", CHANGE);
-    assert_eq!((&restarting["data"]["attempt"], &restarting["data"]["delay_ms"]), (&json!(1), &json!(0)), "{restarting:#}");
+    assert_eq!(
+        (&restarting["data"]["attempt"], &restarting["data"]["delay_ms"]),
+        (&json!(1), &json!(0)),
+        "{restarting:#}"
+    );
     let ready = town.wait_event(restarting["seq"].as_u64().unwrap(), "agent.ready", "a/witness", CHANGE);
     assert_ne!(ready["instance"], before["instance"], "{ready:#}");
     assert!(ready["data"]["pid"].is_i64() && ready["data"]["startup_ms"].is_u64(), "{ready:#}");
@@ -38,15 +46,24 @@ fn a_death_is_learned_from_the_kernel_and_its_latency_is_on_record() {
 
 #[test]
 fn an_agent_that_exits_at_once_backs_off_and_is_quarantined_visibly() {
-    let town = Setup::new().rigs(&["a", "calm"]).no_refineries().toml(SHORT).agent("brief", BRIEF).rig_witness("a", "brief").make();
+    let town = Setup::new()
+        .rigs(&["a", "calm"])
+        .no_refineries()
+        .toml(SHORT)
+        .agent("brief", BRIEF)
+        .rig_witness("a", "brief")
+        .make();
     town.start();
     let quarantined = town.wait_event(0, "agent.quarantined", "a/witness", Duration::from_secs(30));
     assert!(quarantined["data"]["failures"].as_u64().is_some_and(|n| n >= 4), "{quarantined:#}");
     assert!(quarantined["data"]["expires"].is_string(), "{quarantined:#}");
     let agent = town.agent("a/witness");
     let until = quarantined["seq"].as_u64().unwrap();
-    let events: Vec<Value> =
-        town.events(0).into_iter().filter(|e| e["agent"] == "a/witness" && e["seq"].as_u64() <= Some(until)).collect();
+    let events: Vec<Value> = town
+        .events(0)
+        .into_iter()
+        .filter(|e| e["agent"] == "a/witness" && e["seq"].as_u64() <= Some(until))
+        .collect();
     let backoffs = of_kind(&events, "agent.backoff");
     assert!(!backoffs.is_empty(), "{events:#?}");
     let delays: Vec<u64> = backoffs.iter().filter_map(|event| event["data"]["delay_ms"].as_u64()).collect();
@@ -54,8 +71,10 @@ fn an_agent_that_exits_at_once_backs_off_and_is_quarantined_visibly() {
     for event in &backoffs {
         assert!(event["data"]["next_attempt"].is_string(), "{event:#}");
     }
-    let attempts: Vec<u64> =
-        of_kind(&events, "agent.restarting").iter().filter_map(|event| event["data"]["attempt"].as_u64()).collect();
+    let attempts: Vec<u64> = of_kind(&events, "agent.restarting")
+        .iter()
+        .filter_map(|event| event["data"]["attempt"].as_u64())
+        .collect();
     assert_eq!(attempts, [1, 2, 3], "{events:#?}");
     if agent["state"] == "quarantined" {
         assert!(agent["next_attempt"].is_string() && agent["reason"].is_string(), "{agent:#}");
@@ -67,7 +86,15 @@ fn an_agent_that_exits_at_once_backs_off_and_is_quarantined_visibly() {
         let events = town.events(until);
         of_kind(&events, "agent.quarantined").first().map(|event| (*event).clone())
     });
-    let tries = town.events(until).into_iter().filter(|e| e["kind"] == "agent.starting" && e["agent"] == "a/witness" && e["seq"].as_u64() < again["seq"].as_u64()).count();
+    let tries = town
+        .events(until)
+        .into_iter()
+        .filter(|e| {
+            e["kind"] == "agent.starting"
+                && e["agent"] == "a/witness"
+                && e["seq"].as_u64() < again["seq"].as_u64()
+        })
+        .count();
     assert_eq!(tries, 1, "half-open is one try");
 }
 
@@ -82,7 +109,9 @@ fn a_reset_and_a_persons_start_clear_a_quarantine() {
         .role("witness", "brief")
         .make();
     town.start();
-    let agent = town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| agent["state"] == "quarantined");
+    let agent = town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| {
+        agent["state"] == "quarantined"
+    });
     assert!(agent["next_attempt"].is_string() && agent["reason"].is_string(), "{agent:#}");
     assert_eq!(agent["intent"], "running");
     let shown = town.gtctl(&["explain", "a/witness"]).ok();
@@ -94,7 +123,9 @@ fn a_reset_and_a_persons_start_clear_a_quarantine() {
     // Once more, and this time a person starts it.
     std::fs::remove_file(town.journal_dir().join("well")).unwrap();
     town.process("a/witness").kill();
-    town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| agent["state"] == "quarantined");
+    town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| {
+        agent["state"] == "quarantined"
+    });
     std::fs::write(town.journal_dir().join("well"), "").unwrap();
     let started = town.call("witness.start", json!({"rig": "a"}));
     assert_eq!(started["state"], "running", "{started:#}");
@@ -106,7 +137,9 @@ fn a_quarantine_outlives_the_daemon() {
     let toml = SHORT.replace("700ms", "1h").replace("quarantine_max = \"5s\"", "quarantine_max = \"24h\"");
     let town = Setup::new().rigs(&["a"]).no_refineries().toml(&toml).script(&["exit:3"]).make();
     town.start();
-    let before = town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| agent["state"] == "quarantined");
+    let before = town.wait_agent("a/witness", Duration::from_secs(30), "quarantined", |agent| {
+        agent["state"] == "quarantined"
+    });
     let starts = town.starts("a/witness").len();
     town.kill_daemon();
     town.start();
@@ -123,7 +156,11 @@ fn a_clean_exit_of_an_agent_that_is_always_on_brings_it_back() {
     std::fs::write(town.journal_dir().join("exit-a-witness"), "0").unwrap();
     town.wait_new_instance("a/witness", before["instance"].as_str().unwrap());
     let exits = town.call("agent.exits", json!({"agent": "a/witness", "limit": 1}));
-    assert_eq!((&exits["items"][0]["code"], &exits["items"][0]["cause"]), (&json!(0), &json!("clean")), "{exits:#}");
+    assert_eq!(
+        (&exits["items"][0]["code"], &exits["items"][0]["cause"]),
+        (&json!(0), &json!("clean")),
+        "{exits:#}"
+    );
 }
 
 #[test]
@@ -140,7 +177,8 @@ fn a_role_that_is_off_is_left_alone() {
 
 #[test]
 fn stop_outranks_a_pending_restart() {
-    let town = Setup::new().rigs(&["a"]).no_refineries().toml("[restart]\ninitial = \"2s\"\nbase = \"2s\"").up();
+    let town =
+        Setup::new().rigs(&["a"]).no_refineries().toml("[restart]\ninitial = \"2s\"\nbase = \"2s\"").up();
     let seq = town.seq();
     town.process("a/witness").kill();
     town.wait_event(seq, "agent.exited", "a/witness", CHANGE);
@@ -161,7 +199,10 @@ fn every_signal_that_was_sent_is_on_record_with_its_evidence() {
     assert!(!sent.is_empty());
     for signal in sent {
         assert_eq!(signal["instance"], agent["instance"], "{signal:#}");
-        assert!(signal["start"].is_u64() && signal["signal"].is_i64() && signal["by"].is_string(), "{signal:#}");
+        assert!(
+            signal["start"].is_u64() && signal["signal"].is_i64() && signal["by"].is_string(),
+            "{signal:#}"
+        );
         assert!(!signal["evidence"].is_null(), "{signal:#}");
     }
 }

@@ -154,7 +154,10 @@ fn a_rig_that_leaves_the_registry_with_agents_running_is_an_alert_and_no_stop() 
 #[test]
 fn a_parked_rig_is_not_started_and_a_start_is_refused() {
     let town = Setup::new().rigs(&["a", "b"]).no_refineries().make();
-    town.replace(".beads-wisp/config/a.json", &json!({"rig": "a", "values": {"status": "parked"}, "blocked": []}).to_string());
+    town.replace(
+        ".beads-wisp/config/a.json",
+        &json!({"rig": "a", "values": {"status": "parked"}, "blocked": []}).to_string(),
+    );
     town.start();
     town.wait_state("b/witness", "running");
     let parked = rig(&town, "a").unwrap();
@@ -176,7 +179,10 @@ fn parking_a_rig_on_disk_stops_nothing_that_runs_but_bars_its_restart() {
     let town = Setup::new().rigs(&["a"]).no_refineries().up();
     let before = town.running();
     let seq = town.seq();
-    town.replace(".beads-wisp/config/a.json", &json!({"rig": "a", "values": {"status": "parked"}}).to_string());
+    town.replace(
+        ".beads-wisp/config/a.json",
+        &json!({"rig": "a", "values": {"status": "parked"}}).to_string(),
+    );
     town.wait_event(seq, "rig.parked", "", CHANGE);
     town.call("daemon.heartbeat", json!({}));
     assert_eq!(town.running(), before);

@@ -31,20 +31,12 @@ fn agent_command_missing_is_told_with_the_failed_call_and_quarantined() {
 
 #[test]
 fn a_program_that_appears_is_found_by_the_next_heartbeat() {
-    let setup = Setup::new().rigs(&["a"]).no_refineries();
-    let link = format!("/tmp/gt-late-{}", std::process::id());
-    let town = setup
-        .command("late", json!({"provider": "script", "command": link, "args": ["{late}"]}))
+    let town = Setup::new()
+        .rigs(&["a"])
+        .no_refineries()
+        .command("late", json!({"provider": "script", "command": "{T}/late-program", "args": ["{J}"]}))
         .rig_witness("a", "late")
         .make();
-    let config = std::fs::read_to_string(town.path("settings/config.json")).unwrap();
-    std::fs::write(
-        town.path("settings/config.json"),
-        config
-            .replace(&link, &town.path("late-program").display().to_string())
-            .replace("{late}", &town.journal_dir().display().to_string()),
-    )
-    .unwrap();
     town.start();
     town.wait_state("a/witness", "quarantined");
     std::os::unix::fs::symlink(gtd_tests::programs::program("scripted-agent"), town.path("late-program"))

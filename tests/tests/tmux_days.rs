@@ -131,7 +131,16 @@ fn a_user_who_splits_the_pane_sees_no_false_death_and_keeps_the_pane() {
     let tmux = town.tmux();
     let note = town.home().join("env-of-the-user");
     let line = format!("env > {}; exec sleep 1000", note.display());
-    let shown = tmux.run(&["split-window", "-d", "-t", text(&before, "pane"), "-P", "-F", "#{pane_id} #{pane_pid}", &line]);
+    let shown = tmux.run(&[
+        "split-window",
+        "-d",
+        "-t",
+        text(&before, "pane"),
+        "-P",
+        "-F",
+        "#{pane_id} #{pane_pid}",
+        &line,
+    ]);
     let (pane, pid) = shown.split_once(' ').unwrap();
     let user = Process::of(pid.parse().unwrap()).unwrap();
     let environment = wait_for(QUICK, "the user's environment", || {
@@ -164,7 +173,16 @@ fn a_user_who_closes_the_agents_pane_gets_it_back_and_keeps_their_own() {
     let town = Setup::new().rigs(&["a"]).no_refineries().toml(NO_BREAKERS).up();
     let before = town.agent("a/witness");
     let tmux = town.tmux();
-    let shown = tmux.run(&["split-window", "-d", "-t", text(&before, "pane"), "-P", "-F", "#{pane_id}", "exec sleep 1000"]);
+    let shown = tmux.run(&[
+        "split-window",
+        "-d",
+        "-t",
+        text(&before, "pane"),
+        "-P",
+        "-F",
+        "#{pane_id}",
+        "exec sleep 1000",
+    ]);
     tmux.run(&["kill-pane", "-t", text(&before, "pane")]);
     let new = town.wait_new_instance("a/witness", text(&before, "instance"));
     assert_ne!(new["pane"], before["pane"]);
@@ -177,7 +195,13 @@ fn a_user_who_closes_the_agents_pane_gets_it_back_and_keeps_their_own() {
 
 #[test]
 fn a_session_that_is_closed_is_a_crash_and_comes_back() {
-    let town = Setup::new().rigs(&["a"]).no_refineries().toml(NO_BREAKERS).script(&["ignore:HUP,TERM", "idle"]).toml("[stop]\ngrace = \"300ms\"").up();
+    let town = Setup::new()
+        .rigs(&["a"])
+        .no_refineries()
+        .toml(NO_BREAKERS)
+        .script(&["ignore:HUP,TERM", "idle"])
+        .toml("[stop]\ngrace = \"300ms\"")
+        .up();
     let before = town.agent("a/witness");
     let old = town.process("a/witness");
     town.tmux().run(&["kill-session", "-t", text(&before, "session")]);
@@ -271,7 +295,12 @@ fn path_with(town: &Town, fake_tmux: Option<&str>) -> String {
 /// Starts a daemon whose `tmux` is something else, looks, and then puts the real one there.
 #[track_caller]
 fn without_a_good_tmux(fake: Option<&str>, look: impl FnOnce(&Town)) {
-    let town = Setup::new().rigs(&["a"]).no_refineries().toml(IMPATIENT).toml("[daemon]\nheartbeat_interval = \"1s\"").make();
+    let town = Setup::new()
+        .rigs(&["a"])
+        .no_refineries()
+        .toml(IMPATIENT)
+        .toml("[daemon]\nheartbeat_interval = \"1s\"")
+        .make();
     let path = path_with(&town, fake);
     let town = town.with_env("PATH", &path);
     town.start();

@@ -33,7 +33,8 @@ fn is_discovered_without_an_alert(name: &str) {
         fs::create_dir_all(town.path(dir)).unwrap();
     }
     let theirs = town.path("settings/gtd.toml");
-    fs::write(theirs, "[witness]\nmode = \"off\"\n[refinery]\nmode = \"off\"\n[deacon]\nmode = \"off\"\n").unwrap();
+    fs::write(theirs, "[witness]\nmode = \"off\"\n[refinery]\nmode = \"off\"\n[deacon]\nmode = \"off\"\n")
+        .unwrap();
     let read = |file: &str| fs::read(town.path(file)).ok();
     let kept = ["mayor/town.json", "mayor/rigs.json", "mayor/daemon.json", ".beads-wisp/config/proj.json"];
     let before: Vec<_> = kept.iter().map(|file| read(file)).collect();
