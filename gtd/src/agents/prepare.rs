@@ -83,7 +83,7 @@ impl Preparer {
             let message = error.to_string();
             match error {
                 LaunchError::Exec { error, hint, .. } => {
-                    Failure { message, hint: Some(hint), kind: FailureKind::Exec(error) }
+                    Failure { message, hint: Some(hint), kind: FailureKind::Exec(*error) }
                 }
                 LaunchError::Env { .. } => settings_failure(message, "name another variable"),
             }
