@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
-use gtd_proto::rpc::{AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer};
+use gtd_proto::rpc::{
+    AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
+};
 use gtd_proto::{InstanceId, PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
 use serde_json::json;
@@ -150,7 +152,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .build()
         .map_err(system("start the runtime"))?;
     // Signals are caught before anything else runs: the incumbent's tools send USR1 as soon as there is a pid.
-    let result = runtime.block_on(async { Daemon::open(options, layout, config, &lock).await?.serve(&lock).await });
+    let result =
+        runtime.block_on(async { Daemon::open(options, layout, config, &lock).await?.serve(&lock).await });
     runtime.shutdown_timeout(ENDING);
     drop(lock);
     result
@@ -177,7 +180,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn open(options: &Options, layout: Layout, config: Config, _lock: &TownLock) -> Result<Self, DaemonError> {
+    async fn open(
+        options: &Options,
+        layout: Layout,
+        config: Config,
+        _lock: &TownLock,
+    ) -> Result<Self, DaemonError> {
         let signals = Signals::install().map_err(system("catch signals"))?;
         let manager = ServiceManager::from_env();
         let clock = Clock::system();
@@ -188,9 +196,9 @@ impl Daemon {
         let identity = town_id::ensure(&layout).map_err(|error| DaemonError::Missing(error.to_string()))?;
         let Opened { ledger, condition, mut state } = {
             let dir = layout.daemon_dir();
-            tokio::task::spawn_blocking(move || ledger::open(&dir)).await.map_err(|error| {
-                DaemonError::Missing(format!("the ledger could not be opened: {error}"))
-            })?
+            tokio::task::spawn_blocking(move || ledger::open(&dir))
+                .await
+                .map_err(|error| DaemonError::Missing(format!("the ledger could not be opened: {error}")))?
         };
         let bus = Bus::new(ledger.clone(), BUS);
         let run_dir = run_dir(&layout, &identity.id)?;
@@ -198,17 +206,22 @@ impl Daemon {
             let layout = Arc::clone(&layout);
             tokio::task::spawn_blocking(move || snapshot::read_settled(&layout, None)).await
         };
-        let first = Arc::new(first.map_err(|error| DaemonError::Missing(format!("the town was not read: {error}")))?);
+        let first =
+            Arc::new(first.map_err(|error| DaemonError::Missing(format!("the town was not read: {error}")))?);
         let watcher = ExitWatcher::start().map_err(system("watch processes"))?;
         let (tmux_sender, tmux_events) = mpsc::channel(TMUX_EVENTS);
         let driver_config = driver_config(&config, &layout, &run_dir, &identity.id);
         let recorded = recorded_server(&state.servers);
         let driver = Driver::open(driver_config, watcher.clone(), tmux_sender, recorded).await;
         let shim = sibling("gtd-shim").ok_or_else(|| {
-            DaemonError::Missing("gtd-shim was not found beside gtd; install both into one directory".to_owned())
+            DaemonError::Missing(
+                "gtd-shim was not found beside gtd; install both into one directory".to_owned(),
+            )
         })?;
-        let socket = layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
-        let prepare = Arc::new(Preparer::new(Arc::clone(&first), Arc::clone(&config), identity.id.clone(), socket));
+        let socket =
+            layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
+        let prepare =
+            Arc::new(Preparer::new(Arc::clone(&first), Arc::clone(&config), identity.id.clone(), socket));
         let (reports_sender, reports) = mpsc::channel(REPORTS);
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let starts = match config.start.concurrency {
@@ -235,9 +248,11 @@ impl Daemon {
         let Loaded { agents, instances, hold, heartbeat_number, .. } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
-        let (core, mut first_turn) = Core::resume(settings, observing, hold, agents, instances, makers, line.now());
+        let (core, mut first_turn) =
+            Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         first_turn.writes.splice(0..0, before);
-        let (supervisor, handle, inbox) = Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
+        let (supervisor, handle, inbox) =
+            Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
         for reason in trouble(&condition, &identity) {
             handle.shared().degrade(reason);
         }
@@ -286,8 +301,8 @@ impl Daemon {
             rustix::process::getuid(),
         );
         let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
-        let server =
-            Server::start(listening, methods, Limits::default(), counters).map_err(system("serve the socket"))?;
+        let server = Server::start(listening, methods, Limits::default(), counters)
+            .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
         self.announce(&files, &server);
         let heartbeat = tokio::spawn(heartbeat::run(
@@ -306,7 +321,8 @@ impl Daemon {
                 }
             },
         ));
-        let watchdog = tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
+        let watchdog =
+            tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -586,7 +602,8 @@ fn settings(config: &Config) -> Settings {
 
 /// Numbers between -1 and 1, good enough to keep agents from starting in step.
 fn chance() -> impl FnMut() -> f64 + Send {
-    let mut state = u64::from(std::process::id()) ^ u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(1);
+    let mut state =
+        u64::from(std::process::id()) ^ u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(1);
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let thousandths = i32::try_from((state >> 33) % 2_001).unwrap_or(1_000) - 1_000;

@@ -46,7 +46,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let town = match cli.town.clone().map_or_else(find_town, Ok) {
         Ok(town) => town,
-        Err(why) => return fail(2, &why, Some("name a town with --town DIR, or make one with: gtctl init DIR")),
+        Err(why) => {
+            return fail(2, &why, Some("name a town with --town DIR, or make one with: gtctl init DIR"));
+        }
     };
     if cli.init {
         return make_town(&cli, &town);
@@ -58,7 +60,8 @@ fn main() -> ExitCode {
 }
 
 fn find_town() -> Result<PathBuf, String> {
-    let here = std::env::current_dir().map_err(|error| format!("the current directory cannot be read: {error}"))?;
+    let here =
+        std::env::current_dir().map_err(|error| format!("the current directory cannot be read: {error}"))?;
     match marker::find(&here) {
         Ok(Some(root)) => Ok(root),
         Ok(None) => Err(format!("{} is not inside a town", here.display())),

@@ -4,6 +4,13 @@
 //! After every step: never two processes of one agent, nothing started that should not be. At the end, when
 //! the world is quiet: everything that should run does, whatever happened before.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail by panicking; the lints exempt only functions marked as tests"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -138,8 +145,7 @@ fn ending(by: EndedBy, at: Timestamp) -> What {
 impl World {
     fn new(seed: u64) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let (core, turn) =
-            Core::resume(settings(), false, None, Vec::new(), Vec::new(), makers(seed), now);
+        let (core, turn) = Core::resume(settings(), false, None, Vec::new(), Vec::new(), makers(seed), now);
         let mut world = Self {
             dice: Dice(seed),
             now,
@@ -199,7 +205,11 @@ impl World {
             self.obey(agent, order);
         }
         for (ticket, answer) in turn.answers {
-            assert!(self.unanswered.remove(&ticket), "answered twice: {ticket:?} {answer:?}\n{}", self.story());
+            assert!(
+                self.unanswered.remove(&ticket),
+                "answered twice: {ticket:?} {answer:?}\n{}",
+                self.story()
+            );
         }
     }
 
@@ -209,12 +219,20 @@ impl World {
         match order {
             Order::Launch { instance, .. } => {
                 let allowed = self.agents.get(&agent).is_some_and(|row| row.intent == Intent::Running);
-                assert!(allowed && self.hold.is_none(), "{agent} was started against its intent\n{}", self.story());
+                assert!(
+                    allowed && self.hold.is_none(),
+                    "{agent} was started against its intent\n{}",
+                    self.story()
+                );
                 if self.dice.one_in(12) {
                     let kind = match self.dice.roll(3) {
                         0 => FailureKind::Tmux,
                         1 => FailureKind::Ours,
-                        _ => FailureKind::Exec(ExecError { op: "exec".into(), errno: "ENOENT".into(), path: None }),
+                        _ => FailureKind::Exec(ExecError {
+                            op: "exec".into(),
+                            errno: "ENOENT".into(),
+                            path: None,
+                        }),
                     };
                     let failure = Failure { message: "made up".into(), hint: None, kind };
                     let report = Report { agent, instance, what: What::NotLaunched(failure) };
@@ -223,7 +241,8 @@ impl World {
                 }
                 self.come_alive(&instance, &agent);
                 let mut say = |ms, what| {
-                    self.due.push((soon(ms), Report { agent: agent.clone(), instance: instance.clone(), what }));
+                    self.due
+                        .push((soon(ms), Report { agent: agent.clone(), instance: instance.clone(), what }));
                 };
                 say(3, What::Placed(Box::new(life())));
                 say(5, What::Alive { life: Box::new(life()), adopted: false });
@@ -251,7 +270,7 @@ impl World {
                 let when = soon(self.dice.0 % 50 + 1);
                 self.die(&instance, EndedBy::Term, when);
             }
-            Order::Close { .. } => {}
+            Order::Close { .. } | Order::Forget { .. } => {}
         }
     }
 
@@ -284,7 +303,8 @@ impl World {
                 return;
             };
             self.now = self.now.max(next);
-            let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.due).into_iter().partition(|(at, _)| *at <= self.now);
+            let (due, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.due).into_iter().partition(|(at, _)| *at <= self.now);
             self.due = rest;
             if due.is_empty() {
                 self.step(Input::Time, true);
@@ -319,7 +339,8 @@ impl World {
     }
 
     fn someone(&mut self) -> Address {
-        let rigs: Vec<RigName> = ["a", "a-b", "a-witness"].iter().map(|name| RigName::new(*name).unwrap()).collect();
+        let rigs: Vec<RigName> =
+            ["a", "a-b", "a-witness"].iter().map(|name| RigName::new(*name).unwrap()).collect();
         let rig = rigs[usize::try_from(self.dice.roll(3)).unwrap()].clone();
         if self.dice.one_in(2) { Address::Witness(rig) } else { Address::Refinery(rig) }
     }
@@ -428,7 +449,8 @@ fn whatever_happens_there_are_never_two_and_in_the_end_everything_is_as_it_shoul
     for seed in 0..300 {
         let mut world = World::new(seed);
         for _ in 0..200 {
-            let pause = [0, 1, 10, 300, 5_000, 90_000, 3_600_000][usize::try_from(world.dice.roll(7)).unwrap()];
+            let pause =
+                [0, 1, 10, 300, 5_000, 90_000, 3_600_000][usize::try_from(world.dice.roll(7)).unwrap()];
             world.pass(after(world.now, Duration::from_millis(pause)));
             world.happen();
         }
@@ -461,10 +483,13 @@ fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
     let ask = Ask { by: "person".into(), reason: None, wait: Wait::Until(until) };
     world.tickets += 1;
     let request = Request::Restart { agent, overrides: None, how: How { now: true, force: false }, ask };
-    let turn = world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
+    let turn =
+        world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
     assert!(turn.answers.is_empty());
     let turn = world.core.step(Input::Time, until);
-    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else { panic!("no answer") };
+    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else {
+        panic!("no answer")
+    };
     assert_eq!(error.code, 1013);
     assert_eq!(error.data["reached"], "stopping");
 }

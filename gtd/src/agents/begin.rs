@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use gtd_proto::InstanceId;
 use gtd_proto::exit::ExecError;
 
-use super::order::{FailureKind, Life, Overrides, Place, What};
+use super::launch::Launch;
 use super::launch::Ready;
+use super::order::{FailureKind, Life, Overrides, Place, What};
 use super::runtime::{Prepared, Shared, target};
 use super::task::{EndOrder, Work};
-use super::launch::Launch;
 use crate::process::launch::{self as launch_file, Launch as LaunchFile};
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};

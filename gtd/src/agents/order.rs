@@ -98,6 +98,11 @@ pub enum Order {
         /// Who wants it, for the record of signals.
         by: String,
     },
+    /// This instance is gone and the ledger says so: its files are of no more use.
+    Forget {
+        /// The instance.
+        instance: InstanceId,
+    },
     /// Close the pane that a dead instance left, if nothing new runs in it.
     Close {
         /// Where it is.

@@ -33,7 +33,8 @@ impl Preparer {
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, config: Arc<Config>, town_id: TownId, socket: PathBuf) -> Self {
         // Variables that are no text could not be passed on in a launch file.
-        let ours = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        let ours = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         Self {
             snapshot: RwLock::new(snapshot),
             config,
@@ -53,11 +54,17 @@ impl Preparer {
         Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn launch(&self, agent: &Address, instance: &InstanceId, overrides: &Overrides) -> Result<Launch, Failure> {
+    fn launch(
+        &self,
+        agent: &Address,
+        instance: &InstanceId,
+        overrides: &Overrides,
+    ) -> Result<Launch, Failure> {
         let snapshot = self.snapshot();
         let layout = &snapshot.layout;
         let sources = Sources::of(&snapshot, agent.rig()).map_err(|error| resolve_failure(&error))?;
-        let choice = resolve(&sources, agent.role(), overrides.agent.as_deref()).map_err(|error| resolve_failure(&error))?;
+        let choice = resolve(&sources, agent.role(), overrides.agent.as_deref())
+            .map_err(|error| resolve_failure(&error))?;
         let home = self.base_env.get("HOME").map(PathBuf::from);
         let account = accounts::read(&layout.accounts_json(), home.as_deref())
             .and_then(|accounts| accounts.choose(overrides.account.as_deref(), None))
@@ -83,7 +90,7 @@ impl Preparer {
             let message = error.to_string();
             match error {
                 LaunchError::Exec { error, hint, .. } => {
-                    Failure { message, hint: Some(hint), kind: FailureKind::Exec(error) }
+                    Failure { message, hint: Some(hint), kind: FailureKind::Exec(*error) }
                 }
                 LaunchError::Env { .. } => settings_failure(message, "name another variable"),
             }
@@ -92,7 +99,12 @@ impl Preparer {
 }
 
 impl Prepare for Preparer {
-    fn prepare(&self, agent: &Address, instance: &InstanceId, overrides: &Overrides) -> Result<Prepared, Failure> {
+    fn prepare(
+        &self,
+        agent: &Address,
+        instance: &InstanceId,
+        overrides: &Overrides,
+    ) -> Result<Prepared, Failure> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), overrides.clone());
         let launch = self.launch(agent, instance, overrides)?;
         launch.look().map_err(|error| Failure {

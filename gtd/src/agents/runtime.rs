@@ -140,6 +140,18 @@ impl Shared {
         self.run_dir.join(format!("{instance}.record"))
     }
 
+    /// Removes what an instance left in the run directory. What cannot be removed is swept at the next start.
+    pub(super) fn forget_files(&self, instance: &InstanceId) {
+        for path in [self.launch_file(instance), self.record_file(instance)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a file of an ended instance stays");
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Our tmux servers' processes, which are never signalled.
     pub(super) fn servers(&self) -> Vec<ProcessId> {
         match self.driver.state() {

@@ -29,6 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
                     tend::tend(&mut work, life).await;
                 }
             }
+            Order::Forget { instance } => shared.forget_files(&instance),
             Order::Close { place } => tend::close_pane(&shared, &agent, &place).await,
             // Of an instance that is gone: its end has been reported already.
             Order::End { .. } => {}

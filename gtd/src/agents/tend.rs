@@ -11,8 +11,8 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::sleep;
 
 use super::begin::{Living, exec_failed, found};
-use super::order::{EndedBy, Ending, Life, Place, What};
 use super::launch::Ready;
+use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::{Shared, target};
 use super::task::{EndOrder, Work};
 use crate::process::record::{By, Phase, Record};

@@ -24,13 +24,17 @@ impl AgentServer for Context {
         let selector = match params.selector.map(|text| text.parse::<Selector>()).transpose() {
             Ok(selector) => selector,
             Err(error) => {
-                let error = RpcError::new(ErrorKind::InvalidParams, error.to_string()).with("path", "/selector");
+                let error =
+                    RpcError::new(ErrorKind::InvalidParams, error.to_string()).with("path", "/selector");
                 return Err(refuse(error));
             }
         };
         let items: Vec<Agent> = self.handle.view().read(|shown| {
             let agents = shown.agents.values();
-            agents.filter(|agent| selector.as_ref().is_none_or(|s| s.matches(&agent.agent))).cloned().collect()
+            agents
+                .filter(|agent| selector.as_ref().is_none_or(|s| s.matches(&agent.agent)))
+                .cloned()
+                .collect()
         });
         Ok(self.reply(Items { items }))
     }
@@ -48,9 +52,16 @@ impl AgentServer for Context {
         let agent = params.agent;
         if params.dry_run {
             let plan = vec![step("reset", &agent, "forget its failures, and start it if it should run")];
-            let shown = self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
-            let change =
-                Change { agent: shown, already: false, accepted: false, dry_run: true, plan, survivors: Vec::new() };
+            let shown =
+                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+            let change = Change {
+                agent: shown,
+                already: false,
+                accepted: false,
+                dry_run: true,
+                plan,
+                survivors: Vec::new(),
+            };
             return Ok(self.reply(change));
         }
         let ask = self.ask(peer, params.reason, None);
@@ -66,7 +77,10 @@ impl AgentServer for Context {
             agents.find(|agent| agent.instance.as_ref() == Some(&instance)).map(|agent| agent.agent.clone())
         });
         let Some(agent) = owner.or(params.agent) else {
-            return Err(refuse(RpcError::new(ErrorKind::AgentNotFound, format!("no agent has instance {instance}"))));
+            return Err(refuse(RpcError::new(
+                ErrorKind::AgentNotFound,
+                format!("no agent has instance {instance}"),
+            )));
         };
         let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
         Ok(self.reply(change.map_err(refuse)?))
@@ -94,7 +108,8 @@ impl Context {
     fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
         match agent {
             Some(agent) if self.handle.view().agent(agent).is_none() => Err(refuse(
-                RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status"),
+                RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
+                    .hint("gtctl status"),
             )),
             _ => Ok(()),
         }

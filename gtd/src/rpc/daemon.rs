@@ -36,7 +36,8 @@ impl DaemonServer for Context {
             protocol: PROTOCOL,
             town: self.root(),
             started_at: self.started_at,
-            uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis())
+                .unwrap_or(u64::MAX),
             degraded: !reasons.is_empty(),
             reasons,
             heartbeat,
@@ -60,7 +61,12 @@ impl DaemonServer for Context {
 
     async fn heartbeats(&self, params: params::Limit) -> RpcResult<Reply<Items<HeartbeatReport>>> {
         let limit = params.limit.unwrap_or(ROUNDS).min(1_000);
-        let items = self.handle.ledger().heartbeats(Some(limit)).await.map_err(|error| refuse(ledger_error(&error)))?;
+        let items = self
+            .handle
+            .ledger()
+            .heartbeats(Some(limit))
+            .await
+            .map_err(|error| refuse(ledger_error(&error)))?;
         Ok(self.reply(Items { items }))
     }
 
@@ -79,5 +85,6 @@ impl DaemonServer for Context {
 
 /// A read that the ledger could not serve.
 pub(super) fn ledger_error(error: &crate::ledger::LedgerError) -> RpcError {
-    RpcError::new(ErrorKind::Internal, format!("the ledger cannot be read: {error}")).hint("gtctl daemon status")
+    RpcError::new(ErrorKind::Internal, format!("the ledger cannot be read: {error}"))
+        .hint("gtctl daemon status")
 }

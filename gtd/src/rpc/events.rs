@@ -24,7 +24,8 @@ impl EventsServer for Context {
             selector: selector(params.agent).map_err(refuse)?,
             limit: Some(params.limit.unwrap_or(PAGE.0).min(PAGE.1)),
         };
-        let history = self.handle.ledger().events(query).await.map_err(|error| refuse(ledger_error(&error)))?;
+        let history =
+            self.handle.ledger().events(query).await.map_err(|error| refuse(ledger_error(&error)))?;
         Ok(self.reply(history))
     }
 
@@ -54,9 +55,7 @@ impl EventsServer for Context {
 }
 
 fn selector(text: Option<String>) -> Result<Option<Selector>, RpcError> {
-    text.map(|text| text.parse())
-        .transpose()
-        .map_err(|error: gtd_proto::InvalidName| {
-            RpcError::new(ErrorKind::InvalidParams, error.to_string()).with("path", "/agent")
-        })
+    text.map(|text| text.parse()).transpose().map_err(|error: gtd_proto::InvalidName| {
+        RpcError::new(ErrorKind::InvalidParams, error.to_string()).with("path", "/agent")
+    })
 }

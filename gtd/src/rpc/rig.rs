@@ -34,7 +34,8 @@ impl RigServer for Context {
 
     async fn add(&self, _: &Extensions, params: params::RigAdd) -> RpcResult<Reply<RigAdded>> {
         let key = params.idempotency_key.clone();
-        let added = self.handle.once(key.as_deref(), "rig.add", self.add_rig(params)).await.map_err(refuse)?;
+        let added =
+            self.handle.once(key.as_deref(), "rig.add", self.add_rig(params)).await.map_err(refuse)?;
         Ok(self.reply(added))
     }
 }
@@ -53,13 +54,19 @@ macro_rules! role {
                 self.stop_agent(agent, concat!($noun, ".stop"), peer, params).await
             }
 
-            async fn restart(&self, peer: &Extensions, params: params::RigRestart) -> RpcResult<Reply<Change>> {
+            async fn restart(
+                &self,
+                peer: &Extensions,
+                params: params::RigRestart,
+            ) -> RpcResult<Reply<Change>> {
                 let agent = Address::$role(params.rig.clone());
                 self.restart_agent(agent, concat!($noun, ".restart"), peer, params).await
             }
 
             async fn status(&self, params: params::RigRef) -> RpcResult<Reply<RoleStatus>> {
-                Ok(self.reply(self.role_status(&Address::$role(params.rig.clone()), &params.rig).map_err(refuse)?))
+                Ok(self.reply(
+                    self.role_status(&Address::$role(params.rig.clone()), &params.rig).map_err(refuse)?,
+                ))
             }
         }
     };
@@ -77,7 +84,9 @@ impl Context {
             default_branch: params.default_branch,
         };
         let git = Git::new(std::env::vars());
-        let added = add::add(&self.layout, &request, &git, params.dry_run).await.map_err(|error| add_error(&error))?;
+        let added = add::add(&self.layout, &request, &git, params.dry_run)
+            .await
+            .map_err(|error| add_error(&error))?;
         if !params.dry_run {
             self.seen(&params.name).await;
         }
@@ -120,7 +129,8 @@ impl Context {
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let request = Request::Start { agent: agent.clone(), overrides, ask };
         let doing = self.handle.change(&agent, request);
-        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        let change =
+            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
         Ok(self.reply(change))
     }
 
@@ -139,7 +149,8 @@ impl Context {
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
         let doing = self.handle.change(&agent, Request::Stop { agent: agent.clone(), how, ask });
-        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        let change =
+            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
         Ok(self.reply(change))
     }
 
@@ -159,8 +170,10 @@ impl Context {
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
-        let doing = self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
-        let change = self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        let doing =
+            self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
+        let change =
+            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
         Ok(self.reply(change))
     }
 
@@ -171,8 +184,14 @@ impl Context {
             Ok(RoleStatus {
                 agent: if witness { facts.witness } else { facts.refinery },
                 rig_name: rig.clone(),
-                monitored_polecats: witness
-                    .then(|| facts.polecats.iter().filter_map(|agent| agent.name.as_ref()).map(ToString::to_string).collect()),
+                monitored_polecats: witness.then(|| {
+                    facts
+                        .polecats
+                        .iter()
+                        .filter_map(|agent| agent.name.as_ref())
+                        .map(ToString::to_string)
+                        .collect()
+                }),
                 queue_length: None,
             })
         })
@@ -192,7 +211,8 @@ impl Context {
         match self.prepare.prepare(agent, &InstanceId::generate(), overrides) {
             Err(failure) if failure.kind == FailureKind::Settings => {
                 let kind = gtd_proto::ErrorKind::NameInvalid;
-                let error = RpcError::new(kind, format!("{agent} cannot be launched so: {}", failure.message));
+                let error =
+                    RpcError::new(kind, format!("{agent} cannot be launched so: {}", failure.message));
                 Err(match failure.hint {
                     Some(hint) => error.hint(hint),
                     None => error,

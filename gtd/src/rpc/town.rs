@@ -51,7 +51,8 @@ impl TownServer for Context {
             let items = self.handle.change_town(Request::TownStart { ask }).await?;
             Ok(TownChange { items, census: None, plan: Vec::new(), dry_run: false })
         };
-        let change = self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
+        let change =
+            self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
         Ok(self.reply(change))
     }
 
@@ -61,7 +62,11 @@ impl TownServer for Context {
             let server = self.tmux_server();
             if server.state == TmuxState::Up {
                 let why = "unless somebody else has sessions on it";
-                plan.push(PlanStep { action: "end tmux server".to_owned(), target: server.socket, why: why.to_owned() });
+                plan.push(PlanStep {
+                    action: "end tmux server".to_owned(),
+                    target: server.socket,
+                    why: why.to_owned(),
+                });
             }
             return Ok(self.reply(planned(plan)));
         }
@@ -73,7 +78,8 @@ impl TownServer for Context {
             let census = self.census().await;
             Ok(TownChange { items, census: Some(census), plan: Vec::new(), dry_run: false })
         };
-        let change = self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
+        let change =
+            self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
         Ok(self.reply(change))
     }
 }
@@ -112,7 +118,14 @@ impl Context {
         let asked = Instant::now();
         loop {
             match driver.kill_server_if_empty(&server).await {
-                Ok(true) | Err(TmuxError::NoServer { .. } | TmuxError::WrongServer { .. }) => return,
+                Ok(true) => {
+                    // tmux leaves its socket behind. The server is proven dead, and it was ours alone.
+                    if driver.is_private() {
+                        let _ = std::fs::remove_file(&server.socket);
+                    }
+                    return;
+                }
+                Err(TmuxError::NoServer { .. } | TmuxError::WrongServer { .. }) => return,
                 Ok(false) if asked.elapsed() < CLOSING && self.has_panes_of_ours().await => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -128,7 +141,8 @@ impl Context {
     async fn has_panes_of_ours(&self) -> bool {
         let town = &self.handle.runtime().shared().town_id;
         let listing = self.handle.runtime().driver().list().await;
-        listing.is_ok_and(|listing| listing.panes.iter().any(|pane| pane.options.get("@gt_town") == Some(town)))
+        listing
+            .is_ok_and(|listing| listing.panes.iter().any(|pane| pane.options.get("@gt_town") == Some(town)))
     }
 
     /// What is left of the town: sessions on our server, processes that carry its mark, launch files.

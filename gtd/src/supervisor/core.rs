@@ -269,12 +269,12 @@ impl Core {
         }
         self.facts = facts;
         for agent in wanted(&self.facts).collect::<Vec<_>>() {
-            if !self.agents.contains_key(&agent) {
+            turn.touched(&agent);
+            self.agents.entry(agent).or_insert_with_key(|agent| {
                 let machine = Machine::new(agent.clone(), now);
                 turn.agent_row(&machine);
-                turn.touched(&agent);
-                self.agents.insert(agent, machine);
-            }
+                machine
+            });
         }
         self.reconcile_all(now, turn);
     }
@@ -285,7 +285,9 @@ impl Core {
         }
         let blind = why.as_ref().map(|why| format!("its tmux server cannot be asked: {why}"));
         // One that died meanwhile has no session to be blind about, and must not stay so.
-        for machine in self.agents.values_mut().filter(|machine| machine.current.is_some() || machine.blind.is_some()) {
+        for machine in
+            self.agents.values_mut().filter(|machine| machine.current.is_some() || machine.blind.is_some())
+        {
             if machine.blind != blind {
                 if let Some(why) = &blind {
                     turn.event(machine, kind::AGENT_UNKNOWN, now, json!({ "why": why }));

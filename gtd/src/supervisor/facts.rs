@@ -47,8 +47,12 @@ pub fn of(snapshot: &Snapshot, config: &Config, now: Timestamp) -> Facts {
 fn stricter(mode: config::Mode, patrol: Option<bool>, role: Role) -> Mode {
     match (mode, patrol) {
         (config::Mode::Off, _) => Mode::Off(format!("[{role}] mode is \"off\"")),
-        (config::Mode::OnDemand, _) => Mode::Off(format!("[{role}] mode is \"on_demand\", and nobody asked for it")),
-        (config::Mode::Always, Some(false)) => Mode::Off(format!("the {role} patrol is off in mayor/daemon.json")),
+        (config::Mode::OnDemand, _) => {
+            Mode::Off(format!("[{role}] mode is \"on_demand\", and nobody asked for it"))
+        }
+        (config::Mode::Always, Some(false)) => {
+            Mode::Off(format!("the {role} patrol is off in mayor/daemon.json"))
+        }
         (config::Mode::Always, _) => Mode::Always,
     }
 }

@@ -11,7 +11,7 @@ use super::machine::{Machine, Pause, Phase, Then, cancelled};
 use super::planner::Situation;
 use super::policy::{self, Next, after, since};
 use super::turn::{Outcome, Turn, millis};
-use crate::agents::order::{EndedBy, Ending, Failure, FailureKind, Life, What};
+use crate::agents::order::{EndedBy, Ending, Failure, FailureKind, Life, Order, What};
 
 /// How long until a launch that failed through no fault of the agent's is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl Machine {
                 self.gone(survivors, situation, turn);
             }
             What::Never => {
-                turn.instance_row(self, true);
+                self.bury(turn);
                 turn.decided(
                     &self.address,
                     now,
@@ -127,7 +127,7 @@ impl Machine {
 
     fn not_launched(&mut self, failure: Failure, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
-        turn.instance_row(self, true);
+        self.bury(turn);
         if let Phase::Ending { then } | Phase::Draining { then, .. } = self.phase {
             self.current = None;
             self.finish(then, Vec::new(), situation, turn);
@@ -283,7 +283,7 @@ impl Machine {
         }
         self.lingering.clear();
         self.alert = None;
-        turn.instance_row(self, true);
+        self.bury(turn);
         match self.phase.clone() {
             Phase::Ending { then } | Phase::Draining { then, .. } => {
                 self.current = None;
@@ -298,6 +298,14 @@ impl Machine {
                 self.current = None;
                 self.settle_down(situation, turn);
             }
+        }
+    }
+
+    /// Writes down that nothing of the present instance is left; its files go after that.
+    fn bury(&self, turn: &mut Turn) {
+        turn.instance_row(self, true);
+        if let Some(current) = &self.current {
+            turn.order(&self.address, Order::Forget { instance: current.instance.clone() });
         }
     }
 

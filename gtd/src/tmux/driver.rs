@@ -99,6 +99,11 @@ impl Driver {
         self.inner.state.lock().control.is_some()
     }
 
+    /// Whether the server is one of the town's own.
+    pub fn is_private(&self) -> bool {
+        self.inner.config.server.is_private()
+    }
+
     /// The socket this driver works on.
     pub fn socket(&self) -> &std::path::Path {
         &self.inner.socket

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gtd_proto::TownId;
 use serde_json::json;
@@ -16,6 +16,9 @@ use crate::failure::Failure;
 
 /// The rigs.
 pub const RIGS: [&str; 2] = ["alpha", "beta"];
+
+/// How long a daemon that has given back its lock may take until its process is gone.
+const LAST_BREATH: Duration = Duration::from_secs(3);
 
 /// Each program that the demo runs to its end.
 const PROGRAM: Duration = Duration::from_secs(10);
@@ -134,9 +137,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the daemons that we started, which have ended: so that they do not stay as zombies.
-    pub fn reap(&mut self) {
-        self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    /// Waits for the daemons that we started and that are ending: a daemon gives back its lock a moment before
+    /// its process is gone.
+    pub async fn reap(&mut self) {
+        let asked = Instant::now();
+        loop {
+            self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            if self.children.is_empty() || asked.elapsed() > LAST_BREATH {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
