@@ -13,7 +13,7 @@ use super::rig::step;
 use crate::process::facts::marker;
 use crate::process::{Marker, Observation, ProcessTable};
 use crate::supervisor::requests::{How, Request};
-use crate::tmux::{ServerState, TmuxError};
+use crate::tmux::{Pane, ServerState, TmuxError};
 
 /// How long the last panes may take to close after their agents are gone.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -126,7 +126,7 @@ impl Context {
                     return;
                 }
                 Err(TmuxError::NoServer { .. } | TmuxError::WrongServer { .. }) => return,
-                Ok(false) if asked.elapsed() < CLOSING && self.has_panes_of_ours().await => {
+                Ok(false) if asked.elapsed() < CLOSING && !self.has_only_foreign_panes().await => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Ok(false) => return,
@@ -138,11 +138,12 @@ impl Context {
         }
     }
 
-    async fn has_panes_of_ours(&self) -> bool {
+    /// Somebody else's panes are there, and none of ours: waiting would change nothing.
+    async fn has_only_foreign_panes(&self) -> bool {
         let town = &self.handle.runtime().shared().town_id;
-        let listing = self.handle.runtime().driver().list().await;
-        listing
-            .is_ok_and(|listing| listing.panes.iter().any(|pane| pane.options.get("@gt_town") == Some(town)))
+        let Ok(listing) = self.handle.runtime().driver().list().await else { return false };
+        let ours = |pane: &Pane| pane.options.get("@gt_town") == Some(town);
+        !listing.panes.is_empty() && !listing.panes.iter().any(ours)
     }
 
     /// What is left of the town: sessions on our server, processes that carry its mark, launch files.
