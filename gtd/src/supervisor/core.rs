@@ -268,13 +268,14 @@ impl Core {
             turn.writes.push(rig_event(kind::RIG_REMOVED, rig, now, json!({})));
         }
         self.facts = facts;
-        for agent in wanted(&self.facts).collect::<Vec<_>>() {
+        for (agent, mode) in wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>() {
             turn.touched(&agent);
-            self.agents.entry(agent).or_insert_with_key(|agent| {
+            let machine = self.agents.entry(agent).or_insert_with_key(|agent| {
                 let machine = Machine::new(agent.clone(), now);
                 turn.agent_row(&machine);
                 machine
             });
+            machine.follow_mode(&mode, now, turn);
         }
         self.reconcile_all(now, turn);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, RpcError, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::planner::Situation;
+use super::planner::{Mode, Situation};
 use super::policy::{self, Memory, Next, after, since};
 use super::turn::{Outcome, Turn};
 use crate::agents::order::{Life, Order, Overrides, Place};
@@ -26,6 +26,25 @@ pub struct Wish {
     /// When.
     pub at: Timestamp,
 }
+
+impl Wish {
+    /// What policy wants where nobody has said anything else.
+    fn of_policy(mode: &Mode, now: Timestamp) -> Self {
+        let (intent, reason) = match mode {
+            Mode::Always => (Intent::Running, "the role is always on".to_owned()),
+            Mode::Off(why) => (Intent::Stopped, why.clone()),
+        };
+        Self { intent, by: SUPERVISOR.to_owned(), reason: Some(reason), at: now }
+    }
+
+    /// Nobody but policy wanted it.
+    fn is_of_policy(&self) -> bool {
+        self.by == SUPERVISOR
+    }
+}
+
+/// Who wants what nobody has asked for.
+const SUPERVISOR: &str = "supervisor";
 
 /// The present instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,12 +191,7 @@ impl Machine {
     pub fn new(address: Address, now: Timestamp) -> Self {
         Self {
             address,
-            wish: Wish {
-                intent: Intent::Running,
-                by: "supervisor".to_owned(),
-                reason: Some("the role is always on".to_owned()),
-                at: now,
-            },
+            wish: Wish::of_policy(&Mode::Always, now),
             overrides: Overrides::default(),
             memory: Memory::default(),
             lifetime: 0,
@@ -444,10 +458,24 @@ impl Machine {
         }
     }
 
+    /// Policy looks after the role, or no longer does. What somebody asked for stays as it is.
+    pub(super) fn follow_mode(&mut self, mode: &Mode, now: Timestamp, turn: &mut Turn) {
+        let wish = Wish::of_policy(mode, now);
+        if self.wish.is_of_policy() && (self.wish.intent, &self.wish.reason) != (wish.intent, &wish.reason) {
+            if self.phase == Phase::Rest {
+                self.reason.clone_from(&wish.reason);
+            }
+            self.wish = wish;
+            turn.agent_row(self);
+        }
+    }
+
     /// Brings what is towards what should be, where nothing is under way.
     pub(super) fn reconcile(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
-        // Without knowledge of what should run, nothing is ended either.
-        let unwanted = !situation.observing && (situation.held || self.wish.intent == Intent::Stopped);
+        // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
+        // knowledge of what should run, nothing is ended either.
+        let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
+        let unwanted = !situation.observing && (situation.held || stopped);
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => {
                 match situation.may_start(&self.address, false) {

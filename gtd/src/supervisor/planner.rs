@@ -163,7 +163,9 @@ fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocke
     }
 }
 
-/// The agents that policy looks after, as the town stands.
-pub fn wanted(facts: &Facts) -> impl Iterator<Item = Address> + '_ {
-    facts.rigs.keys().flat_map(|rig| [Address::Witness(rig.clone()), Address::Refinery(rig.clone())])
+/// The standing agents of all rigs, and whether policy looks after them.
+pub fn wanted(facts: &Facts) -> impl Iterator<Item = (Address, &Mode)> + '_ {
+    facts.rigs.iter().flat_map(|(rig, facts)| {
+        [(Address::Witness(rig.clone()), &facts.witness), (Address::Refinery(rig.clone()), &facts.refinery)]
+    })
 }
