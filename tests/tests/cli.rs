@@ -161,7 +161,7 @@ fn down_leaves_nothing_and_up_brings_everything_back() {
     let plan = town.gtctl(&["down", "--dry-run"]).ok();
     assert!(plan.out.contains("alpha/witness"), "{plan:?}");
     assert!(processes[0].alive());
-    let down = result(&town.gtctl(&["down", "--yes", "--json"]).ok(), "down");
+    let down = result(&town.gtctl(&["down", "--yes", "--json"]).ok(), "town.stop");
     let census = if down["census"].is_object() { &down["census"] } else { &down };
     for list in ["sessions", "processes", "files"] {
         assert_eq!(census[list], json!([]), "{down:#}");
