@@ -146,7 +146,7 @@ async fn clean_up(stage: &mut Stage) -> Result<Census, Failure> {
             note(failure.to_string());
         }
     }
-    stage.reap();
+    stage.reap().await;
     Ok(census::look(stage))
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gtd_proto::TownId;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::daemon::identity::Identity;
 use crate::daemon::{sibling, start};
@@ -19,6 +20,9 @@ pub const RIGS: [&str; 2] = ["alpha", "beta"];
 
 /// Each program that the demo runs to its end.
 const PROGRAM: Duration = Duration::from_secs(10);
+
+/// How long a daemon whose lock is free may take until it is gone with all its threads.
+const REAP: Duration = Duration::from_secs(2);
 
 /// The agent: says hello, then waits for input without a process of its own to wait in.
 const AGENT: &str = r#"#!/bin/sh
@@ -134,9 +138,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the daemons that we started, which have ended: so that they do not stay as zombies.
-    pub fn reap(&mut self) {
-        self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    /// Waits for the daemons that we started and that are about to end, so that they do not stay as zombies. What
+    /// does not end within the time remains for the census.
+    pub async fn reap(&mut self) {
+        let deadline = Instant::now() + REAP;
+        loop {
+            self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            if self.children.is_empty() || Instant::now() >= deadline {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
