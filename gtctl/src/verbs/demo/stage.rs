@@ -138,6 +138,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether a daemon that we started lives, or may.
+    pub fn has_daemon(&mut self) -> bool {
+        self.children.iter_mut().any(|child| !matches!(child.try_wait(), Ok(Some(_))))
+    }
+
+    /// The last resort: they are children of ours that were not waited for, so their pids are theirs still.
+    pub fn kill_daemons(&mut self) {
+        for child in &mut self.children {
+            // One that has ended already needs no signal.
+            let _ = child.kill();
+        }
+    }
+
     /// Waits for the daemons that we started and that are about to end, so that they do not stay as zombies. What
     /// does not end within the time remains for the census.
     pub async fn reap(&mut self) {
