@@ -77,7 +77,7 @@ impl Town {
             seen = list["items"].as_array().cloned().unwrap_or_default();
             let up = |agent: &Value| agent["running"] == true && agent["state"] == "running";
             rigs.iter().all(|rig| seen.iter().any(|agent| agent["agent"] == format!("{rig}/witness")))
-                && seen.iter().filter(|agent| agent["intent"] == "running").all(up)
+                && seen.iter().filter(|agent| should_run(agent)).all(up)
         });
         let brief: Vec<String> =
             seen.iter().map(|a| format!("{} {} {}", a["agent"], a["state"], a["reason"])).collect();
@@ -149,4 +149,11 @@ impl Town {
     pub fn alerts(&self) -> Vec<Value> {
         self.call("town.status", json!({}))["alerts"].as_array().cloned().unwrap_or_default()
     }
+}
+
+/// Whether an agent is to run, and nothing lasting bars it.
+fn should_run(agent: &Value) -> bool {
+    let reason = agent["reason"].as_str().unwrap_or_default();
+    let barred = agent["state"] == "stopped" && (reason.contains("mode is") || reason.contains("parked"));
+    agent["intent"] == "running" && !barred
 }

@@ -65,7 +65,7 @@ fn the_card_and_explain_tell_what_why_and_what_to_do() {
     let why = result(&town.gtctl(&["explain", "alpha/witness", "--json"]).ok(), "agent.explain");
     assert!(!why["observations"].as_array().unwrap().is_empty(), "{why:#}");
     assert!(!why["decisions"].as_array().unwrap().is_empty(), "{why:#}");
-    assert!(why["verdict"].as_str().is_some_and(|verdict| verdict.contains("running")), "{why:#}");
+    assert!(why["verdict"].as_str().is_some_and(|verdict| verdict.contains("runs")), "{why:#}");
     let _: gtd_proto::explain::Explanation = serde_json::from_value(why).unwrap();
     let exits = town.gtctl(&["exits", "alpha/witness"]).ok();
     assert!(exits.out.contains('9') || exits.out.contains("KILL"), "{}", exits.out);
@@ -157,11 +157,11 @@ fn down_leaves_nothing_and_up_brings_everything_back() {
     let town = Setup::new().rigs(&["alpha", "beta"]).script(&["fork:setsid", "idle"]).up();
     let processes: Vec<_> = town.running().iter().map(|(agent, ..)| town.process(agent)).collect();
     town.call("refinery.stop", json!({"rig": "beta"}));
-    fails(&town.gtctl(&["down"]), 77, &["--yes"]);
+    fails(&town.gtctl(&["down"]), 2, &["--yes"]);
     let plan = town.gtctl(&["down", "--dry-run"]).ok();
     assert!(plan.out.contains("alpha/witness"), "{plan:?}");
     assert!(processes[0].alive());
-    let down = result(&town.gtctl(&["down", "--yes", "--json"]).ok(), "down");
+    let down = result(&town.gtctl(&["down", "--yes", "--json"]).ok(), "town.stop");
     let census = if down["census"].is_object() { &down["census"] } else { &down };
     for list in ["sessions", "processes", "files"] {
         assert_eq!(census[list], json!([]), "{down:#}");
@@ -259,7 +259,10 @@ fn init_and_rig_add_make_a_town_from_a_real_repository() {
         serde_json::from_str(&std::fs::read_to_string(town.path("mayor/town.json")).unwrap()).unwrap();
     assert_eq!((&marker["type"], &marker["name"]), (&json!("town"), &json!("made")), "{marker:#}");
     let again = town.gtctl_bare(&["init", &root]);
-    assert!([1, 2].contains(&again.code), "a town is not made twice: {again:?}");
+    assert!(again.code != 0 || !again.out.contains("make "), "a town is not made twice: {again:?}");
+    let same: Value =
+        serde_json::from_str(&std::fs::read_to_string(town.path("mayor/town.json")).unwrap()).unwrap();
+    assert_eq!(same, marker);
     with_scripts(&town);
     fails(&town.gtctl(&["rig", "add", "alpha", &source]), 69, &["gtctl up"]);
     town.gtctl(&["up"]).ok();

@@ -299,8 +299,10 @@ fn the_heartbeat_reports_its_twelve_steps() {
         let outcome = step["outcome"].as_str().unwrap();
         assert!(["ok", "skipped"].contains(&outcome), "{step:#}");
     }
-    let list = town.call("daemon.heartbeats", json!({"limit": 1}));
-    assert_eq!(list["items"][0]["number"], report["number"], "{list:#}");
+    wait_for(QUICK, "the round is listed", || {
+        let list = town.call("daemon.heartbeats", json!({"limit": 1}));
+        (list["items"][0]["number"] == report["number"]).then_some(())
+    });
     // Numbers go on over a restart.
     town.stop_daemon();
     town.start();

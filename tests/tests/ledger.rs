@@ -65,6 +65,7 @@ fn a_torn_ledger_is_survived_at_any_length() {
         assert!(status["pid"].is_i64());
         assert!(survivor.alive(), "kept {keep} bytes");
         assert_eq!(town.starts("a/witness").len(), 1, "kept {keep} bytes");
+        town.wait_agent("a/witness", CHANGE, "seen by its record", |agent| agent["running"] == true);
     }
 }
 

@@ -67,7 +67,7 @@ fn events_subscribe_with_socat() {
         &town,
         r#"S=$(gtctl socket); set +e +o pipefail
            echo '{"jsonrpc":"2.0","id":3,"method":"events.subscribe","params":{"since":0}}' |
-             timeout 10 socat STDIO,ignoreeof UNIX-CONNECT:$S | head -n 3 | jq -c '.method // .id'"#,
+             timeout 2 socat STDIO,ignoreeof UNIX-CONNECT:$S | head -n 3 | jq -c '.method // .id'"#,
     )
     .ok();
     assert_eq!(output.out, "3\n\"events.event\"\n\"events.event\"\n");
@@ -76,7 +76,7 @@ fn events_subscribe_with_socat() {
         &town,
         r#"S=$(gtctl socket); set +e +o pipefail
            echo '{"jsonrpc":"2.0","id":3,"method":"events.subscribe","params":{"since":0}}' |
-             timeout 10 socat -t600 - UNIX-CONNECT:$S | head -n 3 | jq -c '.method // .id'"#,
+             timeout 2 socat -t600 - UNIX-CONNECT:$S | head -n 3 | jq -c '.method // .id'"#,
     )
     .ok();
     assert_eq!(output.out, "3\n\"events.event\"\n\"events.event\"\n");

@@ -364,11 +364,14 @@ fn recall(row: AgentRow, now: Timestamp) -> Machine {
     machine.lifetime = row.lifetime_restarts;
     machine.reason = memo.reason;
     machine.last_place = memo.place;
-    machine.phase = match memo.waiting {
-        Some((until, why)) => Phase::Waiting { until, why },
-        None if memo.broken => Phase::Broken,
-        None => Phase::Rest,
+    machine.phase = match (memo.waiting, memo.verdict) {
+        (Some((until, why)), _) => Phase::Waiting { until, why },
+        // What was decided and not yet done. Something of it may be left: then its instance is still open.
+        (None, Some((died_at, next))) => Phase::Dead { died_at, settled_at: now, gone: true, next },
+        (None, None) if memo.broken => Phase::Broken,
+        (None, None) => Phase::Rest,
     };
+    machine.told = memo.told;
     machine
 }
 
@@ -394,9 +397,16 @@ fn begin_adoption(
         Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at },
     );
     machine.last_instance = Some(instance.clone());
-    machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at });
-    machine.phase = Phase::Adopting;
+    let told = machine.told.take().is_some_and(|told| told == instance);
+    machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
     machine.since = now;
-    machine.reason = Some("looking for it after a restart of the daemon".to_owned());
+    match &mut machine.phase {
+        // Its death was judged already; only what is left of it is not known.
+        Phase::Dead { gone, .. } if told => *gone = false,
+        phase => {
+            *phase = Phase::Adopting;
+            machine.reason = Some("looking for it after a restart of the daemon".to_owned());
+        }
+    }
     turn.changed.insert(machine.address.clone());
 }

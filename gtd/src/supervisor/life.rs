@@ -205,6 +205,10 @@ impl Machine {
         let now = situation.now;
         let Some(current) = &mut self.current else { return };
         current.alive = false;
+        if std::mem::replace(&mut current.told, true) {
+            // An earlier daemon wrote it down and died before nothing was left of it.
+            return;
+        }
         let was_ready = current.ready_at.is_some();
         let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
         let began = ending.started_at.or_else(|| self.born_at()).unwrap_or(ending.ended_at);
@@ -235,7 +239,7 @@ impl Machine {
         turn.exited(self, exit.clone(), ending.detected_by, ending.detect_ms, now);
         turn.decided(&self.address, now, &what, &describe(&verdict.next), &verdict.reason);
         match self.phase {
-            Phase::Ending { .. } => {}
+            Phase::Ending { .. } => turn.agent_row(self),
             Phase::Draining { then, .. } => self.enter(Phase::Ending { then }, now, Some(what), turn),
             _ => {
                 if !was_ready && matches!(self.phase, Phase::Starting { .. }) {

@@ -59,6 +59,8 @@ pub struct Current {
     pub alive: bool,
     /// When it was ready for work.
     pub ready_at: Option<Timestamp>,
+    /// Its end is on record, and has been told and judged: what is left of it is not.
+    pub told: bool,
 }
 
 /// What comes after an end that was asked for.
@@ -153,6 +155,8 @@ pub struct Machine {
     pub current: Option<Current>,
     /// The last instance, present or not.
     pub last_instance: Option<InstanceId>,
+    /// After a restart of the daemon, until that instance is looked for: its end is on record already.
+    pub told: Option<InstanceId>,
     /// Where the last instance ran: its pane is used again.
     pub last_place: Option<Place>,
     /// What the agent says that it does.
@@ -177,6 +181,12 @@ pub struct Memo {
     /// It could not be launched at all.
     #[serde(default)]
     pub broken: bool,
+    /// The instance whose end is on record while something of it may be left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<InstanceId>,
+    /// When it died, and what the policy said, until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<(Timestamp, Next)>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -200,6 +210,7 @@ impl Machine {
             reason: None,
             current: None,
             last_instance: None,
+            told: None,
             last_place: None,
             activity: Activity::Unknown,
             blind: None,
@@ -219,6 +230,11 @@ impl Machine {
             memory: self.memory.clone(),
             waiting,
             broken: self.phase == Phase::Broken,
+            told: self.current.as_ref().filter(|current| current.told).map(|current| current.instance.clone()),
+            verdict: match &self.phase {
+                Phase::Dead { died_at, next, .. } => Some((*died_at, next.clone())),
+                _ => None,
+            },
             reason: self.reason.clone(),
             place: self.last_place.clone(),
         }
@@ -290,6 +306,7 @@ impl Machine {
             life: None,
             alive: false,
             ready_at: None,
+            told: false,
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;

@@ -103,8 +103,9 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// What to do with a dead agent that should run.
-#[derive(Debug, Clone, PartialEq)]
+/// What to do with a dead agent that should run. Kept in the ledger until it is done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Next {
     /// Nothing: it was asked for.
     Rest,

@@ -224,6 +224,7 @@ impl Supervisor {
             TmuxEvent::Degraded(why) => {
                 turn.writes.push(happened(kind::DAEMON_DEGRADED, json!({ "reason": why })));
             }
+            TmuxEvent::Usable => tracing::info!("tmux can be used again"),
             TmuxEvent::Changed => self.shared.sessions_changed.notify_one(),
         }
         let trouble = self.tmux_trouble();

@@ -74,7 +74,7 @@ struct View {
     control: Option<Control>,
     /// There is a server and no connection.
     renew: bool,
-    /// tmux does not answer.
+    /// tmux does not answer, or there is no usable one yet.
     silent: bool,
 }
 
@@ -87,7 +87,10 @@ impl View {
             server: shared.last.clone(),
             control: shared.control.clone(),
             renew,
-            silent: matches!(shared.condition, Condition::Unresponsive { .. }),
+            silent: matches!(
+                shared.condition,
+                Condition::Unresponsive { .. } | Condition::Unavailable { .. }
+            ),
         }
     }
 }
@@ -142,11 +145,12 @@ async fn renew(inner: &Arc<Inner>) {
 /// Waits for a sign of life from a silent tmux.
 async fn outwait(inner: &Arc<Inner>) {
     let version_known = inner.state.lock().version.is_some();
-    let patience = PATIENCE.max(inner.config.command_timeout);
+    let deadline = inner.config.command_timeout;
     let answer = if version_known {
-        introduce(&inner.runner, patience).await.map(drop)
+        introduce(&inner.runner, PATIENCE.max(deadline)).await.map(drop)
     } else {
-        inner.runner.version(patience).await.map(drop)
+        // A program that hangs by itself never answers late: the next look may find another one in its place.
+        inner.runner.version(deadline).await.map(drop)
     };
     // Any answer, a refusal too, means that it is worth looking.
     if !matches!(answer, Err(TmuxError::Unresponsive { .. })) {

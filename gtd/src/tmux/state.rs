@@ -57,6 +57,8 @@ pub enum TmuxEvent {
     },
     /// The server answers again.
     Recovered(ServerId),
+    /// tmux can be used again, and no server is there.
+    Usable,
     /// Sessions, windows or panes changed: somebody should list. At most one in 100 ms. A pane that dies and
     /// remains causes none.
     Changed,
@@ -202,11 +204,18 @@ impl State {
         shared.condition = Condition::Unavailable { error: error.clone(), since: Instant::now() };
         drop(shared);
         self.complain(&error.to_string());
+        self.poke.notify_one();
     }
 
     /// Nobody answers and nobody is known to live.
     pub(super) fn down(&self) {
-        self.lock().condition = Condition::Down;
+        let mut shared = self.lock();
+        let news = matches!(shared.condition, Condition::Unavailable { .. } | Condition::Unresponsive { .. });
+        shared.condition = Condition::Down;
+        drop(shared);
+        if news {
+            self.tell(TmuxEvent::Usable);
+        }
         self.poke.notify_one();
     }
 
