@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what is missing, builds, and runs all tests. Arguments go to `cargo test`.
+# Installs what is missing, builds everything, and runs all tests. Arguments go to `cargo test`.
 set -eu
 cd "$(dirname "$0")/.."
-
-sh tests/tools.sh cc git jq socat tmux
-# The end-to-end tests run the built programs, which cargo does not build for another package's tests.
-cargo build --workspace --locked --bins
-cargo test --workspace --locked --no-fail-fast "$@"
+. tests/tools.sh
+need cc tmux git jq socat sqlite3
+# The end-to-end tests run the programs of the other packages, which `cargo test` alone would not build.
+cargo build --workspace --bins
+exec cargo test --workspace "$@"

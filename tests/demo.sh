@@ -1,9 +1,8 @@
 #!/bin/sh
-# Installs what is missing, builds, and runs the demo: a throwaway town that starts, loses an agent, recovers,
-# explains itself, and is gone.
+# Installs what is missing, builds gtd, and shows it at work in a throwaway town. No network after the build.
 set -eu
 cd "$(dirname "$0")/.."
-
-sh tests/tools.sh cc git tmux
-cargo build --quiet --locked -p gtd -p gtctl --bins
-exec "${CARGO_TARGET_DIR:-target}/debug/gtctl" demo "$@"
+. tests/tools.sh
+need cc tmux git
+cargo build --quiet --bins -p gtd -p gtctl
+exec target/debug/gtctl demo "$@"

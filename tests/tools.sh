@@ -1,65 +1,58 @@
-#!/bin/sh
-# Installs what is missing of the programs named as arguments (cc, git, jq, socat, sqlite3, tmux, ps), with the
-# machine's own package manager. Says nothing when nothing is missing.
-set -eu
+# Finds the programs that gtd and its tests run, and installs what is missing with the machine's own package
+# manager. To be read by other scripts: `need tmux git`.
 
-missing=""
-for tool in "$@"; do
-    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
-done
-[ -n "$missing" ] || exit 0
+# The package manager, or nothing.
+manager() {
+    for name in apt-get dnf pacman apk zypper brew; do
+        if command -v "$name" >/dev/null 2>&1; then
+            echo "$name"
+            return
+        fi
+    done
+}
 
+# Runs a command as root, where we are not root already and the package manager wants it.
 as_root() {
-    if [ "$(id -u)" = 0 ]; then
+    if [ "$(id -u)" = 0 ] || [ "$1" = brew ]; then
         "$@"
     elif command -v sudo >/dev/null 2>&1; then
         sudo "$@"
     else
-        echo "error: cannot install$missing: neither root nor sudo; install them, then run this again" >&2
-        exit 1
+        echo "error: '$*' needs root, and there is no sudo" >&2
+        return 1
     fi
 }
 
-# The package of a tool: package MANAGER TOOL
-package() {
-    case "$1:$2" in
-        apt:cc) echo gcc libc6-dev ;;
-        apk:cc) echo gcc musl-dev ;;
-        *:cc) echo gcc ;;
-        pacman:sqlite3 | apk:sqlite3 | brew:sqlite3 | dnf:sqlite3) echo sqlite ;;
-        dnf:ps | pacman:ps) echo procps-ng ;;
-        *:ps) echo procps ;;
-        *) echo "$2" ;;
+install() {
+    case "$(manager)" in
+        apt-get) as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null ;;
+        dnf) as_root dnf install -y -q "$@" ;;
+        pacman) as_root pacman -Sy --noconfirm --needed "$@" ;;
+        apk) as_root apk add --quiet "$@" ;;
+        zypper) as_root zypper --quiet --non-interactive install "$@" ;;
+        brew) as_root brew install --quiet "$@" ;;
+        *) echo "error: no package manager that I know; please install: $*" >&2; return 1 ;;
     esac
 }
 
-packages() {
-    for tool in $missing; do
-        package "$1" "$tool"
-    done
+# Makes sure that programs are there. Their packages have the same names everywhere we know of, but for these.
+package() {
+    case "$1:$(manager)" in
+        cc:apt-get) echo build-essential ;;
+        cc:apk) echo gcc musl-dev ;;
+        cc:*) echo gcc ;;
+        sqlite3:dnf | sqlite3:pacman | sqlite3:apk | sqlite3:brew) echo sqlite ;;
+        *) echo "$1" ;;
+    esac
 }
 
-echo "installing$missing" >&2
-# shellcheck disable=SC2046
-if command -v apt-get >/dev/null 2>&1; then
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(packages apt) >/dev/null
-elif command -v dnf >/dev/null 2>&1; then
-    as_root dnf install -y -q $(packages dnf)
-elif command -v pacman >/dev/null 2>&1; then
-    as_root pacman -Sy --noconfirm --needed $(packages pacman) >/dev/null
-elif command -v apk >/dev/null 2>&1; then
-    as_root apk add -q $(packages apk)
-elif command -v brew >/dev/null 2>&1; then
-    brew install -q $(packages brew)
-else
-    echo "error: no package manager that is known here; install$missing, then run this again" >&2
-    exit 1
-fi
-
-for tool in $missing; do
-    command -v "$tool" >/dev/null 2>&1 || {
-        echo "error: $tool is still missing after its package was installed" >&2
-        exit 1
-    }
-done
+need() {
+    missing=""
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 || missing="$missing $(package "$program")"
+    done
+    [ -z "$missing" ] && return 0
+    echo "installing:$missing" >&2
+    # shellcheck disable=SC2086 # a list of words
+    install $missing
+}

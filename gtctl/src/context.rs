@@ -55,7 +55,11 @@ impl Context {
     pub async fn root(&self) -> Result<PathBuf, Failure> {
         let by_socket = self.global.socket.is_some() || self.around.var("GT_SOCKET").is_some();
         if self.global.town.is_none() && by_socket {
-            return Ok(self.connect().await?.root().to_owned());
+            // Only who listens there could say which town it is; another one nearby is not meant.
+            return match self.connect().await {
+                Ok(session) => Ok(session.root().to_owned()),
+                Err(failure) => Err(failure.hint("name the town: gtctl --town DIR")),
+            };
         }
         town::find(&self.around)
     }

@@ -130,8 +130,9 @@ pub fn listener(socket: &Path) -> Option<i32> {
 
 #[cfg(target_os = "linux")]
 fn listener_of(stream: &StdUnixStream) -> Option<i32> {
-    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
-    Some(peer.pid.as_raw_nonzero().get())
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    // Zero stands for a process that cannot be seen from our pid namespace.
+    getsockopt(stream, PeerCredentials).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -139,22 +140,8 @@ fn listener_of(_stream: &StdUnixStream) -> Option<i32> {
     None
 }
 
-/// Connects without waiting: a Unix socket either has a listener or not. A full backlog means that the daemon
-/// does not accept, and must not make us hang.
 fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let attempt = || -> io::Result<StdUnixStream> {
-        let address = SocketAddrUnix::new(socket)?;
-        let fd = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
-        rustix::net::connect(&fd, &address)?;
-        Ok(StdUnixStream::from(fd))
-    };
-    attempt().map_err(|error| {
+    connect(socket).map_err(|error| {
         let at = socket.display();
         match error.kind() {
             io::ErrorKind::NotFound => {
@@ -173,6 +160,26 @@ fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
             _ => Failure::unreachable(format!("cannot connect to {at}: {error}")),
         }
     })
+}
+
+/// Connects without waiting: a Unix socket either has a listener or not. A full backlog means that the daemon
+/// does not accept, and must not make us hang.
+#[cfg(target_os = "linux")]
+fn connect(socket: &Path) -> io::Result<StdUnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&fd, &address)?;
+    Ok(StdUnixStream::from(fd))
+}
+
+/// Connects; elsewhere a full backlog is refused at once anyway.
+#[cfg(not(target_os = "linux"))]
+fn connect(socket: &Path) -> io::Result<StdUnixStream> {
+    let stream = StdUnixStream::connect(socket)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 /// Bounds a read by [`READ`].

@@ -49,8 +49,6 @@ pub struct Running {
     pub session: Session,
     /// It ran before.
     pub already: bool,
-    /// Its process, when we started it.
-    pub child: Option<Child>,
 }
 
 /// Refuses to start a daemon from inside an agent: it would be below the agent it supervises, and end with it.
@@ -67,13 +65,14 @@ pub fn outside_of_agents(instance: Option<&std::ffi::OsString>) -> Result<(), Fa
     }
 }
 
-/// Finds the daemon of a town, or starts it and waits for its handshake.
+/// Finds the daemon of a town, or starts it and waits for its handshake. Whatever process is started is handed
+/// over at once, so that a caller who is interrupted knows of it.
 ///
 /// # Errors
 /// The reason why it did not come up, with its last words.
-pub async fn ensure(launch: &Launch) -> Result<Running, Failure> {
+pub async fn ensure(launch: &Launch, started: &mut Vec<Child>) -> Result<Running, Failure> {
     match Session::open(&Target::of_town(&launch.root)).await {
-        Ok(session) => return Ok(Running { session, already: true, child: None }),
+        Ok(session) => return Ok(Running { session, already: true }),
         // A socket that is gone or left over: there may be none. The lock will tell.
         Err(failure) if failure.code() == Code::Unreachable => {}
         Err(failure) => return Err(failure),
@@ -81,18 +80,20 @@ pub async fn ensure(launch: &Launch) -> Result<Running, Failure> {
     let mut words = tempfile::tempfile()
         .map_err(|e| Failure::failed(format!("cannot make a file for the daemon's last words: {e}")))?;
     let heard = words.try_clone().map_err(|e| Failure::failed(format!("cannot share a file: {e}")))?;
-    let mut child = spawn(launch, heard)?;
+    let child = spawn(launch, heard)?;
     let deadline = Instant::now() + ANSWER;
     let pid = child.id();
+    started.push(child);
     loop {
-        if let Ok(Some(status)) = child.try_wait() {
+        let ended = started.last_mut().map(Child::try_wait);
+        if let Some(Ok(Some(status))) = ended {
             return after_its_end(launch, status, &mut words).await;
         }
         // Only its own word counts: an endpoint of an earlier daemon may still lie there.
         let mine = endpoint::endpoint(&launch.root).is_some_and(|end| end.pid.unsigned_abs() == pid);
         if mine {
             match Session::open(&Target::of_town(&launch.root)).await {
-                Ok(session) => return Ok(Running { session, already: false, child: Some(child) }),
+                Ok(session) => return Ok(Running { session, already: false }),
                 Err(failure) if failure.code() == Code::Unreachable => {}
                 Err(failure) => return Err(failure),
             }
@@ -150,7 +151,7 @@ async fn after_its_end(
             let deadline = Instant::now() + WINNER;
             while Instant::now() < deadline {
                 if let Ok(session) = Session::open(&Target::of_town(&launch.root)).await {
-                    return Ok(Running { session, already: true, child: None });
+                    return Ok(Running { session, already: true });
                 }
                 tokio::time::sleep(LOOK_EVERY * 10).await;
             }

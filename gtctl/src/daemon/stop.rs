@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gtd_proto::params;
 use gtd_proto::rpc::DaemonClient;
+use tokio::time::Instant;
 
 use super::identity::{Identity, Sent};
 use super::lock::{self, Lock};
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 
 /// How long a killed process may take to vanish.
 const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How long a process may live on after its lock.
+const AFTER_LOCK: Duration = Duration::from_secs(2);
 
 /// How long the daemon may take to answer the request to end.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -57,6 +61,7 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
         .hint(format!("see who it is: fuser -v {}/daemon/daemon.lock", root.display())));
     };
     if lock::wait_until_free(root, timeout).await {
+        linger(holder).await;
         return Ok(Stopped::Ended(Some(holder.pid)));
     }
     let late =
@@ -68,9 +73,19 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
         .signal(Sent::Kill)
         .map_err(|e| Failure::failed(format!("{late}, and pid {} cannot be killed: {e}", holder.pid)))?;
     if lock::wait_until_free(root, AFTER_KILL).await {
+        linger(holder).await;
         Ok(Stopped::Killed(holder.pid))
     } else {
         Err(Failure::timeout(format!("{late}, and holds its lock after KILL")))
+    }
+}
+
+/// Gives a daemon that has let go of its lock the moment it needs to be gone altogether. One that takes longer
+/// supervises nothing any more: that is not waited for.
+async fn linger(holder: Identity) {
+    let deadline = Instant::now() + AFTER_LOCK;
+    while holder.is_alive() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -32,7 +32,7 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
     add("Session", session(agent));
     add("Intent", Some(intent(agent)));
     add("Restarts", Some(restarts(agent)));
-    add("Last exit", beside.exit.map(|exit| format!("{} ago: {}", time::ago(exit.ended_at), summary(exit))));
+    add("Last exit", beside.exit.map(|exit| format!("{}: {}", time::relative(exit.ended_at), summary(exit))));
     add("Launched as", Some(preset(agent)));
     add("Hook", agent.hook.clone());
     add("Directory", directory(agent));

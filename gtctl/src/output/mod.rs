@@ -95,8 +95,12 @@ impl Screen {
     /// # Errors
     /// As [`Screen::line`].
     pub fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text =
-            if self.terminal { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        let text = if self.terminal {
+            // By way of a value, since a text that is passed on as it came stays on one line.
+            serde_json::to_value(value).and_then(|value| serde_json::to_string_pretty(&value))
+        } else {
+            serde_json::to_string(value)
+        };
         self.line(text.map_err(|e| Failure::failed(format!("cannot write the result as JSON: {e}")))?)
     }
 

@@ -52,11 +52,17 @@ pub fn whole(length: Duration) -> String {
     }
 }
 
+/// How long ago an instant was, as it follows a word such as `last`: `3h 20m ago`, or `now`.
+#[must_use]
+pub fn relative(at: Timestamp) -> String {
+    let ago = ago(at);
+    if ago == "now" { ago } else { format!("{ago} ago") }
+}
+
 /// Date and time in this place, and how long ago: `2026-01-31 12:00:00 (3h 20m ago)`.
 #[must_use]
 pub fn full(at: Timestamp) -> String {
-    let ago = ago(at);
-    let relative = if ago == "now" { ago } else { format!("{ago} ago") };
+    let relative = relative(at);
     format!("{} ({relative})", at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S"))
 }
 

@@ -82,7 +82,9 @@ async fn reach(cx: &Context, root: &Path) -> Result<Session, Failure> {
         Err(failure) if failure.code() == Code::Unreachable => {
             start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
             note("no daemon is running; starting one that starts nothing, to stop what it finds");
-            Ok(start::ensure(&Launch { root: root.to_owned(), hold: true, scrub: false }).await?.session)
+            Ok(start::ensure(&Launch { root: root.to_owned(), hold: true, scrub: false }, &mut Vec::new())
+                .await?
+                .session)
         }
         other => other,
     }

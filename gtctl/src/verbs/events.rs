@@ -61,12 +61,12 @@ async fn last(cx: &mut Context, session: &Session, args: &Events) -> Result<(), 
     let mut from = plain.then(|| Seq(session.hello.seq.0.saturating_sub(u64::from(args.limit))));
     loop {
         let answer = client::read(EventsClient::history(&session.client, page(args, from))).await?.body;
-        let (count, done) = (answer.items.len(), from == Some(answer.next_since));
+        let done = is_end(session, from, answer.next_since);
         kept.extend(answer.items);
         while kept.len() > keep {
             kept.pop_front();
         }
-        if count == 0 || done {
+        if done {
             break;
         }
         from = Some(answer.next_since);
@@ -92,12 +92,18 @@ async fn past(cx: &mut Context, session: &Session, args: &Events, since: Since) 
         for event in &answer.items {
             print(cx, event)?;
         }
-        let end = from == Some(answer.next_since) || answer.items.is_empty();
-        if end {
-            return Ok(answer.next_since.max(from.unwrap_or_default()));
+        if is_end(session, from, answer.next_since) {
+            // Up to the event of the handshake everything was in the history that was just read.
+            return Ok(answer.next_since.max(session.hello.seq));
         }
         from = Some(answer.next_since);
     }
+}
+
+/// Whether there is no further page: what happened after we connected is left to those who follow, and a page
+/// that does not lead on leads nowhere.
+fn is_end(session: &Session, from: Option<Seq>, next: Seq) -> bool {
+    next >= session.hello.seq || from.is_some_and(|from| next <= from)
 }
 
 async fn follow(cx: &mut Context, session: &Session, args: &Events) -> Result<Code, Failure> {

@@ -33,7 +33,7 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
         note("nothing has ended yet");
     } else if args.output {
         for exit in items {
-            screen.line(format!("{} {} ago: {}", exit.agent, time::ago(exit.ended_at), summary(exit)))?;
+            screen.line(format!("{} {}: {}", exit.agent, time::relative(exit.ended_at), summary(exit)))?;
             screen.lines(quoted(exit.output.iter().map(String::as_str)))?;
         }
     } else {

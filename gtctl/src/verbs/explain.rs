@@ -34,7 +34,7 @@ pub async fn run(cx: &mut Context, args: &Explain) -> Result<Code, Failure> {
 /// The explanation in words and tables.
 #[must_use]
 pub fn text(why: &Explanation, paint: Paint, width: Option<usize>) -> Vec<String> {
-    let mut out = vec![format!("{}: {}", paint.strong(&why.agent.agent.to_string()), why.verdict)];
+    let mut out = vec![paint.strong(&why.verdict)];
     out.extend(why.because.iter().map(|fact| format!("  because {fact}")));
     if !why.observations.is_empty() {
         let mut table = Table::new(&["OBSERVED", "VALUE", "BY", "AGE"]);

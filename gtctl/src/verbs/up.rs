@@ -27,7 +27,7 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
             }
             start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
             note("starting the daemon");
-            let running = start::ensure(&Launch { root, hold: false, scrub: false }).await?;
+            let running = start::ensure(&Launch { root, hold: false, scrub: false }, &mut Vec::new()).await?;
             note(format!("daemon running, pid {}", running.session.hello.body.pid));
             running.session
         }

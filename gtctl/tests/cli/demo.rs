@@ -1,12 +1,12 @@
 //! The demo, with a stand-in for gtd: real repositories, real processes, a real kill.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::until;
 use crate::daemon::Home;
 
 fn demos(home: &Path) -> usize {
@@ -55,26 +55,60 @@ fn a_failure_keeps_the_directory_and_says_where() {
     assert_eq!(demos(home.town.home()), 1);
 }
 
-#[test]
-fn ctrl_c_cleans_up_too() {
+/// Processes with a word in the environment that they were started with.
+fn started_with(word: &str) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
+        .filter(|environ| String::from_utf8_lossy(environ).contains(word))
+        .count()
+}
+
+/// Interrupts a demo when it announces a step, and looks for what is left.
+fn interrupt_at(step: &str) {
     let home = Home::new("");
-    let child = home
+    let mut child = home
         .town
         .command_of(&home.gtctl, &["demo"])
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until("the demo's daemon", || {
-        std::fs::read_dir(home.town.home())
-            .unwrap()
-            .flatten()
-            .any(|entry| entry.path().join("town/daemon/endpoint.json").exists())
-    });
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with(step)), "no step {step}");
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("nothing is left"), "{said}");
+    let rest: Vec<String> = said.collect();
+    let code = child.wait().unwrap().code();
+    // It may have ended by itself before the signal came.
+    if code != Some(0) || !step.starts_with("[7/7]") {
+        assert_eq!(code, Some(130), "{rest:?}");
+        assert!(rest.iter().any(|line| line == "hint: nothing is left"), "{rest:?}");
+    }
     assert_eq!(demos(home.town.home()), 0);
+    let mark = format!("{}/gtd-demo-", home.town.home().canonicalize().unwrap().display());
+    assert_eq!(started_with(&mark), 0, "{rest:?}");
+}
+
+#[test]
+fn ctrl_c_before_there_is_a_town() {
+    interrupt_at("[1/7]");
+}
+
+#[test]
+fn ctrl_c_while_the_daemon_comes_up() {
+    interrupt_at("[2/7]");
+}
+
+#[test]
+fn ctrl_c_while_rigs_are_added() {
+    interrupt_at("[3/7]");
+}
+
+#[test]
+fn ctrl_c_after_the_kill() {
+    interrupt_at("[4/7]");
+}
+
+#[test]
+fn ctrl_c_while_it_cleans_up() {
+    interrupt_at("[7/7]");
 }

@@ -77,8 +77,10 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
             None => because.push(format!("rig {rig} is not registered")),
         }
     }
-    if agent.restarts.consecutive > 0 {
-        because.push(format!("it failed {} times in a row", agent.restarts.consecutive));
+    match agent.restarts.consecutive {
+        0 => {}
+        1 => because.push("it failed once, not long ago".to_owned()),
+        n => because.push(format!("it failed {n} times in a row")),
     }
     if let (Some(pid), Some(instance)) = (agent.pid, &agent.instance) {
         because.push(format!("process {pid} of instance {instance} is proven alive"));

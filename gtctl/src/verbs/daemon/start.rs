@@ -34,7 +34,8 @@ pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
 pub async fn start(cx: &mut Context, kind: &str) -> Result<Code, Failure> {
     outside_of_agents(cx.around.var("GT_INSTANCE"))?;
     let root = cx.root().await?;
-    let Running { session, already, .. } = ensure(&Launch { root, hold: false, scrub: false }).await?;
+    let Running { session, already } =
+        ensure(&Launch { root, hold: false, scrub: false }, &mut Vec::new()).await?;
     let hello = &session.hello.body;
     if cx.screen.json {
         let result = json!({

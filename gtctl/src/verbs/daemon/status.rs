@@ -45,7 +45,7 @@ fn lines(status: &DaemonStatus, socket: &str, paint: Paint) -> Vec<String> {
             format!(
                 "number {}{}{}, {}",
                 heartbeat.number,
-                when("last", heartbeat.last.map(|at| format!("{} ago", time::ago(at)))),
+                when("last", heartbeat.last.map(time::relative)),
                 when("next", heartbeat.next.map(time::until)),
                 count(heartbeat.overruns, "overrun")
             ),

@@ -56,11 +56,23 @@ pub async fn run(cx: &mut Context, args: &Demo) -> Result<Code, Failure> {
         () = interrupts.next() => Err(Failure::interrupted()),
     };
     say(STEPS, "stop everything and count what is left");
-    let census = tokio::select! {
-        census = clean_up(&mut stage) => census,
-        () = interrupts.next() => Err(Failure::interrupted()),
-    };
+    let (census, pressed) = clean_up_despite(&mut interrupts, &mut stage).await;
+    let played = if pressed { played.and(Err(Failure::interrupted())) } else { played };
     finish(cx, args, &stage, played, census, began.elapsed())
+}
+
+/// Cleans up. One Ctrl-C meanwhile is too late to change anything and is only remembered; a second one means it.
+async fn clean_up_despite(interrupts: &mut Interrupts, stage: &mut Stage) -> (Result<Census, Failure>, bool) {
+    let cleaning = clean_up(stage);
+    tokio::pin!(cleaning);
+    tokio::select! {
+        census = &mut cleaning => return (census, false),
+        () = interrupts.next() => note("stopping everything; press Ctrl-C again to leave it as it is"),
+    }
+    tokio::select! {
+        census = &mut cleaning => (census, true),
+        () = interrupts.next() => (Err(Failure::interrupted()), true),
+    }
 }
 
 /// A line per step.
@@ -144,6 +156,7 @@ async fn clean_up(stage: &mut Stage) -> Result<Census, Failure> {
         let forced = stop::stop(&stage.root, Duration::from_secs(3), true).await;
         if let Err(failure) = forced {
             note(failure.to_string());
+            stage.kill_daemons();
         }
     }
     stage.reap().await;
@@ -156,12 +169,10 @@ async fn end(stage: &mut Stage) -> Result<(), Failure> {
     }
     let session = match Session::open(&Target::of_town(&stage.root)).await {
         Ok(session) => session,
-        // It never came up, or died: agents may live on all the same.
-        Err(_) if stage.was_up || matches!(lock::look(&stage.root), Lock::Held) => {
+        // It is coming up still, or died: agents may live on all the same.
+        Err(_) if stage.was_up || stage.has_daemon() || matches!(lock::look(&stage.root), Lock::Held) => {
             let launch = Launch { root: stage.root.clone(), hold: true, scrub: true };
-            let running = start::ensure(&launch).await?;
-            stage.children.extend(running.child);
-            running.session
+            start::ensure(&launch, &mut stage.children).await?.session
         }
         Err(_) => return Ok(()),
     };

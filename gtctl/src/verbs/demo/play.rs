@@ -57,10 +57,8 @@ pub async fn play(cx: &mut Context, stage: &mut Stage) -> Result<Recovery, Failu
 
     say(2, "start its daemon");
     let launch = Launch { root: stage.root.clone(), hold: false, scrub: true };
-    let running = start::ensure(&launch).await?;
+    let session = start::ensure(&launch, &mut stage.children).await?.session;
     stage.was_up = true;
-    stage.children.extend(running.child);
-    let session = running.session;
     stage.town_id = Some(session.hello.body.town_id.clone());
 
     say(3, "add two rigs; each has a witness and a refinery, here small scripts");

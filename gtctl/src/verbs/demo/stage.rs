@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gtd_proto::TownId;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::daemon::identity::Identity;
 use crate::daemon::{sibling, start};
@@ -17,11 +18,11 @@ use crate::failure::Failure;
 /// The rigs.
 pub const RIGS: [&str; 2] = ["alpha", "beta"];
 
-/// How long a daemon that has given back its lock may take until its process is gone.
-const LAST_BREATH: Duration = Duration::from_secs(3);
-
 /// Each program that the demo runs to its end.
 const PROGRAM: Duration = Duration::from_secs(10);
+
+/// How long a daemon whose lock is free may take until it is gone with all its threads.
+const REAP: Duration = Duration::from_secs(2);
 
 /// The agent: says hello, then waits for input without a process of its own to wait in.
 const AGENT: &str = r#"#!/bin/sh
@@ -137,16 +138,29 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the daemons that we started and that are ending: a daemon gives back its lock a moment before
-    /// its process is gone.
+    /// Whether a daemon that we started lives, or may.
+    pub fn has_daemon(&mut self) -> bool {
+        self.children.iter_mut().any(|child| !matches!(child.try_wait(), Ok(Some(_))))
+    }
+
+    /// The last resort: they are children of ours that were not waited for, so their pids are theirs still.
+    pub fn kill_daemons(&mut self) {
+        for child in &mut self.children {
+            // One that has ended already needs no signal.
+            let _ = child.kill();
+        }
+    }
+
+    /// Waits for the daemons that we started and that are about to end, so that they do not stay as zombies. What
+    /// does not end within the time remains for the census.
     pub async fn reap(&mut self) {
-        let asked = Instant::now();
+        let deadline = Instant::now() + REAP;
         loop {
             self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
-            if self.children.is_empty() || asked.elapsed() > LAST_BREATH {
+            if self.children.is_empty() || Instant::now() >= deadline {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
