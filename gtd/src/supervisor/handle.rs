@@ -246,7 +246,8 @@ impl Handle {
     /// `not_running`.
     pub fn attach(&self, agent: &Address) -> Result<Attach, RpcError> {
         let known = self.known(agent)?;
-        if known.session.is_none() {
+        // The pane of one at rest closes by itself; what a person has beside it is not the agent's.
+        if known.session.is_none() || known.state == gtd_proto::State::Stopped {
             return Err(look_error(agent, LookError::NoSession(agent.clone())));
         }
         let (argv, argv_inside, place) =
