@@ -39,6 +39,7 @@ install() {
 package() {
     case "$1:$(manager)" in
         cc:apt-get) echo build-essential ;;
+        cc:apk) echo gcc musl-dev ;;
         cc:*) echo gcc ;;
         sqlite3:dnf | sqlite3:pacman | sqlite3:apk | sqlite3:brew) echo sqlite ;;
         *) echo "$1" ;;
