@@ -44,6 +44,13 @@ pub struct Reply<T> {
     pub seq: Seq,
 }
 
+impl<T> Reply<T> {
+    /// A result with the number of the last event from before it was made.
+    pub fn at(seq: Seq, body: T) -> Self {
+        Self { body, seq }
+    }
+}
+
 /// A list as a result: never null, in a stable order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Items<T> {

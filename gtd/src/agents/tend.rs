@@ -231,9 +231,11 @@ async fn ended(work: &mut Work<'_>, life: &Life, shim: &Watch, told: &mut Told) 
     let asked = Instant::now();
     let mut pause = Duration::from_micros(200);
     let record = loop {
+        // Asked first: a shim that has gone has written its last word before.
+        let gone = shim.has_exited().is_some();
         let record = found(&path);
         let final_word = record.as_ref().is_some_and(|r| matches!(r.phase, Phase::Ended | Phase::Gone));
-        if final_word || shim.has_exited().is_some() || asked.elapsed() > RECORD_DEADLINE {
+        if final_word || gone || asked.elapsed() > RECORD_DEADLINE {
             break record;
         }
         sleep(pause).await;

@@ -21,6 +21,7 @@ const ITEMS: (u32, u32) = (20, 1_000);
 #[async_trait]
 impl AgentServer for Context {
     async fn list(&self, params: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
+        let seq = self.seq();
         let selector = match params.selector.map(|text| text.parse::<Selector>()).transpose() {
             Ok(selector) => selector,
             Err(error) => {
@@ -36,16 +37,18 @@ impl AgentServer for Context {
                 .cloned()
                 .collect()
         });
-        Ok(self.reply(Items { items }))
+        Ok(Reply::at(seq, Items { items }))
     }
 
     async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<Capture>> {
+        let seq = self.seq();
         let lines = params.lines.unwrap_or(LINES.0).clamp(1, LINES.1);
-        Ok(self.reply(self.handle.capture(&params.agent, lines).await.map_err(refuse)?))
+        Ok(Reply::at(seq, self.handle.capture(&params.agent, lines).await.map_err(refuse)?))
     }
 
     async fn explain(&self, params: params::AgentExplain) -> RpcResult<Reply<Explanation>> {
-        Ok(self.reply(self.handle.explain(&params.agent, params.at).await.map_err(refuse)?))
+        let seq = self.seq();
+        Ok(Reply::at(seq, self.handle.explain(&params.agent, params.at).await.map_err(refuse)?))
     }
 
     async fn reset(&self, peer: &Extensions, params: params::AgentReset) -> RpcResult<Reply<Change>> {
@@ -62,12 +65,12 @@ impl AgentServer for Context {
                 plan,
                 survivors: Vec::new(),
             };
-            return Ok(self.reply(change));
+            return Ok(self.changed(change));
         }
         let ask = self.ask(peer, params.reason, None);
         let doing = self.handle.change(&agent, Request::Reset { agent: agent.clone(), ask });
         let key = params.idempotency_key.as_deref();
-        Ok(self.reply(self.handle.once(key, "agent.reset", doing).await.map_err(refuse)?))
+        Ok(self.changed(self.handle.once(key, "agent.reset", doing).await.map_err(refuse)?))
     }
 
     async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Change>> {
@@ -83,24 +86,27 @@ impl AgentServer for Context {
             )));
         };
         let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
-        Ok(self.reply(change.map_err(refuse)?))
+        Ok(self.changed(change.map_err(refuse)?))
     }
 
     async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<Attach>> {
-        Ok(self.reply(self.handle.attach(&params.agent).map_err(refuse)?))
+        let seq = self.seq();
+        Ok(Reply::at(seq, self.handle.attach(&params.agent).map_err(refuse)?))
     }
 
     async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
+        let seq = self.seq();
         self.must_know(params.agent.as_ref())?;
         let limit = params.limit.unwrap_or(ITEMS.0).min(ITEMS.1);
         let items = self.handle.ledger().exits(params.agent, Some(limit)).await;
-        Ok(self.reply(Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+        Ok(Reply::at(seq, Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
     }
 
     async fn signals(&self, params: params::AgentSignals) -> RpcResult<Reply<Items<SignalSent>>> {
+        let seq = self.seq();
         self.must_know(params.agent.as_ref())?;
         let items = self.handle.ledger().signals(params.agent, params.since, Some(ITEMS.1)).await;
-        Ok(self.reply(Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+        Ok(Reply::at(seq, Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gtd_proto::daemon::Hello;
 use gtd_proto::town::DaemonBrief;
-use gtd_proto::{PROTOCOL, Reply, RpcError, Timestamp, TownId};
+use gtd_proto::{Change, PROTOCOL, Reply, RpcError, Seq, Timestamp, TownId};
 use jsonrpsee::Extensions;
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio_util::sync::CancellationToken;
@@ -42,9 +42,19 @@ pub struct Context {
 }
 
 impl Context {
-    /// A result with the last event's number.
-    pub(super) fn reply<T>(&self, body: T) -> Reply<T> {
-        Reply { body, seq: self.handle.ledger().last_seq() }
+    /// The last event that was told. To be read before what a result shows: what is not in the result yet comes
+    /// as an event after this number.
+    pub(super) fn seq(&self) -> Seq {
+        self.bus.head()
+    }
+
+    /// The result of a change of one agent: the agent as it is shown now.
+    pub(super) fn changed(&self, mut change: Change) -> Reply<Change> {
+        let seq = self.seq();
+        if let Some(agent) = self.handle.view().agent(&change.agent.agent) {
+            change.agent = agent;
+        }
+        Reply { body: change, seq }
     }
 
     /// The first answer on a connection.

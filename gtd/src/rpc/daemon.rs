@@ -17,49 +17,56 @@ const ROUNDS: u32 = 20;
 #[async_trait]
 impl DaemonServer for Context {
     async fn hello(&self, peer: &Extensions, params: params::Hello) -> RpcResult<Reply<Hello>> {
+        let seq = self.seq();
         if params.protocol != PROTOCOL {
             tracing::info!(client = %params.client, protocol = params.protocol, peer = %name_of(peer), "another protocol");
         }
-        Ok(self.reply(self.hello()))
+        Ok(Reply::at(seq, self.hello()))
     }
 
     async fn status(&self, _: params::None) -> RpcResult<Reply<DaemonStatus>> {
+        let seq = self.seq();
         let reasons = self.reasons();
         let ledger = self.handle.ledger();
         let info = ledger.info();
         let heartbeat = self.handle.shared().rounds();
         let root = self.layout.root().to_owned();
         let resources = tokio::task::spawn_blocking(move || Sampler::new().look(&root)).await.ok();
-        Ok(self.reply(DaemonStatus {
-            pid: own_pid(),
-            version: VERSION.to_owned(),
-            protocol: PROTOCOL,
-            town: self.root(),
-            started_at: self.started_at,
-            uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis())
-                .unwrap_or(u64::MAX),
-            degraded: !reasons.is_empty(),
-            reasons,
-            heartbeat,
-            connections: self.counters.connections(),
-            subscribers: self.counters.subscribers(),
-            ledger: LedgerState {
-                path: info.path.to_string_lossy().into_owned(),
-                bytes: info.bytes,
-                seq: ledger.last_seq(),
-                stream_id: ledger.stream_id(),
+        Ok(Reply::at(
+            seq,
+            DaemonStatus {
+                pid: own_pid(),
+                version: VERSION.to_owned(),
+                protocol: PROTOCOL,
+                town: self.root(),
+                started_at: self.started_at,
+                uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis())
+                    .unwrap_or(u64::MAX),
+                degraded: !reasons.is_empty(),
+                reasons,
+                heartbeat,
+                connections: self.counters.connections(),
+                subscribers: self.counters.subscribers(),
+                ledger: LedgerState {
+                    path: info.path.to_string_lossy().into_owned(),
+                    bytes: info.bytes,
+                    seq: ledger.last_seq(),
+                    stream_id: ledger.stream_id(),
+                },
+                forks: self.handle.runtime().driver().forks(),
+                rss_bytes: resources.and_then(|resources| resources.rss).unwrap_or(0),
             },
-            forks: self.handle.runtime().driver().forks(),
-            rss_bytes: resources.and_then(|resources| resources.rss).unwrap_or(0),
-        }))
+        ))
     }
 
     async fn heartbeat(&self, _: &Extensions, _: params::None) -> RpcResult<Reply<HeartbeatReport>> {
+        let seq = self.seq();
         let report = self.handle.round().await.map_err(refuse)?;
-        Ok(self.reply(report))
+        Ok(Reply::at(seq, report))
     }
 
     async fn heartbeats(&self, params: params::Limit) -> RpcResult<Reply<Items<HeartbeatReport>>> {
+        let seq = self.seq();
         let limit = params.limit.unwrap_or(ROUNDS).min(1_000);
         let items = self
             .handle
@@ -67,17 +74,18 @@ impl DaemonServer for Context {
             .heartbeats(Some(limit))
             .await
             .map_err(|error| refuse(ledger_error(&error)))?;
-        Ok(self.reply(Items { items }))
+        Ok(Reply::at(seq, Items { items }))
     }
 
     async fn shutdown(&self, peer: &Extensions, params: params::Shutdown) -> RpcResult<Reply<ShuttingDown>> {
+        let seq = self.seq();
         let who = name_of(peer);
         tracing::info!(peer = %who, reason = params.reason.as_deref(), "asked to go down");
         if params.stop_agents {
             let ask = self.ask(peer, params.reason, None);
             self.handle.change_town(Request::TownStop { how: How::default(), ask }).await.map_err(refuse)?;
         }
-        let reply = self.reply(ShuttingDown { pid: own_pid(), agents_stay: !params.stop_agents });
+        let reply = Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay: !params.stop_agents });
         self.stop.cancel();
         Ok(reply)
     }

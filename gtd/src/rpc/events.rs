@@ -16,6 +16,7 @@ const PAGE: (u32, u32) = (100, 1_000);
 #[async_trait]
 impl EventsServer for Context {
     async fn history(&self, params: params::EventsHistory) -> RpcResult<Reply<History>> {
+        let seq = self.seq();
         let query = EventQuery {
             since: params.since,
             until: None,
@@ -26,7 +27,7 @@ impl EventsServer for Context {
         };
         let history =
             self.handle.ledger().events(query).await.map_err(|error| refuse(ledger_error(&error)))?;
-        Ok(self.reply(history))
+        Ok(Reply::at(seq, history))
     }
 
     async fn follow(

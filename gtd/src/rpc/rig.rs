@@ -21,22 +21,25 @@ const SEEN: Duration = Duration::from_secs(5);
 #[async_trait]
 impl RigServer for Context {
     async fn list(&self, _: params::None) -> RpcResult<Reply<Items<Rig>>> {
+        let seq = self.seq();
         let items = self.handle.view().read(|shown| {
             shown.facts.rigs.keys().map(|rig| shown.rig(rig)).collect::<Result<Vec<Rig>, RpcError>>()
         });
-        Ok(self.reply(Items { items: items.map_err(refuse)? }))
+        Ok(Reply::at(seq, Items { items: items.map_err(refuse)? }))
     }
 
     async fn status(&self, params: params::RigRef) -> RpcResult<Reply<Rig>> {
+        let seq = self.seq();
         let rig = self.handle.view().read(|shown| shown.rig(&params.rig)).map_err(refuse)?;
-        Ok(self.reply(rig))
+        Ok(Reply::at(seq, rig))
     }
 
     async fn add(&self, _: &Extensions, params: params::RigAdd) -> RpcResult<Reply<RigAdded>> {
+        let seq = self.seq();
         let key = params.idempotency_key.clone();
         let added =
             self.handle.once(key.as_deref(), "rig.add", self.add_rig(params)).await.map_err(refuse)?;
-        Ok(self.reply(added))
+        Ok(Reply::at(seq, added))
     }
 }
 
@@ -64,9 +67,9 @@ macro_rules! role {
             }
 
             async fn status(&self, params: params::RigRef) -> RpcResult<Reply<RoleStatus>> {
-                Ok(self.reply(
-                    self.role_status(&Address::$role(params.rig.clone()), &params.rig).map_err(refuse)?,
-                ))
+                let seq = self.seq();
+                let agent = Address::$role(params.rig.clone());
+                Ok(Reply::at(seq, self.role_status(&agent, &params.rig).map_err(refuse)?))
             }
         }
     };
@@ -131,7 +134,7 @@ impl Context {
         let doing = self.handle.change(&agent, request);
         let change =
             self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.reply(change))
+        Ok(self.changed(change))
     }
 
     async fn stop_agent(
@@ -151,7 +154,7 @@ impl Context {
         let doing = self.handle.change(&agent, Request::Stop { agent: agent.clone(), how, ask });
         let change =
             self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.reply(change))
+        Ok(self.changed(change))
     }
 
     async fn restart_agent(
@@ -174,7 +177,7 @@ impl Context {
             self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
         let change =
             self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.reply(change))
+        Ok(self.changed(change))
     }
 
     fn role_status(&self, agent: &Address, rig: &RigName) -> Result<RoleStatus, RpcError> {
@@ -225,7 +228,7 @@ impl Context {
     fn unchanged(&self, agent: &Address, plan: Vec<PlanStep>, already: bool) -> RpcResult<Reply<Change>> {
         let agent = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.now()));
         let dry_run = !already;
-        Ok(self.reply(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
+        Ok(self.changed(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
     }
 }
 

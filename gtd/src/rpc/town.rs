@@ -21,6 +21,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 #[async_trait]
 impl TownServer for Context {
     async fn status(&self, _: params::None) -> RpcResult<Reply<TownStatus>> {
+        let seq = self.seq();
         let daemon = self.brief();
         let tmux = vec![self.tmux_server()];
         let status = self.handle.view().read(|shown| {
@@ -38,13 +39,14 @@ impl TownServer for Context {
                 summary: shown.summary(),
             })
         });
-        Ok(self.reply(status.map_err(refuse)?))
+        Ok(Reply::at(seq, status.map_err(refuse)?))
     }
 
     async fn start(&self, peer: &Extensions, params: params::TownStart) -> RpcResult<Reply<TownChange>> {
+        let seq = self.seq();
         if params.dry_run {
             let plan = self.plan("start", "it should run", |state| state == State::Stopped);
-            return Ok(self.reply(planned(plan)));
+            return Ok(Reply::at(seq, planned(plan)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let doing = async {
@@ -53,10 +55,11 @@ impl TownServer for Context {
         };
         let change =
             self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
-        Ok(self.reply(change))
+        Ok(Reply::at(seq, change))
     }
 
     async fn stop(&self, peer: &Extensions, params: params::TownStop) -> RpcResult<Reply<TownChange>> {
+        let seq = self.seq();
         if params.dry_run {
             let mut plan = self.plan("stop", "the town is stopped", |state| state != State::Stopped);
             let server = self.tmux_server();
@@ -68,7 +71,7 @@ impl TownServer for Context {
                     why: why.to_owned(),
                 });
             }
-            return Ok(self.reply(planned(plan)));
+            return Ok(Reply::at(seq, planned(plan)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
@@ -80,7 +83,7 @@ impl TownServer for Context {
         };
         let change =
             self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
-        Ok(self.reply(change))
+        Ok(Reply::at(seq, change))
     }
 }
 

@@ -10,10 +10,12 @@ use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
-use super::machine::{Current, End, Machine, Memo, Phase, Then, Wish};
+use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
+use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
-use super::requests::{Request, Waiter};
+use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
+use super::waiting::Waiter;
 use crate::agents::order::{Life, Order, Report, What};
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
@@ -268,7 +270,9 @@ impl Core {
             turn.writes.push(rig_event(kind::RIG_REMOVED, rig, now, json!({})));
         }
         self.facts = facts;
-        for (agent, mode) in wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>() {
+        for (agent, mode) in
+            wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>()
+        {
             turn.touched(&agent);
             let machine = self.agents.entry(agent).or_insert_with_key(|agent| {
                 let machine = Machine::new(agent.clone(), now);

@@ -7,7 +7,8 @@ use gtd_proto::exit::Usage;
 use gtd_proto::{Activity, Cause, ErrorKind, Exit, RpcError, Timestamp};
 use serde_json::{Value, json};
 
-use super::machine::{Machine, Pause, Phase, Then, cancelled};
+use super::machine::{Machine, Pause, Phase, Then};
+use super::moves::cancelled;
 use super::planner::Situation;
 use super::policy::{self, Next, after, since};
 use super::turn::{Outcome, Turn, millis};

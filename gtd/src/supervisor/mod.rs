@@ -12,12 +12,14 @@ pub mod handle;
 pub mod heartbeat;
 mod life;
 pub mod machine;
+mod moves;
 pub mod planner;
 pub mod policy;
 pub mod requests;
 pub mod run;
 pub mod turn;
 pub mod view;
+mod waiting;
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

@@ -247,13 +247,13 @@ impl Supervisor {
         }
         let mut writes = std::mem::take(&mut self.unsaved);
         writes.append(&mut turn.writes);
-        // Shown first: whoever hears of an event must be able to read the state that it led to.
-        self.show(&turn);
         let committed =
             if writes.is_empty() { Ok(Vec::new()) } else { self.ledger.commit(writes.clone()).await };
         match committed {
             Ok(events) => {
                 self.ledger_failed = None;
+                // Shown before it is told: whoever hears of an event can read the state that it led to.
+                self.show(&turn);
                 self.bus.publish(events);
             }
             Err(error) => {
@@ -263,6 +263,7 @@ impl Supervisor {
                 self.ledger_failed = Some(error.to_string());
                 writes.truncate(UNSAVED);
                 self.unsaved = writes;
+                self.show(&turn);
             }
         }
         let mut undone = Vec::new();

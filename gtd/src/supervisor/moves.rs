@@ -1,0 +1,276 @@
+//! The moves of an agent's life that are not answers to a report: launching, ending, waiting, and bringing what
+//! is towards what should be.
+
+use gtd_proto::{Activity, Address, Intent, RpcError, Timestamp};
+
+use super::machine::{Current, Machine, Pause, Phase, Then, Wish};
+use super::planner::{Mode, Situation};
+use super::policy::{self, Next, after, since};
+use super::turn::{Outcome, Turn};
+use crate::agents::order::Order;
+
+impl Machine {
+    pub(super) fn enter(&mut self, phase: Phase, now: Timestamp, reason: Option<String>, turn: &mut Turn) {
+        self.phase = phase;
+        self.since = now;
+        self.reason = reason;
+        turn.touched(&self.address);
+        turn.agent_row(self);
+    }
+
+    /// Starts a new instance. The caller has made sure that it may.
+    pub(super) fn launch(&mut self, why: &str, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        let instance = (situation.new_instance)();
+        self.current = Some(Current {
+            instance: instance.clone(),
+            reserved_at: now,
+            life: None,
+            alive: false,
+            ready_at: None,
+            told: false,
+        });
+        self.last_instance = Some(instance.clone());
+        self.activity = Activity::Unknown;
+        self.alert = None;
+        let deadline = after(now, situation.settings.start_timeout);
+        self.enter(Phase::Starting { deadline }, now, Some(why.to_owned()), turn);
+        turn.instance_row(self, false);
+        turn.starting(self, why, now);
+        turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
+        turn.order(
+            &self.address,
+            Order::Launch { instance, overrides: self.overrides.clone(), before: self.last_place.clone() },
+        );
+    }
+
+    /// Begins to end the present instance. Without one there is nothing to do.
+    pub(super) fn end(&mut self, ask: End, situation: &Situation<'_>, turn: &mut Turn) {
+        let Some(current) = &self.current else { return };
+        let now = situation.now;
+        let then = ask.then;
+        let drains = self.activity == Activity::Working && current.alive && !ask.now && !ask.force;
+        match self.phase {
+            Phase::Dead { .. } => {
+                // Already dead; what is left of it is being ended by its task.
+                self.enter(Phase::Ending { then }, now, Some(ask.why), turn);
+            }
+            _ if drains && !matches!(self.phase, Phase::Ending { .. }) => {
+                let until = after(now, situation.settings.drain);
+                self.enter(Phase::Draining { until, then }, now, Some(ask.why), turn);
+            }
+            _ => self.terminate(then, ask.force, &ask.by, ask.why, now, turn),
+        }
+    }
+
+    pub(super) fn terminate(
+        &mut self,
+        then: Then,
+        force: bool,
+        by: &str,
+        why: String,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let Some(current) = &self.current else { return };
+        let keep_pane = then == Then::Start;
+        let order = Order::End { instance: current.instance.clone(), force, keep_pane, by: by.to_owned() };
+        let again = matches!(self.phase, Phase::Ending { .. });
+        self.enter(Phase::Ending { then }, now, Some(why.clone()), turn);
+        if !again || force {
+            turn.decided(&self.address, now, &why, if force { "kill" } else { "terminate" }, by);
+            turn.order(&self.address, order);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn on_time(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        match self.phase.clone() {
+            Phase::Starting { deadline } if now >= deadline => self.not_ready_in_time(situation, turn),
+            Phase::Draining { until, then } if now >= until => {
+                let why = "its turn did not end in time".to_owned();
+                self.terminate(then, false, "supervisor", why, now, turn);
+            }
+            Phase::Dead { died_at, settled_at, gone: true, next } if now >= settled_at => {
+                self.follow(next, died_at, situation, turn);
+            }
+            Phase::Waiting { until, why } if now >= until => {
+                let words = match why {
+                    Pause::Backoff => "its back-off is over",
+                    Pause::Quarantine => "its quarantine is over: one try",
+                    Pause::Retry => "another try",
+                };
+                self.start_or_rest(words, situation, turn);
+            }
+            Phase::Running => {
+                let healthy = self
+                    .born_at()
+                    .is_some_and(|born| since(born, now) >= situation.settings.numbers.healthy_after);
+                if healthy && (self.memory.consecutive > 0 || self.memory.half_open) {
+                    policy::lived_healthily(&mut self.memory);
+                    turn.decided(
+                        &self.address,
+                        now,
+                        "it has lived long enough",
+                        "forgive the row of failures",
+                        "",
+                    );
+                    turn.agent_row(self);
+                    turn.touched(&self.address);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn not_ready_in_time(&mut self, situation: &Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        let waited = humantime::format_duration(situation.settings.start_timeout).to_string();
+        if self.is_alive() {
+            let note = format!("it runs, and did not say within {waited} that it is ready");
+            self.alert = Some(note.clone());
+            self.enter(Phase::Running, now, Some(note), turn);
+            turn.outcome(&self.address, Outcome::StartUnconfirmed { reached: "alive" });
+        } else {
+            // The task reports every end of a launch within its own deadlines; this is only slower than that.
+            let deadline = after(now, situation.settings.start_timeout);
+            self.phase = Phase::Starting { deadline };
+            self.alert = Some(format!("its launch has not come to an end within {waited}"));
+            turn.touched(&self.address);
+            turn.outcome(&self.address, Outcome::StartUnconfirmed { reached: "launching" });
+        }
+    }
+
+    /// Does what the policy said about a death, now that it has settled.
+    fn follow(&mut self, next: Next, died_at: Timestamp, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        if self.wish.intent != Intent::Running {
+            self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
+            return;
+        }
+        match next {
+            Next::Rest => self.enter(Phase::Rest, now, None, turn),
+            Next::Start { delay } => {
+                if let Err(blocked) = situation.may_start(&self.address, false) {
+                    self.enter(Phase::Rest, now, Some(blocked.reason), turn);
+                    return;
+                }
+                self.lifetime += 1;
+                let due = after(died_at, delay);
+                turn.restarting(self, delay, now);
+                if due <= now || delay.is_zero() {
+                    self.start_or_rest("it died", situation, turn);
+                } else {
+                    self.enter(
+                        Phase::Waiting { until: due, why: Pause::Backoff },
+                        now,
+                        self.reason.clone(),
+                        turn,
+                    );
+                    turn.backoff(self, due, delay, now);
+                }
+            }
+            Next::Quarantine { period, failures } => {
+                self.lifetime += 1;
+                let until = after(died_at, period);
+                self.enter(Phase::Waiting { until, why: Pause::Quarantine }, now, self.reason.clone(), turn);
+                turn.quarantined(self, Some(until), failures, now);
+            }
+            Next::Broken => {
+                self.enter(Phase::Broken, now, self.reason.clone(), turn);
+                turn.quarantined(self, None, self.memory.consecutive, now);
+            }
+        }
+    }
+
+    /// Starts it when it may be started, else leaves it at rest with the reason.
+    pub(super) fn start_or_rest(&mut self, why: &str, situation: &mut Situation<'_>, turn: &mut Turn) {
+        let now = situation.now;
+        if self.wish.intent != Intent::Running {
+            self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
+            return;
+        }
+        match situation.may_start(&self.address, false) {
+            Ok(()) => self.launch(why, situation, turn),
+            Err(blocked) => self.enter(Phase::Rest, now, Some(blocked.reason), turn),
+        }
+    }
+
+    /// Policy looks after the role, or no longer does. What somebody asked for stays as it is.
+    pub(super) fn follow_mode(&mut self, mode: &Mode, now: Timestamp, turn: &mut Turn) {
+        let wish = Wish::of_policy(mode, now);
+        if self.wish.is_of_policy() && (self.wish.intent, &self.wish.reason) != (wish.intent, &wish.reason) {
+            if self.phase == Phase::Rest {
+                self.reason.clone_from(&wish.reason);
+            }
+            self.wish = wish;
+            turn.agent_row(self);
+        }
+    }
+
+    /// Brings what is towards what should be, where nothing is under way.
+    pub(super) fn reconcile(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
+        // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
+        // knowledge of what should run, nothing is ended either.
+        let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
+        let unwanted = !situation.observing && (situation.held || stopped);
+        match self.phase {
+            Phase::Rest if self.wish.intent == Intent::Running => {
+                match situation.may_start(&self.address, false) {
+                    Ok(()) => self.launch("it should run", situation, turn),
+                    Err(blocked) => {
+                        if self.reason.as_ref() != Some(&blocked.reason) {
+                            self.reason = Some(blocked.reason);
+                            turn.touched(&self.address);
+                        }
+                    }
+                }
+            }
+            Phase::Starting { .. } | Phase::Running if unwanted => {
+                let why = if situation.held { "the town is stopped" } else { "it should not run" };
+                let ask = End::new(Then::Rest, "supervisor", why);
+                self.end(ask, situation, turn);
+            }
+            Phase::Waiting { .. } | Phase::Broken if unwanted => {
+                let why = if situation.held {
+                    Some("the town is stopped".to_owned())
+                } else {
+                    self.wish.reason.clone()
+                };
+                self.enter(Phase::Rest, situation.now, why, turn);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How an end is asked for.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// What comes after.
+    pub then: Then,
+    /// Do not wait for the turn to end.
+    pub now: bool,
+    /// KILL at once.
+    pub force: bool,
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub why: String,
+}
+
+impl End {
+    /// An end that lets the turn end first.
+    #[must_use]
+    pub fn new(then: Then, by: &str, why: &str) -> Self {
+        Self { then, now: false, force: false, by: by.to_owned(), why: why.to_owned() }
+    }
+}
+
+/// The error that a start gets when something else put an end to it.
+#[must_use]
+pub fn cancelled(address: &Address, why: &str) -> RpcError {
+    RpcError::new(gtd_proto::ErrorKind::Busy, format!("the start of {address} was called off: {why}"))
+        .hint(format!("gtctl explain {address}"))
+}

@@ -1,0 +1,205 @@
+//! Who waits for what, and what they are told.
+//!
+//! A waiter is answered when what it waits for happens, when it can no longer happen, or at its deadline: never
+//! not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gtd_proto::{Address, ErrorKind, RpcError, Timestamp, town};
+
+use super::core::Core;
+use super::machine::{Machine, Phase};
+use super::requests::Wait;
+use super::turn::{Answer, Outcome, Ticket, Turn};
+
+/// What a waiter waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// Until it is ready.
+    Started,
+    /// Until nothing of it is left.
+    Stopped,
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub struct Waiter {
+    ticket: Ticket,
+    until: Option<Timestamp>,
+    awaited: Awaited,
+    /// More than one agent, or the whole town: every outcome is collected.
+    town: bool,
+    open: BTreeSet<Address>,
+    items: Vec<town::Outcome>,
+}
+
+impl Waiter {
+    /// Whose answer it is.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Takes in what happened in a turn; the answer, when it is complete.
+    pub(super) fn hear(
+        &mut self,
+        outcomes: &[(Address, Outcome)],
+        agents: &BTreeMap<Address, Machine>,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        let mut results = Vec::new();
+        for (agent, outcome) in outcomes {
+            if self.open.contains(agent)
+                && let Some(result) = judge(self.awaited, agent, outcome)
+            {
+                self.open.remove(agent);
+                results.push((agent.clone(), result));
+            }
+        }
+        // Whatever way an agent took: where nothing is under way any more, there is nothing to wait for.
+        let came_to_rest: Vec<_> = self
+            .open
+            .iter()
+            .filter_map(|agent| Some((agent.clone(), at_rest(self.awaited, agents.get(agent)?)?)))
+            .collect();
+        for (agent, result) in came_to_rest {
+            self.open.remove(&agent);
+            results.push((agent, result));
+        }
+        for (agent, result) in results {
+            if !self.town {
+                return Some(match result {
+                    Ok(survivors) => Answer::Changed { already: false, accepted: false, survivors },
+                    Err(error) => Answer::Failed(error),
+                });
+            }
+            self.items.push(match result {
+                Ok(survivors) if survivors.is_empty() => outcome_of(&agent, Ok(false)),
+                Ok(survivors) => outcome_of(&agent, Err(still_there(&agent, &survivors))),
+                Err(error) => outcome_of(&agent, Err(*error)),
+            });
+        }
+        if self.open.is_empty() && self.town {
+            self.items.sort_by(|a, b| a.agent.cmp(&b.agent));
+            return Some(Answer::Town(std::mem::take(&mut self.items)));
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            let late = self.open.iter().next().cloned()?;
+            let reached = agents.get(&late).map_or("nothing", |machine| machine.state().as_str());
+            return Some(Answer::Failed(Box::new(in_time(&late, reached))));
+        }
+        None
+    }
+}
+
+type Judged = Result<Vec<String>, Box<RpcError>>;
+
+/// What a waiter is told about an agent with which nothing is under way.
+fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
+    let resting = matches!(machine.phase, Phase::Rest | Phase::Waiting { .. } | Phase::Broken);
+    let address = &machine.address;
+    match awaited {
+        Awaited::Started if machine.phase == Phase::Running => Some(Ok(Vec::new())),
+        Awaited::Started if resting => {
+            let why = machine.reason.as_deref().unwrap_or("something else was asked for");
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was not started: {why}"))
+                .hint(format!("gtctl explain {address}"));
+            Some(Err(Box::new(error)))
+        }
+        Awaited::Stopped if resting => Some(Ok(Vec::new())),
+        Awaited::Stopped if machine.phase == Phase::Running => {
+            let error = RpcError::new(ErrorKind::Busy, format!("{address} was started again meanwhile"))
+                .hint(format!("gtctl status {address}"));
+            Some(Err(Box::new(error)))
+        }
+        _ => None,
+    }
+}
+
+fn judge(awaited: Awaited, agent: &Address, outcome: &Outcome) -> Option<Judged> {
+    match (awaited, outcome) {
+        (Awaited::Started, Outcome::Started) => Some(Ok(Vec::new())),
+        (Awaited::Started, Outcome::StartFailed(error)) => Some(Err(error.clone())),
+        (Awaited::Started, Outcome::StartUnconfirmed { reached }) => {
+            Some(Err(Box::new(in_time(agent, reached))))
+        }
+        (Awaited::Stopped, Outcome::Stopped { survivors }) => Some(Ok(survivors.clone())),
+        _ => None,
+    }
+}
+
+fn in_time(agent: &Address, reached: &str) -> RpcError {
+    RpcError::new(
+        ErrorKind::Timeout,
+        format!("{agent} was not confirmed in time; it got as far as {reached}"),
+    )
+    .hint(format!("gtctl explain {agent}"))
+    .with("reached", reached)
+}
+
+fn still_there(agent: &Address, survivors: &[String]) -> RpcError {
+    let many = survivors.len();
+    RpcError::new(ErrorKind::Timeout, format!("{agent}: {many} of its processes could not be ended"))
+        .hint(format!("gtctl explain {agent}"))
+        .with("reached", "survivors")
+        .with("survivors", survivors)
+}
+
+pub(super) fn outcome_of(agent: &Address, result: Result<bool, RpcError>) -> town::Outcome {
+    match result {
+        Ok(already) => town::Outcome { agent: agent.clone(), ok: true, already, error: None },
+        Err(error) => town::Outcome { agent: agent.clone(), ok: false, already: false, error: Some(error) },
+    }
+}
+
+impl Core {
+    pub(super) fn wait(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        awaited: Awaited,
+        wait: Wait,
+        turn: &mut Turn,
+    ) {
+        if wait == Wait::No {
+            return Self::reply(
+                turn,
+                ticket,
+                Answer::Changed { already: false, accepted: true, survivors: Vec::new() },
+            );
+        }
+        self.waiters.push(Waiter {
+            ticket,
+            until: until(wait),
+            awaited,
+            town: false,
+            open: BTreeSet::from([agent.clone()]),
+            items: Vec::new(),
+        });
+    }
+
+    pub(super) fn wait_for_town(
+        &mut self,
+        ticket: Ticket,
+        awaited: Awaited,
+        open: BTreeSet<Address>,
+        items: Vec<town::Outcome>,
+        wait: Wait,
+        turn: &mut Turn,
+    ) {
+        if wait == Wait::No || open.is_empty() {
+            return Self::reply(turn, ticket, Answer::Town(items));
+        }
+        self.waiters.push(Waiter { ticket, until: until(wait), awaited, town: true, open, items });
+    }
+}
+
+fn until(wait: Wait) -> Option<Timestamp> {
+    match wait {
+        Wait::Until(until) => Some(until),
+        Wait::ToTheEnd | Wait::No => None,
+    }
+}
