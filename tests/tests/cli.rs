@@ -320,7 +320,7 @@ fn attach_hands_the_terminal_to_the_agents_session() {
         person.try_run(&["capture-pane", "-p"]).ok().filter(|screen| screen.contains("heard good morning"))
     });
     town.call("daemon.heartbeat", json!({}));
-    assert_eq!(town.agent("alpha/witness")["attached"], true);
+    town.wait_agent("alpha/witness", QUICK, "attached", |agent| agent["attached"] == true);
     let _ = person.try_run(&["kill-server"]);
     // The person goes; the agent stays.
     wait_for(CHANGE, "nobody is attached", || {
