@@ -9,8 +9,10 @@ use serde_json::json;
 /// Deaths by the dozen are the point here: no back-off, no quarantine, no mass-death breaker.
 const NO_BREAKERS: &str = "[restart]\nbase = \"10ms\"\nmax = \"10ms\"\nburst = 0\nchurn_deaths = 0\n\
                            [mass_death]\nthreshold = 0\n[stop]\ngrace = \"500ms\"";
-/// How many blows each test deals.
-const BLOWS: u32 = 24;
+/// How many blows each test deals, unless `GTD_TEST_BLOWS` says otherwise.
+fn blows() -> u32 {
+    std::env::var("GTD_TEST_BLOWS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
+}
 const AGENTS: [&str; 2] = ["a/witness", "a/refinery"];
 
 /// The living instances by what they wrote down themselves, not by what the daemon believes.
@@ -49,7 +51,7 @@ fn kill_9_of_the_daemon_at_any_moment_of_a_start_never_makes_two_instances() {
     town.start();
     town.wait_all_running();
     let whole = began.elapsed().min(Duration::from_secs(2));
-    for blow in 0..BLOWS {
+    for blow in 0..blows() {
         town.kill_daemon();
         // Everybody dies while nobody looks, so that the next daemon starts them.
         for process in living(&town).into_values().flatten() {
@@ -57,7 +59,7 @@ fn kill_9_of_the_daemon_at_any_moment_of_a_start_never_makes_two_instances() {
         }
         assert!(wait_until(QUICK, || living(&town).is_empty()));
         town.start_unwatched();
-        chaos_delay(whole * blow / BLOWS * 5 / 4);
+        chaos_delay(whole * blow / blows() * 5 / 4);
         town.kill_daemon();
         recover(&town, blow);
     }
@@ -66,11 +68,11 @@ fn kill_9_of_the_daemon_at_any_moment_of_a_start_never_makes_two_instances() {
 #[test]
 fn kill_9_of_the_daemon_at_any_moment_of_a_restart_never_makes_two_instances() {
     let town = Setup::new().rigs(&["a"]).toml(NO_BREAKERS).up();
-    for blow in 0..BLOWS {
+    for blow in 0..blows() {
         for role in ["witness", "refinery"] {
             town.call(&format!("{role}.restart"), json!({"rig": "a", "now": true, "wait_ms": 0}));
         }
-        chaos_delay(Duration::from_millis(u64::from(blow) * 4));
+        chaos_delay(Duration::from_millis(u64::from(blow % 24) * 4));
         town.kill_daemon();
         recover(&town, blow);
     }
@@ -79,10 +81,10 @@ fn kill_9_of_the_daemon_at_any_moment_of_a_restart_never_makes_two_instances() {
 #[test]
 fn kill_9_of_the_daemon_right_after_a_death_loses_neither_the_death_nor_the_restart() {
     let town = Setup::new().rigs(&["a"]).toml(NO_BREAKERS).up();
-    for blow in 0..BLOWS {
+    for blow in 0..blows() {
         let before = town.agent("a/witness");
         town.process("a/witness").kill();
-        chaos_delay(Duration::from_millis(u64::from(blow) * 2));
+        chaos_delay(Duration::from_micros(u64::from(blow % 24) * 2_000 + u64::from(blow / 24) * 137));
         town.kill_daemon();
         recover(&town, blow);
         town.wait_new_instance("a/witness", before["instance"].as_str().unwrap());
