@@ -157,6 +157,8 @@ impl Daemon {
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
+        // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
+        handle.settled().await;
         Ok(Self {
             layout,
             config,
