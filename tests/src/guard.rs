@@ -1,11 +1,10 @@
 //! The end of a town: nothing of it may be left behind, however its test went.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::procs::{self, Process};
+use crate::reaper;
 use crate::town::Town;
 use crate::wait::{CHANGE, QUICK, wait_until};
 
@@ -60,20 +59,9 @@ impl Town {
         let left = procs::marked(&mark);
         let left_shown: Vec<String> =
             left.iter().map(|process| format!("{process} {}", process.command_line())).collect();
-        // Daemons first, for they would start others again; then servers; then the rest, until none is left.
-        for _ in 0..50 {
-            let mut left = procs::marked(&mark);
-            if left.is_empty() {
-                break;
-            }
-            left.sort_by_key(|process| !process.command_line().contains("/gtd "));
-            for process in left {
-                process.kill();
-            }
-            wait_until(Duration::from_millis(100), || procs::marked(&mark).is_empty());
-        }
-        let survivors = procs::marked(&mark);
-        if failed || self.quiet {
+        let survivors = procs::end_marked(&mark);
+        reaper::gone(self.base());
+        if failed {
             return;
         }
         assert!(survivors.is_empty(), "processes that cannot be ended: {survivors:?}");

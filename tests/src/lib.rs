@@ -11,6 +11,7 @@ mod guard;
 pub mod journal;
 pub mod procs;
 pub mod programs;
+mod reaper;
 pub mod run;
 pub mod setup;
 pub mod tmux;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+use crate::wait::chaos_delay;
 
 /// One process: the pid says where to look, the start time who is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,6 +142,28 @@ pub fn marked(mark: &str) -> Vec<Process> {
             carries("cmdline") || carries("environ")
         })
         .collect()
+}
+
+/// Ends everything that carries a mark: daemons first, for they would start others again. What could not be
+/// ended.
+pub fn end_marked(mark: &str) -> Vec<Process> {
+    let mut left = Vec::new();
+    let mut empty = 0;
+    for _ in 0..200 {
+        left = marked(mark);
+        // One that is being executed has no arguments for a moment, and one that forks may be listed too late:
+        // only what is empty twice is.
+        empty = if left.is_empty() { empty + 1 } else { 0 };
+        if empty == 2 {
+            break;
+        }
+        left.sort_by_key(|process| !process.command_line().contains("/gtd "));
+        for process in &left {
+            process.kill();
+        }
+        chaos_delay(Duration::from_millis(10));
+    }
+    left
 }
 
 /// The children, and their children, of a process.

@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, Failure, Follower};
 use crate::procs::Process;
-use crate::programs;
 use crate::run::{Output, run};
 use crate::setup::Setup;
 use crate::wait::{START, wait_for, wait_until};
+use crate::{programs, reaper};
 
 /// A throwaway town. Dropping it ends whatever runs in it and checks that nothing is left.
 pub struct Town {
@@ -25,8 +25,6 @@ pub struct Town {
     env: Vec<(String, String)>,
     pub(crate) rigs: Mutex<Vec<String>>,
     pub(crate) daemon: Mutex<Option<Child>>,
-    /// Set where a test looks at what is left itself.
-    pub quiet: bool,
 }
 
 impl Town {
@@ -44,8 +42,8 @@ impl Town {
             env: setup.env.clone(),
             rigs: Mutex::new(setup.rigs.clone()),
             daemon: Mutex::new(None),
-            quiet: false,
         };
+        reaper::born(town.base());
         std::fs::create_dir_all(&town.root).expect("make the town");
         for dir in [town.home(), town.journal_dir()] {
             std::fs::create_dir_all(dir).expect("make a directory");

@@ -40,7 +40,7 @@ pub fn wait_for<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option
 }
 
 /// Lets time pass on purpose: where the moment of a blow is what a test varies, or where it must show that
-/// something does *not* happen. Nothing else may use it.
+/// something does *not* happen; and between two looks where no condition can be waited for.
 pub fn chaos_delay(time: Duration) {
     std::thread::sleep(time);
 }
