@@ -46,12 +46,12 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
     let mut out = vec![format!("{} at {}", paint.strong(&format!("town {}", status.name)), status.root)];
     let (word, mood) = if daemon.degraded { ("degraded", Tone::Bad) } else { ("running", Tone::Good) };
     out.push(format!(
-        "{}  {}, pid {}, gtd {}, for {}",
+        "{}  {}, pid {}, gtd {}, {}",
         title("daemon"),
         paint.text(mood, word),
         daemon.pid,
         daemon.version,
-        time::ago(daemon.started_at)
+        time::lasting(daemon.started_at)
     ));
     out.extend(daemon.reasons.iter().map(|reason| format!("{}  {reason}", title(""))));
     for server in &status.tmux {
@@ -126,7 +126,7 @@ fn alert_lines(alert: &Alert, paint: Paint) -> Vec<String> {
         Severity::Unknown => ("alert:", Tone::Warn),
     };
     let mut out =
-        vec![format!("{} {} (for {})", paint.text(mood, word), alert.message, time::ago(alert.since))];
+        vec![format!("{} {} ({})", paint.text(mood, word), alert.message, time::lasting(alert.since))];
     out.extend(alert.hint.iter().map(|hint| format!("{} {hint}", paint.strong("hint:"))));
     out
 }

@@ -30,6 +30,15 @@ pub fn ago(at: Timestamp) -> String {
     if length < Duration::from_secs(1) { "now".to_owned() } else { whole(length) }
 }
 
+/// How long something has lasted: `for 3h 20m`, or `just now`.
+#[must_use]
+pub fn lasting(since: Timestamp) -> String {
+    match ago(since) {
+        now if now == "now" => "just now".to_owned(),
+        length => format!("for {length}"),
+    }
+}
+
 /// How long it is until an instant; one that has passed is `now`.
 #[must_use]
 pub fn until(at: Timestamp) -> String {

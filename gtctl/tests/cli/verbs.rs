@@ -273,7 +273,7 @@ fn check_says_it_by_the_exit_code() {
     ];
     for (what, edit, code) in cases {
         let town = Town::with_endpoint();
-        let mut status = values::well(&town);
+        let mut status = values::well(&town.root());
         edit(&mut status);
         let all = canned(&town);
         let _fake = Fake::start(&town.socket(), move |method, params| match method {

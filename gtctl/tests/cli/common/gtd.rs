@@ -222,9 +222,7 @@ impl Model {
         let named = || params["agent"].as_str().unwrap().parse::<Address>().unwrap();
         match method {
             "town.status" => {
-                let home = super::Town::new();
-                let mut status = values::well(&home);
-                status.root = self.root.display().to_string();
+                let mut status = values::well(&self.root);
                 status.town_id = self.id.clone();
                 status.daemon.hold = self.hold;
                 status.tmux.clear();

@@ -1,5 +1,6 @@
 //! Values of the protocol as a daemon would send them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use gtd_proto::town::{Alert, DaemonBrief, Rig, RoleStatus, Severity, TmuxServer, TmuxState, TownStatus};
@@ -100,10 +101,10 @@ pub fn rig(name: &str, operational: bool) -> Rig {
     }
 }
 
-pub fn town(town: &Town) -> TownStatus {
+pub fn town(of: &Path) -> TownStatus {
     TownStatus {
         name: "demo".to_owned(),
-        root: town.root().display().to_string(),
+        root: of.display().to_string(),
         town_id: TownId::new(TOWN_ID).unwrap(),
         daemon: DaemonBrief {
             pid: 4711,
@@ -115,7 +116,7 @@ pub fn town(town: &Town) -> TownStatus {
             hold: false,
         },
         tmux: vec![TmuxServer {
-            socket: town.root().join("daemon/run/tmux-0.sock").display().to_string(),
+            socket: of.join("daemon/run/tmux-0.sock").display().to_string(),
             pid: Some(4720),
             state: TmuxState::Up,
             sessions: 1,
@@ -135,7 +136,7 @@ pub fn town(town: &Town) -> TownStatus {
 }
 
 /// A town in which all is well.
-pub fn well(of: &Town) -> TownStatus {
+pub fn well(of: &Path) -> TownStatus {
     let mut status = town(of);
     status.alerts.clear();
     status.rigs.truncate(1);
@@ -289,7 +290,7 @@ pub fn explanation(agent: Agent) -> explain::Explanation {
 
 /// Answers every read with something, and every change with success.
 pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'static {
-    let (hello, status) = (hello(of), town(of));
+    let (hello, status) = (hello(of), town(&of.root()));
     let daemon = daemon_status(of);
     move |method, params| {
         let named = || params["agent"].as_str().unwrap_or("alpha/witness").to_owned();
