@@ -16,16 +16,19 @@ use super::launch::Ready;
 use super::order::{FailureKind, Life, Overrides, Place, What};
 use super::runtime::{Prepared, Shared, target};
 use super::task::{EndOrder, Work};
+use super::tend::is_over;
 use crate::process::launch::{self as launch_file, Launch as LaunchFile};
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};
-use crate::tmux::{NewSession, TmuxError};
+use crate::tmux::{NewSession, PaneId, ServerId, TmuxError};
 
 /// How long a shim may take from its start to the start of its agent. It takes about 2 ms; a machine that is
 /// short of everything takes longer.
 const SHIM_DEADLINE: Duration = Duration::from_secs(20);
 /// The agent's `oom_score_adj`: when memory runs out, agents go before the daemon and tmux.
 const OOM_SCORE_ADJ: i16 = 300;
+/// How long tmux may take to see that a pane's process has ended. It takes about 1 ms.
+const PANE_DEADLINE: Duration = Duration::from_millis(500);
 /// How many other names are tried for a session whose name is taken.
 const NAMES: u32 = 20;
 
@@ -305,11 +308,20 @@ async fn open_pane(
         && let Some((old_server, pane)) = target(&old)
         && old_server == server
     {
-        match shared.driver.respawn_pane(&server, &pane, &cwd, &argv, &options).await {
-            Ok(pid) => return Ok((old, pid)),
-            // The session was closed, or somebody put something else into the pane: a new one then.
-            Err(TmuxError::NotFound { .. } | TmuxError::Refused(_)) => {}
-            Err(error) => return Err(error),
+        let asked = Instant::now();
+        loop {
+            match shared.driver.respawn_pane(&server, &pane, &cwd, &argv, &options).await {
+                Ok(pid) => return Ok((old, pid)),
+                // We learn of a death before tmux does; a moment later the pane can be used again.
+                Err(TmuxError::Refused(_))
+                    if asked.elapsed() < PANE_DEADLINE && is_closing(shared, &server, &pane).await =>
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                // The session was closed, or somebody put something else into the pane: a new one then.
+                Err(TmuxError::NotFound { .. } | TmuxError::Refused(_)) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     let wanted = &prepared.session_name;
@@ -337,6 +349,14 @@ async fn open_pane(
         }
     }
     Err(TmuxError::NameTaken { name: wanted.clone() })
+}
+
+/// Whether a pane's process has ended, though tmux may not have seen it yet.
+async fn is_closing(shared: &Shared, server: &ServerId, pane: &PaneId) -> bool {
+    let listing = shared.driver.list().await;
+    listing.is_ok_and(|listing| {
+        listing.server == *server && listing.panes.iter().any(|other| other.pane == *pane && is_over(other))
+    })
 }
 
 /// What it is launched with, part by part, to tell later whether today's settings would launch it otherwise.

@@ -18,8 +18,9 @@ use super::task::{EndOrder, Work};
 use crate::process::record::{By, Phase, Record};
 use crate::process::{
     Capture, EndOptions, Guard, Look, Observation, ProcessId, ProcessTable, Proof, Sent, Signal, Spare,
-    Target, Watch, WatchError, end, observe, send,
+    Target, Watch, WatchError, end, identify, observe, send,
 };
+use crate::tmux::Pane;
 
 /// How many lines of an ended agent's screen are kept.
 const OUTPUT_LINES: u32 = 20;
@@ -389,6 +390,13 @@ async fn outlive(shared: &Shared, left: &[ProcessId]) {
     sleep(SURVIVOR_POLL).await;
 }
 
+/// Whether what ran in a pane has ended: also before tmux has seen it, or while a child that was spared keeps
+/// the terminal open.
+pub(super) fn is_over(pane: &Pane) -> bool {
+    let ended = |pid| matches!(identify(pid), Observation::Dead(_) | Observation::Absent);
+    pane.dead || pane.pane_pid.is_some_and(ended)
+}
+
 /// Closes the pane that a dead instance left. A pane in which somebody has started something else stays.
 pub(super) async fn close_pane(shared: &Shared, agent: &Address, place: &Place) {
     let Some((server, pane)) = target(place) else { return };
@@ -400,8 +408,8 @@ pub(super) async fn close_pane(shared: &Shared, agent: &Address, place: &Place) 
             return;
         }
     };
-    let dead = listing.panes.iter().any(|other| other.pane == pane && other.dead);
-    if dead && let Err(error) = shared.driver.kill_pane(&server, &pane).await {
+    let over = listing.panes.iter().any(|other| other.pane == pane && is_over(other));
+    if over && let Err(error) = shared.driver.kill_pane(&server, &pane).await {
         tracing::warn!(%agent, %error, "its pane could not be closed");
     }
     shared.forget_place(agent);
