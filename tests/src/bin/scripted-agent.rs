@@ -116,9 +116,12 @@ fn idle(dir: &Path, obey: bool, echo: bool) {
     }
     let order = dir.join(format!("exit-{}", address().replace('/', "-")));
     loop {
-        if obey && let Ok(text) = std::fs::read_to_string(&order) {
+        // An order that is still being written is none yet.
+        if obey
+            && let Some(code) = std::fs::read_to_string(&order).ok().and_then(|text| text.trim().parse().ok())
+        {
             let _ = std::fs::remove_file(&order);
-            exit(text.trim().parse().unwrap_or(1));
+            exit(code);
         }
         let pause = if obey { Duration::from_millis(5) } else { Duration::from_secs(3600) };
         std::thread::sleep(pause);
