@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gtd_tests::{CHANGE, Setup, Town, wait_for};
+use gtd_tests::{CHANGE, QUICK, Setup, Town, wait_for, wait_until};
 use serde_json::json;
 
 /// Holds the ledger's write lock until it is dropped.
@@ -32,5 +32,57 @@ fn a_start_is_answered_while_the_ledger_cannot_be_written_and_a_stop_is_not_forg
     town.kill_daemon();
     town.start();
     assert_eq!(town.wait_state("b/refinery", "stopped")["intent"], "stopped");
+    town.assert_never_two();
+}
+
+#[test]
+fn a_persons_pane_in_the_session_of_a_stopped_agent_keeps_nobody_waiting_after_a_restart() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().up();
+    let before = town.agent("a/witness");
+    let tmux = town.tmux();
+    let pane = tmux.run(&[
+        "split-window",
+        "-b",
+        "-d",
+        "-t",
+        before["pane"].as_str().unwrap(),
+        "-P",
+        "-F",
+        "#{pane_id}",
+        "exec sleep 1000",
+    ]);
+    town.call("witness.stop", json!({"rig": "a"}));
+    town.kill_daemon();
+    town.start();
+    town.call("daemon.heartbeat", json!({}));
+    town.call("daemon.heartbeat", json!({}));
+    town.wait_state("a/witness", "stopped");
+    town.call("witness.start", json!({"rig": "a", "wait_ms": 10000}));
+    town.wait_state("a/witness", "running");
+    assert!(tmux.run(&["list-panes", "-a", "-F", "#{pane_id}"]).lines().any(|line| line == pane));
+    tmux.run(&["kill-pane", "-t", &pane]);
+    town.assert_never_two();
+}
+
+#[test]
+fn a_death_without_a_record_is_on_record_and_its_children_end_before_the_next() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().script(&["fork:group", "idle"]).up();
+    let before = town.agent("a/witness");
+    let (agent, child) = (town.process("a/witness"), *town.children("group").last().unwrap());
+    let shim = gtd_tests::Process::of(agent.parent().unwrap()).unwrap();
+    town.kill_daemon();
+    for entry in std::fs::read_dir(town.path("daemon/run")).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|end| end == "record") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    shim.kill();
+    assert!(wait_until(QUICK, || !agent.alive()));
+    town.start();
+    town.wait_new_instance("a/witness", before["instance"].as_str().unwrap());
+    let exits = town.call("agent.exits", json!({"agent": "a/witness"}));
+    let known = exits["items"].as_array().unwrap().iter().any(|exit| exit["instance"] == before["instance"]);
+    assert!(known, "its end is on record: {exits:#}");
+    assert!(!child.alive(), "nothing proven is left when the next one begins");
     town.assert_never_two();
 }
