@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use gtd_tests::{CHANGE, QUICK, Setup, Town, wait_for, wait_until};
+use gtd_tests::{CHANGE, QUICK, Setup, Town, chaos_delay, wait_for, wait_until};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 /// Holds the ledger's write lock until it is dropped.
@@ -84,5 +85,34 @@ fn a_death_without_a_record_is_on_record_and_its_children_end_before_the_next() 
     let known = exits["items"].as_array().unwrap().iter().any(|exit| exit["instance"] == before["instance"]);
     assert!(known, "its end is on record: {exits:#}");
     assert!(!child.alive(), "nothing proven is left when the next one begins");
+    town.assert_never_two();
+}
+
+#[test]
+fn a_daemon_without_descriptors_concludes_nothing() {
+    let town = Setup::new()
+        .rigs(&["a"])
+        .no_refineries()
+        .toml("[restart]\nburst = 0\nchurn_deaths = 0\n[mass_death]\nthreshold = 0")
+        .script(&["fork:group", "idle"])
+        .up();
+    let agent = town.process("a/witness");
+    let child = *town.children("group").last().unwrap();
+    let shim = gtd_tests::Process::of(agent.parent().unwrap()).unwrap();
+    let daemon = Pid::from_raw(town.daemon().unwrap().pid).unwrap();
+    // Its captured descent is up to date.
+    town.call("daemon.heartbeat", json!({}));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.as_raw_nonzero())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let maximum: u64 = line.split_whitespace().nth(4).unwrap().parse().unwrap();
+    let few = Rlimit { current: Some(3), maximum: Some(maximum) };
+    let before = prlimit(Some(daemon), Resource::Nofile, few).unwrap();
+    shim.kill();
+    assert!(wait_until(QUICK, || !agent.alive()));
+    chaos_delay(Duration::from_millis(1500));
+    prlimit(Some(daemon), Resource::Nofile, before).unwrap();
+    wait_for(CHANGE, "a new one", || (town.starts("a/witness").len() > 1).then_some(()));
+    assert!(!child.alive(), "what was left of it ended first");
+    town.wait_state("a/witness", "running");
     town.assert_never_two();
 }

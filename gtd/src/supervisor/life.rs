@@ -278,7 +278,9 @@ impl Machine {
         let now = situation.now;
         if !survivors.is_empty() {
             // Its task goes on watching them, and reports again when they are gone.
-            turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": survivors }));
+            if self.lingering != survivors {
+                turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": survivors }));
+            }
             if matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. }) {
                 turn.outcome(&self.address, Outcome::Stopped { survivors: survivors.clone() });
             }
