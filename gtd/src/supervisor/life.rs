@@ -324,7 +324,13 @@ impl Machine {
         turn.outcome(&self.address, Outcome::Stopped { survivors });
         match then {
             Then::Start => self.start_or_rest("it was asked to start again", situation, turn),
-            Then::Rest => self.enter(Phase::Rest, now, self.wish.reason.clone(), turn),
+            Then::Rest => {
+                self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
+                // Its task does so only where it was told at the time of the end that nothing follows.
+                self.close_pane(turn);
+                // `up` may have come while it was being ended.
+                self.reconcile(situation, turn);
+            }
         }
     }
 
