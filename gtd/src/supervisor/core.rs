@@ -13,6 +13,7 @@ use serde_json::json;
 use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
+use super::policy::after;
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
@@ -96,7 +97,8 @@ impl Core {
         };
         let mut turn = Turn::default();
         for row in rows {
-            core.agents.insert(row.address.clone(), recall(row, now));
+            let machine = recall(row, &core.settings, now);
+            core.agents.insert(machine.address.clone(), machine);
         }
         for row in instances {
             let machine =
@@ -356,7 +358,7 @@ fn rig_event(name: &'static str, rig: &gtd_proto::RigName, at: Timestamp, data: 
 }
 
 /// An agent as the ledger remembers it, without an instance.
-fn recall(row: AgentRow, now: Timestamp) -> Machine {
+fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
     // A memo that cannot be read is a newer daemon's, or damaged: the agent starts with a clean slate, which
     // at worst tries too early. Its intent has columns of its own.
     let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
@@ -369,9 +371,15 @@ fn recall(row: AgentRow, now: Timestamp) -> Machine {
     machine.reason = memo.reason;
     machine.last_place = memo.place;
     machine.phase = match (memo.waiting, memo.verdict) {
-        (Some((until, why)), _) => Phase::Waiting { until, why },
+        // A wall clock that was set back meanwhile makes no wait longer than it can be.
+        (Some((until, why)), _) => {
+            let longest = settings.numbers.max.max(settings.numbers.quarantine_max);
+            Phase::Waiting { until: until.min(after(now, longest)), why }
+        }
         // What was decided and not yet done. Something of it may be left: then its instance is still open.
-        (None, Some((died_at, next))) => Phase::Dead { died_at, settled_at: now, gone: true, next },
+        (None, Some((died_at, next))) => {
+            Phase::Dead { died_at: died_at.min(now), settled_at: now, gone: true, next }
+        }
         (None, None) if memo.broken => Phase::Broken,
         (None, None) => Phase::Rest,
     };
