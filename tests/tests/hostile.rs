@@ -66,6 +66,26 @@ fn a_persons_pane_in_the_session_of_a_stopped_agent_keeps_nobody_waiting_after_a
 }
 
 #[test]
+fn up_right_after_a_lost_ledger_finds_what_runs_first() {
+    let town = Setup::new().rigs(&["a", "b", "c", "d"]).up();
+    let before = town.running();
+    for _ in 0..5 {
+        town.kill_daemon();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(town.path(&format!("daemon/gtd.db{suffix}")));
+        }
+        std::fs::write(town.path("daemon/gtd.db"), b"no ledger".repeat(1000)).unwrap();
+        town.start_unwatched();
+        // As soon as there is somebody to ask.
+        wait_for(CHANGE, "up", || town.try_call("town.start", json!({})).ok());
+        town.wait_all_running();
+        town.assert_never_two();
+        let pids = |all: &[(String, String, i64)]| all.iter().map(|one| one.2).collect::<Vec<_>>();
+        assert_eq!(pids(&town.running()), pids(&before));
+    }
+}
+
+#[test]
 fn a_death_without_a_record_is_on_record_and_its_children_end_before_the_next() {
     let town = Setup::new().rigs(&["a"]).no_refineries().script(&["fork:group", "idle"]).up();
     let before = town.agent("a/witness");

@@ -23,7 +23,7 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts};
+use crate::supervisor::{Settings, facts, heartbeat};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
@@ -155,6 +155,9 @@ impl Daemon {
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
+        if observing {
+            heartbeat::survey(&handle).await;
+        }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
         Ok(Self {

@@ -41,7 +41,8 @@ pub enum Input {
     Tmux(Option<String>),
     /// The numbers are others now.
     Settings(Box<Settings>),
-    /// Sessions on our server that carry the marks of instances that nobody knows: after a lost ledger.
+    /// Sessions on our server that carry the marks of instances that nobody knows: after a lost ledger. Told
+    /// after each good look, also when there are none.
     Found(Vec<(Address, InstanceId)>),
     /// The panes of these agents are gone, and their processes live on.
     PaneGone(Vec<Address>),
@@ -68,6 +69,8 @@ pub struct Core {
     pub(super) hold: Option<HoldRow>,
     pub(super) tmux: Option<String>,
     pub(super) observing: bool,
+    /// The sessions were looked at for marks of instances that the ledger may not know. Nothing is started before.
+    surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
     makers: Makers,
@@ -91,6 +94,7 @@ impl Core {
             hold,
             tmux: None,
             observing,
+            surveyed: !observing,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             makers,
@@ -202,7 +206,7 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             held: self.hold.is_some(),
-            observing: self.observing,
+            observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
@@ -247,6 +251,11 @@ impl Core {
             }
             turn.decided(&agent, now, "an unknown session carries its mark", "adopt", instance.as_str());
             begin_adoption(machine, instance, now, None, None, now, turn);
+            // The next daemon must look for it too, if this one dies before it has found it.
+            turn.instance_row(machine, false);
+        }
+        if !std::mem::replace(&mut self.surveyed, true) {
+            self.reconcile_all(now, turn);
         }
     }
 
