@@ -86,6 +86,33 @@ fn up_right_after_a_lost_ledger_finds_what_runs_first() {
 }
 
 #[test]
+fn what_the_ledger_has_and_cannot_be_read_is_not_taken_for_a_wish_to_run() {
+    let town = Setup::new().rigs(&["a"]).up();
+    town.call("witness.stop", json!({"rig": "a"}));
+    let refinery = town.process("a/refinery");
+    town.stop_daemon();
+    let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
+    let damage = |sql: &str| assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
+    damage("UPDATE agents SET policy = '{' WHERE address = 'a/witness'");
+    damage("UPDATE instances SET launch = '{' WHERE agent = 'a/refinery' AND ended = 0");
+    town.start();
+    town.wait_state("a/refinery", "running");
+    assert_eq!(town.process("a/refinery"), refinery, "its record and its session tell who it is");
+    town.stop_daemon();
+    // And what cannot be read at all.
+    damage("UPDATE agents SET intent_by = x'ff' WHERE address = 'a/witness'");
+    damage("UPDATE instances SET reserved_at = 'long ago' WHERE agent = 'a/refinery' AND ended = 0");
+    town.start();
+    town.call("daemon.heartbeat", json!({}));
+    chaos_delay(Duration::from_millis(500));
+    assert_eq!(town.starts("a/witness").len(), 1, "what was stopped stays stopped");
+    assert_eq!(town.starts("a/refinery").len(), 1);
+    assert!(refinery.alive());
+    town.assert_never_two();
+    assert_eq!(town.call("daemon.status", json!({}))["degraded"], true);
+}
+
+#[test]
 fn a_death_without_a_record_is_on_record_and_its_children_end_before_the_next() {
     let town = Setup::new().rigs(&["a"]).no_refineries().script(&["fork:group", "idle"]).up();
     let before = town.agent("a/witness");
