@@ -1,6 +1,6 @@
 //! After a restart of the daemon: finding an instance again, or proving that there is none and will be none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::order::{EndedBy, Ending, Life, Place, What};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};
 use super::tend::{Told, after_the_shim, recorded};
+use crate::process::facts::arguments;
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, observe};
 use crate::tmux::{Listing, Pane, ServerState, TmuxError};
@@ -27,6 +28,8 @@ enum Found {
     Alive(Box<Life>),
     /// It lived; its record tells the rest.
     Dead(Option<Box<Life>>, Box<Record>),
+    /// It lived, its shim is proven dead, and no record tells how it ended.
+    Lost(Box<Life>),
     /// It was lost to a restart of the machine.
     Reboot,
     /// There is none, and there will be none.
@@ -36,17 +39,26 @@ enum Found {
 }
 
 /// Looks for the instance until it is found, or proven not to be; `None` when there is nothing to tend, which
-/// has been reported then.
-pub(super) async fn adopt(work: &mut Work<'_>, life: Option<Life>) -> Option<Living> {
-    let mut end: Option<EndOrder> = None;
+/// has been reported then. `end` is an order to end it that has come already.
+pub(super) async fn adopt(
+    work: &mut Work<'_>,
+    life: Option<Life>,
+    mut end: Option<EndOrder>,
+) -> Option<Living> {
+    // This may take for as long as something cannot be told, and others wait for their start.
+    work.starting = None;
     loop {
         let why = match look(work, life.clone()).await {
-            Found::Alive(life) => match watch(work, *life, end.take()).await {
+            Found::Alive(life) => match watch(work, *life, end.clone()).await {
                 Ok(living) => return Some(living),
                 Err(why) => why,
             },
             Found::Dead(life, record) => {
                 dead(work, life, &record).await;
+                return None;
+            }
+            Found::Lost(mut life) => {
+                after_the_shim(work, &mut life, &Told::default()).await;
                 return None;
             }
             Found::Reboot => {
@@ -80,12 +92,26 @@ async fn look(work: &Work<'_>, life: Option<Life>) -> Found {
         RecordLook::Found(record) if record.boot_id != current => Found::Reboot,
         RecordLook::Found(record) => with_record(work, life, record).await,
         RecordLook::Missing => without_record(work, life).await,
-        RecordLook::Torn(why) | RecordLook::Unreadable(why) => {
+        RecordLook::Unreadable(why) => {
             Found::Unknown(format!("the record of its shim cannot be read: {why}"))
         }
+        // These stay as they are: what the ledger has of it must do.
+        RecordLook::Torn(why) => useless(life, format!("the record of its shim is damaged: {why}")),
         RecordLook::OtherVersion(v) => {
-            Found::Unknown(format!("the record of its shim is of version {v}, which this gtd does not read"))
+            useless(life, format!("the record of its shim is of version {v}, which this gtd does not read"))
         }
+    }
+}
+
+/// There is a record, and it never will tell anything.
+fn useless(life: Option<Life>, why: String) -> Found {
+    match life.filter(|life| life.process.is_some()) {
+        Some(life) => match observe(&life.shim) {
+            Observation::Alive(_) => Found::Alive(Box::new(life)),
+            Observation::Dead(_) | Observation::Absent => Found::Lost(Box::new(life)),
+            Observation::Unknown(why) => Found::Unknown(why),
+        },
+        None => Found::Unknown(why),
     }
 }
 
@@ -99,7 +125,7 @@ async fn with_record(work: &Work<'_>, life: Option<Life>, record: Box<Record>) -
         }
         Observation::Alive(_) => match life {
             Some(life) => Found::Alive(Box::new(renewed(life, &record))),
-            None => match place(work).await {
+            None => match place(work, |pane| Ok(pane.pane_pid == Some(record.shim.pid))).await {
                 Ok(Some(pane)) => Found::Alive(Box::new(renewed(stranger(pane, record.shim_id()), &record))),
                 Ok(None) => Found::Unknown("its shim lives, and its pane is not to be found".to_owned()),
                 Err(error) => Found::Unknown(error.to_string()),
@@ -125,14 +151,18 @@ async fn without_record(work: &Work<'_>, life: Option<Life>) -> Found {
         return match observe(&life.shim) {
             Observation::Alive(_) => Found::Alive(Box::new(life)),
             Observation::Unknown(why) => Found::Unknown(why),
+            // It ran: its end is told, and what it left is looked for.
+            Observation::Dead(_) | Observation::Absent if life.process.is_some() => {
+                Found::Lost(Box::new(life))
+            }
             Observation::Dead(_) | Observation::Absent => Found::Never,
         };
     }
-    match place(work).await {
+    let launch = shared.launch_file(work.instance);
+    match place(work, |pane| is_its_shim(pane, &launch)).await {
         Err(TmuxError::NoServer { .. }) if matches!(shared.driver.state(), ServerState::Down) => Found::Never,
         Err(error) => Found::Unknown(error.to_string()),
         Ok(None) => Found::Never,
-        Ok(Some((_, pane))) if pane.dead => Found::Never,
         Ok(Some((place, pane))) => match pane.pane_pid.map(identify) {
             Some(Observation::Alive(shim)) => Found::Alive(Box::new(stranger((place, pane), shim))),
             Some(Observation::Unknown(why)) => Found::Unknown(why),
@@ -141,25 +171,44 @@ async fn without_record(work: &Work<'_>, life: Option<Life>) -> Found {
     }
 }
 
-/// The pane that carries the instance's id, by the server's own word.
-async fn place(work: &Work<'_>) -> Result<Option<(Place, Pane)>, TmuxError> {
+/// Whether a pane's process was started with this launch file. The options that name the instance are the
+/// session's, so that a person's panes in it carry them too.
+fn is_its_shim(pane: &Pane, launch: &Path) -> Result<bool, TmuxError> {
+    let Some(pid) = pane.pane_pid.filter(|_| !pane.dead) else { return Ok(false) };
+    let words = match identify(pid) {
+        Observation::Alive(id) => arguments(&id),
+        Observation::Unknown(why) => Observation::Unknown(why),
+        _ => Observation::Absent,
+    };
+    match words {
+        Observation::Alive(words) => Ok(words.get(1).is_some_and(|word| word == launch)),
+        Observation::Dead(_) | Observation::Absent => Ok(false),
+        Observation::Unknown(why) => Err(TmuxError::Refused(why)),
+    }
+}
+
+/// The pane that carries the instance's id, by the server's own word, and is the one meant.
+async fn place(
+    work: &Work<'_>,
+    is_it: impl Fn(&Pane) -> Result<bool, TmuxError>,
+) -> Result<Option<(Place, Pane)>, TmuxError> {
     let listing: Listing = work.shared.driver.list().await?;
     let instance = work.instance.as_str();
     let server = listing.server.clone();
-    Ok(listing
-        .panes
-        .into_iter()
-        .find(|pane| pane.options.get("@gt_instance").is_some_and(|value| value == instance))
-        .map(|pane| {
-            let place = Place {
-                socket: server.socket.to_string_lossy().into_owned(),
-                server: server.process.clone(),
-                session: pane.session.to_string(),
-                session_name: pane.session_name.clone(),
-                pane: pane.pane.to_string(),
-            };
-            (place, pane)
-        }))
+    for pane in listing.panes {
+        if pane.options.get("@gt_instance").is_none_or(|value| value != instance) || !is_it(&pane)? {
+            continue;
+        }
+        let place = Place {
+            socket: server.socket.to_string_lossy().into_owned(),
+            server: server.process.clone(),
+            session: pane.session.to_string(),
+            session_name: pane.session_name.clone(),
+            pane: pane.pane.to_string(),
+        };
+        return Ok(Some((place, pane)));
+    }
+    Ok(None)
 }
 
 fn stranger((place, _): (Place, Pane), shim: ProcessId) -> Life {

@@ -57,8 +57,9 @@ pub(super) async fn begin(
             return None;
         }
     };
-    let _permit = tokio::select! {
-        permit = shared.starts.acquire() => permit.ok(),
+    let all = work.shared;
+    work.starting = tokio::select! {
+        permit = all.starts.acquire() => permit.ok(),
         end = work.end_ordered() => {
             work.not_launched(FailureKind::Cancelled, format!("asked by {}", end.by), None).await;
             return None;
@@ -81,6 +82,11 @@ pub(super) async fn begin(
     let shim = match identify(pane_pid) {
         // Until the shim's own record is read, the pane's process is who it is.
         Observation::Alive(id) => Some(id),
+        // Not to be told: it may live, so it is looked for until it can be.
+        Observation::Unknown(why) => {
+            work.report(What::Unknown { why }).await;
+            return super::adopt::adopt(work, None, None).await;
+        }
         // Gone already: its record says who it was, and why.
         _ => found(&record).map(|record| record.shim_id()),
     };
@@ -96,7 +102,9 @@ pub(super) async fn begin(
         grace_ms: u64::try_from(prepared.grace.as_millis()).unwrap_or(u64::MAX),
         launch: digest(&prepared.launch),
     };
-    follow(work, life, prepared.launch.ready).await
+    let living = follow(work, life, prepared.launch.ready).await;
+    work.starting = None;
+    living
 }
 
 /// Waits until the shim's record tells of a running agent, or of why there is none.
@@ -106,8 +114,10 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
         Ok(watch) => watch,
         Err(WatchError::AlreadyGone(_)) => return from_record(work, Some(life)).await,
         Err(WatchError::Unknown(why)) => {
+            // It may live: not let go of, or nobody would hear of its end, nor it of an order to end.
+            work.report(What::Placed(Box::new(life.clone()))).await;
             work.report(What::Unknown { why }).await;
-            return None;
+            return super::adopt::adopt(work, Some(life), None).await;
         }
     };
     work.report(What::Placed(Box::new(life.clone()))).await;
@@ -125,11 +135,18 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
             order = work.end_ordered(), if end.is_none() => end = Some(order),
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(50)),
         }
-        if born.elapsed() > SHIM_DEADLINE && end.is_none() {
+        if born.elapsed() > SHIM_DEADLINE {
+            if revoke(&shared, work.instance) == Revoked::Yes {
+                // Nobody will start it any more; and whatever the pane's process is, it is no shim that took
+                // our launch, and not ours to end.
+                let why = "its launch was not taken up in time";
+                work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
+                return None;
+            }
             let by = "supervisor: its launch did not come to an agent".to_owned();
-            end = Some(EndOrder { force: true, keep_pane: false, by });
+            end.get_or_insert(EndOrder { force: true, keep_pane: false, by });
             work.report(What::Unknown { why: "its shim did not start an agent in time".to_owned() }).await;
-            break shimless_record(&life, work.instance);
+            break found(&path).unwrap_or_else(|| shimless_record(&life, work.instance));
         }
     };
     life.shim = record.shim_id();
@@ -141,9 +158,9 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
             Ok(watch) => Some(watch),
             Err(WatchError::AlreadyGone(_)) => None,
             Err(WatchError::Unknown(why)) => {
-                // Its shim is watched, and tells of its end.
-                tracing::warn!(agent = %work.agent, %why, "the agent's process cannot be watched");
-                None
+                // That it cannot be watched does not mean that it is gone.
+                work.report(What::Unknown { why }).await;
+                return super::adopt::adopt(work, Some(life), end).await;
             }
         },
     };
@@ -186,12 +203,11 @@ async fn from_record(work: &mut Work<'_>, life: Option<Life>) -> Option<Living> 
             if let Some(error) = &record.exec_error {
                 exec_failed(work, error).await;
             } else if record.agent.is_some() {
-                if let Some(mut life) = life {
-                    life.process = record.agent_id();
-                    life.started_at = Some(record.started_at);
-                    work.report(What::Alive { life: Box::new(life.clone()), adopted: false }).await;
-                    super::tend::after_the_shim(work, &mut life, &super::tend::Told::default()).await;
-                }
+                let Some(mut life) = life else { return super::adopt::adopt(work, None, None).await };
+                life.process = record.agent_id();
+                life.started_at = Some(record.started_at);
+                work.report(What::Alive { life: Box::new(life.clone()), adopted: false }).await;
+                super::tend::after_the_shim(work, &mut life, &super::tend::Told::default()).await;
             } else {
                 let why = "its shim ended before it could start the agent";
                 work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
@@ -203,10 +219,8 @@ async fn from_record(work: &mut Work<'_>, life: Option<Life>) -> Option<Living> 
             let why = "its shim ended without a record";
             work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
         }
-        other => {
-            let why = format!("the record of its shim cannot be read: {other:?}");
-            work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
-        }
+        // What became of the agent is not known: the same question as after a restart of the daemon.
+        _ => return super::adopt::adopt(work, life, None).await,
     }
     None
 }
@@ -245,7 +259,7 @@ async fn called_off(work: &mut Work<'_>, error: &TmuxError) -> Option<Living> {
             None
         }
         // tmux did it after all, and the shim was quicker than we: there is an instance.
-        Revoked::TooLate => super::adopt::adopt(work, None).await,
+        Revoked::TooLate => super::adopt::adopt(work, None, None).await,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use gtd_proto::{Address, InstanceId};
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::order::{Failure, FailureKind, Order, What};
 use super::runtime::Shared;
@@ -16,16 +16,14 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
     while let Some(order) = orders.recv().await {
         match order {
             Order::Launch { instance, overrides, before } => {
-                let mut work =
-                    Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
+                let mut work = Work::new(&shared, &agent, &instance, &mut orders);
                 if let Some(life) = begin::begin(&mut work, &overrides, before).await {
                     tend::tend(&mut work, life).await;
                 }
             }
             Order::Adopt { instance, life, .. } => {
-                let mut work =
-                    Work { shared: &shared, agent: &agent, instance: &instance, orders: &mut orders };
-                if let Some(life) = adopt::adopt(&mut work, life).await {
+                let mut work = Work::new(&shared, &agent, &instance, &mut orders);
+                if let Some(life) = adopt::adopt(&mut work, life, None).await {
                     tend::tend(&mut work, life).await;
                 }
             }
@@ -43,6 +41,8 @@ pub(super) struct Work<'a> {
     pub(super) agent: &'a Address,
     pub(super) instance: &'a InstanceId,
     pub(super) orders: &'a mut mpsc::Receiver<Order>,
+    /// While it is one of the few starts that may be under way at once.
+    pub(super) starting: Option<SemaphorePermit<'a>>,
 }
 
 /// An order to end the present instance.
@@ -53,7 +53,16 @@ pub(super) struct EndOrder {
     pub(super) by: String,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        shared: &'a Arc<Shared>,
+        agent: &'a Address,
+        instance: &'a InstanceId,
+        orders: &'a mut mpsc::Receiver<Order>,
+    ) -> Self {
+        Self { shared, agent, instance, orders, starting: None }
+    }
+
     pub(super) async fn report(&self, what: What) {
         self.shared.report(self.agent, self.instance, what).await;
     }

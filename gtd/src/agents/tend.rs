@@ -32,6 +32,10 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_secs(3);
 /// How often a screen is looked at for a prompt.
 const PROMPT_POLL: Duration = Duration::from_millis(250);
+/// How long a shim may live on when its agent has ended: it ends the rest within 5.25 s.
+const LAGGING: Duration = Duration::from_secs(10);
+/// How often a process table that cannot be read is tried again.
+const TABLE_AGAIN: Duration = Duration::from_millis(500);
 /// How often survivors are looked for that nobody can watch.
 const SURVIVOR_POLL: Duration = Duration::from_secs(5);
 
@@ -54,7 +58,16 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
     let mut next_look = ready.as_ref().map_or(born, |rule| born + first_look(rule));
     let mut wanted = end;
     let mut pressure: Option<Pressure<'_>> = None;
+    let mut lags_at: Option<Instant> = None;
     loop {
+        if told.ended && wanted.is_none() {
+            let at = *lags_at.get_or_insert_with(|| Instant::now() + LAGGING);
+            if at <= Instant::now() {
+                let by = "supervisor: its shim lives on without it".to_owned();
+                wanted = Some(EndOrder { force: true, keep_pane: true, by });
+            }
+        }
+        let lags_in = lags_at.map(|at| at.saturating_duration_since(Instant::now()));
         let escalate_in = pressure.as_ref().map(|p| p.until.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = gone(&mut agent), if !told.ended => {
@@ -78,6 +91,7 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
                     p.escalate(&shared, work, &life).await;
                 }
             }
+            () = sleep(lags_in.unwrap_or_default()), if lags_in.is_some() && wanted.is_none() => {}
             () = sleep(next_look.saturating_duration_since(Instant::now())), if !told.ready && !told.ended => {
                 match &ready {
                     Some(rule) if is_ready(&shared, &life, rule).await => {
@@ -90,8 +104,9 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
             }
         }
     }
-    after_the_shim(work, &mut life, &told).await;
+    // What is left may take for ever, and others wait for their stop.
     drop(pressure);
+    after_the_shim(work, &mut life, &told).await;
     if let Some(order) = wanted
         && !order.keep_pane
     {
@@ -255,8 +270,13 @@ async fn tell_end(work: &Work<'_>, life: &Life, record: Option<&Record>, detecte
         started_at: life.started_at,
         ended_at,
         code: known.and_then(|record| record.code),
-        // A shim that was killed takes its agent along with KILL, and can write nothing down.
-        signal: known.map_or(Some(Signal::Kill.number()), |record| record.signal),
+        // A shim that was killed takes its agent along with KILL, and can write nothing down. Without any
+        // record nothing is known.
+        signal: match (known, record) {
+            (Some(record), _) => record.signal,
+            (None, Some(_)) => Some(Signal::Kill.number()),
+            (None, None) => None,
+        },
         by: known.map_or(EndedBy::Unknown, |record| ended_by(record.by)),
         exec_error: None,
         output,
@@ -326,7 +346,7 @@ pub(super) async fn after_the_shim(work: &mut Work<'_>, life: &mut Life, told: &
     }
     let mut capture = shared.with_capture(work.agent, Option::take).unwrap_or_else(|| recorded(work, life));
     let proper = record.as_ref().is_some_and(|record| record.phase == Phase::Gone);
-    let mut left = if proper { survivors(record.as_deref()) } else { proven(&mut capture).await };
+    let mut left = if proper { survivors(record.as_deref()) } else { proven(work, &mut capture).await };
     if !proper && !left.is_empty() {
         work.report(What::Lingering { processes: left.clone() }).await;
         left = end_rest(&shared, work, &mut capture, life).await;
@@ -355,8 +375,16 @@ fn survivors(record: Option<&Record>) -> Vec<ProcessId> {
     ids.filter(|id| !matches!(observe(id), Observation::Dead(_) | Observation::Absent)).collect()
 }
 
-async fn proven(capture: &mut Capture) -> Vec<ProcessId> {
-    let Some(table) = process_table().await else { return Vec::new() };
+/// What is proven of it and alive. That there is nothing is never concluded from a table that cannot be read.
+async fn proven(work: &Work<'_>, capture: &mut Capture) -> Vec<ProcessId> {
+    let table = loop {
+        if let Some(table) = process_table().await {
+            break table;
+        }
+        let why = "the process table cannot be read, so what is left of it is not known".to_owned();
+        work.report(What::Unknown { why }).await;
+        sleep(TABLE_AGAIN).await;
+    };
     let look = look();
     capture.merge(&table, look.as_ref());
     capture.proven(&table, look.as_ref()).targets.iter().map(|target| target.id().clone()).collect()
@@ -372,7 +400,13 @@ async fn end_rest(shared: &Shared, work: &Work<'_>, capture: &mut Capture, life:
     for (id, why) in &report.refused {
         tracing::warn!(agent = %work.agent, process = %id, %why, "not signalled");
     }
-    report.survivors
+    match report.unverified {
+        None => report.survivors,
+        Some(why) => {
+            work.report(What::Unknown { why }).await;
+            proven(work, capture).await
+        }
+    }
 }
 
 /// Waits until one of them is gone, or for a while.

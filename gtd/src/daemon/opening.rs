@@ -23,7 +23,7 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts};
+use crate::supervisor::{Settings, facts, heartbeat};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
@@ -132,6 +132,10 @@ impl Daemon {
             stops,
         );
         let mut reasons = trouble(&condition, &identity);
+        reasons.extend(state.unreadable.iter().map(|what| {
+            let then = if is_vital(what) { "; nothing is started or ended until `gtctl up`" } else { "" };
+            format!("a row of the ledger cannot be read: {what}{then}")
+        }));
         reasons.extend(config_trouble);
         let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, started_at);
         if let Some(text) = text {
@@ -155,6 +159,9 @@ impl Daemon {
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
+        if observing {
+            heartbeat::survey(&handle).await;
+        }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
@@ -189,7 +196,9 @@ fn first_writes(
 ) -> (Vec<Write>, bool) {
     let mut writes = Vec::new();
     let observing_before = state.facts.get(OBSERVING).is_some_and(|fact| fact.as_bool() == Some(true));
-    let mut observing = observing_before || !state.known;
+    // A row that cannot be read may be a stop, or an instance that runs.
+    let mut observing =
+        observing_before || !state.known || state.unreadable.iter().any(|what| is_vital(what));
     if identity.copied_from().is_some() {
         // The ledger came along with a copy: what it recorded as running belongs to the town it was copied from.
         observing = true;
@@ -213,6 +222,11 @@ fn first_writes(
         writes.push(Write::Event(NewEvent::new(now, kind::DAEMON_DEGRADED, json!({ "reason": reason }))));
     }
     (writes, observing)
+}
+
+/// What the ledger cannot read of agents and instances decides what may be started.
+fn is_vital(unreadable: &str) -> bool {
+    unreadable.starts_with("agent ") || unreadable.starts_with("instance ")
 }
 
 fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {

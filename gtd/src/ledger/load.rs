@@ -83,8 +83,9 @@ fn agent(row: &Row<'_>) -> Result<AgentRow, LedgerError> {
         intent_by: row.get(2)?,
         intent_reason: row.get(3)?,
         intent_at: time(row, 4)?,
-        overrides: json("overrides", row, 5)?,
-        policy: json("policy", row, 6)?,
+        // An intent counts without these.
+        overrides: json("overrides", row, 5).unwrap_or_default(),
+        policy: json("policy", row, 6).unwrap_or_default(),
         lifetime_restarts: unsigned(row.get(7)?),
     })
 }
@@ -102,17 +103,18 @@ fn instance(row: &Row<'_>) -> Result<InstanceRow, LedgerError> {
         reserved_at: time(row, 2)?,
         started_at: time_option(row, 3)?,
         boot: row.get(4)?,
-        server: json_option("server", row, 5)?,
+        // That there is an instance counts most: its record and its session tell the rest.
+        server: json_option("server", row, 5).unwrap_or_default(),
         session: row.get(6)?,
         session_name: row.get(7)?,
         pane: row.get(8)?,
-        shim: json_option("shim", row, 9)?,
-        process: json_option("process", row, 10)?,
+        shim: json_option("shim", row, 9).unwrap_or_default(),
+        process: json_option("process", row, 10).unwrap_or_default(),
         preset: row.get(11)?,
         account: row.get(12)?,
-        launch: json("launch", row, 13)?,
+        launch: json("launch", row, 13).unwrap_or_default(),
         ready_at: time_option(row, 14)?,
-        captured: json("captured descent", row, 15)?,
+        captured: json("captured descent", row, 15).unwrap_or_default(),
         ended: row.get(16)?,
     })
 }

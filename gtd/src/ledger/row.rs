@@ -223,7 +223,7 @@ pub enum Write {
 
 impl Write {
     /// It replaces a row, so that the order among writes matters; what is not state only adds to a history.
-    pub(super) fn is_state(&self) -> bool {
+    pub(crate) fn is_state(&self) -> bool {
         match self {
             Self::Agent(_)
             | Self::Forget(_)

@@ -60,6 +60,14 @@ pub fn exe(id: &ProcessId) -> Observation<PathBuf> {
     fact(id, "program", || procfs::link(id.pid, "exe").map(Some))
 }
 
+/// The words a process was started with. `Absent` when it shows none.
+pub fn arguments(id: &ProcessId) -> Observation<Vec<PathBuf>> {
+    fact(id, "command line", || {
+        let words = procfs::arguments(id.pid)?;
+        Ok((!words.is_empty()).then_some(words))
+    })
+}
+
 /// A process's cgroup in the unified hierarchy, such as `/user.slice/…/x.scope`. `Absent` where there is no
 /// such hierarchy.
 pub fn cgroup(id: &ProcessId) -> Observation<String> {

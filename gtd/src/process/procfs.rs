@@ -2,8 +2,10 @@
 //!
 //! Owns the raw reads. It must never turn a failed read into an answer: errors go up as they are.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::OwnedFd;
@@ -99,6 +101,15 @@ pub(crate) fn environ(pid: Pid) -> io::Result<Vec<Vec<u8>>> {
         return Err(io::Error::other(format!("the environment of process {pid} is too large")));
     }
     Ok(bytes.split(|b| *b == 0).filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// The words a process was started with. It may have overwritten them since.
+pub(crate) fn arguments(pid: Pid) -> io::Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(format!("/proc/{pid}/cmdline"))?.take(ENVIRON_BYTES).read_to_end(&mut bytes)?;
+    let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    let words = words.split(|b| *b == 0).filter(|_| !words.is_empty());
+    Ok(words.map(|word| PathBuf::from(OsStr::from_bytes(word))).collect())
 }
 
 /// What a link such as `cwd` or `exe` of a process points to; ` (deleted)` is the kernel's suffix.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
+use super::policy::after;
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
@@ -40,7 +41,8 @@ pub enum Input {
     Tmux(Option<String>),
     /// The numbers are others now.
     Settings(Box<Settings>),
-    /// Sessions on our server that carry the marks of instances that nobody knows: after a lost ledger.
+    /// Sessions on our server that carry the marks of instances that nobody knows: after a lost ledger. Told
+    /// after each good look, also when there are none.
     Found(Vec<(Address, InstanceId)>),
     /// The panes of these agents are gone, and their processes live on.
     PaneGone(Vec<Address>),
@@ -67,6 +69,8 @@ pub struct Core {
     pub(super) hold: Option<HoldRow>,
     pub(super) tmux: Option<String>,
     pub(super) observing: bool,
+    /// The sessions were looked at for marks of instances that the ledger may not know. Nothing is started before.
+    surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
     makers: Makers,
@@ -90,13 +94,15 @@ impl Core {
             hold,
             tmux: None,
             observing,
+            surveyed: !observing,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             makers,
         };
         let mut turn = Turn::default();
         for row in rows {
-            core.agents.insert(row.address.clone(), recall(row, now));
+            let machine = recall(row, &core.settings, now);
+            core.agents.insert(machine.address.clone(), machine);
         }
         for row in instances {
             let machine =
@@ -200,7 +206,7 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             held: self.hold.is_some(),
-            observing: self.observing,
+            observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
@@ -245,6 +251,11 @@ impl Core {
             }
             turn.decided(&agent, now, "an unknown session carries its mark", "adopt", instance.as_str());
             begin_adoption(machine, instance, now, None, None, now, turn);
+            // The next daemon must look for it too, if this one dies before it has found it.
+            turn.instance_row(machine, false);
+        }
+        if !std::mem::replace(&mut self.surveyed, true) {
+            self.reconcile_all(now, turn);
         }
     }
 
@@ -356,7 +367,7 @@ fn rig_event(name: &'static str, rig: &gtd_proto::RigName, at: Timestamp, data: 
 }
 
 /// An agent as the ledger remembers it, without an instance.
-fn recall(row: AgentRow, now: Timestamp) -> Machine {
+fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
     // A memo that cannot be read is a newer daemon's, or damaged: the agent starts with a clean slate, which
     // at worst tries too early. Its intent has columns of its own.
     let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
@@ -369,9 +380,15 @@ fn recall(row: AgentRow, now: Timestamp) -> Machine {
     machine.reason = memo.reason;
     machine.last_place = memo.place;
     machine.phase = match (memo.waiting, memo.verdict) {
-        (Some((until, why)), _) => Phase::Waiting { until, why },
+        // A wall clock that was set back meanwhile makes no wait longer than it can be.
+        (Some((until, why)), _) => {
+            let longest = settings.numbers.max.max(settings.numbers.quarantine_max);
+            Phase::Waiting { until: until.min(after(now, longest)), why }
+        }
         // What was decided and not yet done. Something of it may be left: then its instance is still open.
-        (None, Some((died_at, next))) => Phase::Dead { died_at, settled_at: now, gone: true, next },
+        (None, Some((died_at, next))) => {
+            Phase::Dead { died_at: died_at.min(now), settled_at: now, gone: true, next }
+        }
         (None, None) if memo.broken => Phase::Broken,
         (None, None) => Phase::Rest,
     };

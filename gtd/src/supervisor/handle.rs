@@ -193,7 +193,12 @@ impl Handle {
             Arc::clone(keys.entry(key.to_owned()).or_default())
         };
         let _turn = gate.lock().await;
-        if let Ok(Some(kept)) = self.ledger.answer(key).await {
+        // An answer that cannot be looked for may be there.
+        let kept = self.ledger.answer(key).await.map_err(|error| {
+            RpcError::internal(format!("whether {key:?} was answered before cannot be told: {error}"))
+                .hint("gtctl daemon status")
+        })?;
+        if let Some(kept) = kept {
             if kept.method != method {
                 return Err(RpcError::new(
                     ErrorKind::InvalidParams,
@@ -209,6 +214,8 @@ impl Handle {
             .map_err(|error| RpcError::internal(format!("the answer cannot be kept: {error}")))?;
         let write = Write::Answer { key: key.to_owned(), method: method.to_owned(), answer, at: self.now() };
         self.write(vec![write]).await;
+        // The next one with this key reads it from the ledger, so it must be there before it may look.
+        self.settled().await;
         Ok(result)
     }
 

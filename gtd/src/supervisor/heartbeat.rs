@@ -20,7 +20,7 @@ use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessTable;
-use crate::tmux::{Listing, TmuxError};
+use crate::tmux::{Driver, Listing, ServerState, TmuxError};
 
 /// How long one round may take. A listing of 1,000 panes takes 5 ms, a process table of 2,000 processes 20.
 const ROUND_DEADLINE: Duration = Duration::from_secs(30);
@@ -190,18 +190,36 @@ async fn follow_up(handle: &Handle, look: Look) {
     if let Ok(listing) = &look.listing {
         show_sessions(handle, listing).await;
         let (found, gone) = audit(handle, listing);
-        if !found.is_empty() {
-            handle.input(Input::Found(found)).await;
-        }
+        handle.input(Input::Found(found)).await;
         if !gone.is_empty() {
             handle.input(Input::PaneGone(gone)).await;
         }
+    }
+    if is_none(&look.listing, handle.runtime().driver()) {
+        handle.input(Input::Found(Vec::new())).await;
     }
     let mended = mended(handle, handle.runtime().shared().prepare.as_ref());
     if !mended.is_empty() {
         handle.input(Input::Mended(mended)).await;
     }
     handle.input(Input::Round).await;
+}
+
+/// No server lives, so that there are no sessions.
+fn is_none(listing: &Result<Listing, TmuxError>, driver: &Driver) -> bool {
+    matches!(listing, Err(TmuxError::NoServer { .. })) && driver.state() == ServerState::Down
+}
+
+/// Looks at the sessions for what the ledger does not know: after it was lost, before anybody can ask for a
+/// start. Where that fails a round of the heartbeat does it.
+pub async fn survey(handle: &Handle) {
+    let driver = handle.runtime().driver();
+    let listing = driver.list().await;
+    match &listing {
+        Ok(listing) => handle.input(Input::Found(marked(handle, listing))).await,
+        Err(_) if is_none(&listing, driver) => handle.input(Input::Found(Vec::new())).await,
+        Err(error) => tracing::warn!(%error, "the sessions could not be looked at"),
+    }
 }
 
 /// Agents that wait for a program or a directory that is there now.
@@ -216,10 +234,8 @@ fn mended(handle: &Handle, prepare: &dyn Prepare) -> Vec<Address> {
     broken.into_iter().filter(|agent| prepare.is_mended(agent)).collect()
 }
 
-/// Compares a listing with what we think: sessions that carry our mark and nobody knows, and agents whose pane
-/// has not been there twice in a row.
-fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec<Address>) {
-    let shared = handle.shared();
+/// Living panes that carry our mark and an instance that nobody knows.
+fn marked(handle: &Handle, listing: &Listing) -> Vec<(Address, InstanceId)> {
     let town = &handle.runtime().shared().town_id;
     let mut found = Vec::new();
     for pane in listing.panes.iter().filter(|pane| !pane.dead && pane.options.get("@gt_town") == Some(town)) {
@@ -231,6 +247,14 @@ fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec
             found.push((address, instance));
         }
     }
+    found
+}
+
+/// Compares a listing with what we think: sessions that carry our mark and nobody knows, and agents whose pane
+/// has not been there twice in a row.
+fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec<Address>) {
+    let shared = handle.shared();
+    let found = marked(handle, listing);
     let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gone = Vec::new();
     let running: Vec<Address> = handle.view().read(|shown| {

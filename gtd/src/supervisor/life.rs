@@ -222,7 +222,12 @@ impl Machine {
         };
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
-        let verdict = policy::decide(&mut self.memory, kind, uptime, ending.ended_at, chance, numbers);
+        // Its record is dated by the wall clock, which somebody may have set; deadlines go by ours.
+        let ago = ending
+            .detect_ms
+            .map_or(Duration::ZERO, |ms| Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(Duration::ZERO));
+        let died_at = now.checked_sub(ago).unwrap_or(now);
+        let verdict = policy::decide(&mut self.memory, kind, uptime, died_at, chance, numbers);
         let exit = Exit {
             pid: ending.pid,
             uptime_ms: millis(uptime),
@@ -251,7 +256,7 @@ impl Machine {
                 }
                 let settled_at = after(now, numbers.settle);
                 self.enter(
-                    Phase::Dead { died_at: ending.ended_at, settled_at, gone: false, next: verdict.next },
+                    Phase::Dead { died_at, settled_at, gone: false, next: verdict.next },
                     now,
                     Some(format!("{what}; {}", verdict.reason)),
                     turn,
@@ -278,7 +283,9 @@ impl Machine {
         let now = situation.now;
         if !survivors.is_empty() {
             // Its task goes on watching them, and reports again when they are gone.
-            turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": survivors }));
+            if self.lingering != survivors {
+                turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": survivors }));
+            }
             if matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. }) {
                 turn.outcome(&self.address, Outcome::Stopped { survivors: survivors.clone() });
             }
@@ -322,7 +329,13 @@ impl Machine {
         turn.outcome(&self.address, Outcome::Stopped { survivors });
         match then {
             Then::Start => self.start_or_rest("it was asked to start again", situation, turn),
-            Then::Rest => self.enter(Phase::Rest, now, self.wish.reason.clone(), turn),
+            Then::Rest => {
+                self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
+                // Its task does so only where it was told at the time of the end that nothing follows.
+                self.close_pane(turn);
+                // `up` may have come while it was being ended.
+                self.reconcile(situation, turn);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod requests;
 pub mod run;
 pub mod turn;
+mod unsaved;
 pub mod view;
 mod waiting;
 

@@ -51,10 +51,6 @@ impl Machine {
         let then = ask.then;
         let drains = self.activity == Activity::Working && current.alive && !ask.now && !ask.force;
         match self.phase {
-            Phase::Dead { .. } => {
-                // Already dead; what is left of it is being ended by its task.
-                self.enter(Phase::Ending { then }, now, Some(ask.why), turn);
-            }
             _ if drains && !matches!(self.phase, Phase::Ending { .. }) => {
                 let until = after(now, situation.settings.drain);
                 self.enter(Phase::Draining { until, then }, now, Some(ask.why), turn);

@@ -365,10 +365,28 @@ impl Core {
         self.reconcile_all(now, turn);
         let mut open = BTreeSet::new();
         let mut items = Vec::new();
+        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+            self.each(&agent, now, turn, |machine, situation, turn| {
+                let may = situation.may_start(&machine.address, false).is_ok();
+                match &mut machine.phase {
+                    // Being ended, by the hold that was lifted just now or for a start that it called off.
+                    Phase::Ending { then } | Phase::Draining { then, .. }
+                        if machine.wish.intent == Intent::Running && may =>
+                    {
+                        *then = Then::Start;
+                        turn.touched(&machine.address);
+                    }
+                    _ => {}
+                }
+            });
+        }
         for machine in self.agents.values() {
             match &machine.phase {
                 Phase::Running => items.push(outcome_of(&machine.address, Ok(true))),
-                Phase::Starting { .. } | Phase::Adopting | Phase::Ending { then: Then::Start } => {
+                Phase::Starting { .. }
+                | Phase::Adopting
+                | Phase::Ending { then: Then::Start }
+                | Phase::Draining { then: Then::Start, .. } => {
                     open.insert(machine.address.clone());
                 }
                 _ => {}
@@ -431,7 +449,7 @@ impl Machine {
     }
 
     /// The dead pane of the last instance was kept to be used again: it no longer will be.
-    fn close_pane(&mut self, turn: &mut Turn) {
+    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
         if let Some(place) = self.last_place.take() {
             turn.order(&self.address, Order::Close { place });
         }

@@ -29,8 +29,6 @@ use crate::tmux::{ServerId, ServerState, TmuxEvent};
 pub const INBOX: usize = 1_024;
 /// How many messages one turn takes in at most, so that one commit serves many.
 const BATCH: usize = 64;
-/// Writes kept for the next commit while the ledger cannot be written.
-const UNSAVED: usize = 10_000;
 /// How often a ledger that failed is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -261,20 +259,48 @@ impl Supervisor {
                     tracing::error!(%error, "the ledger cannot be written; nothing is started until it can");
                 }
                 self.ledger_failed = Some(error.to_string());
-                writes.truncate(UNSAVED);
+                super::unsaved::shorten(&mut writes);
                 self.unsaved = writes;
                 self.show(&turn);
             }
         }
+        let Turn { mut orders, mut answers, .. } = turn;
+        // What could not be begun has consequences of its own: answers above all, for those who wait for it.
+        while !orders.is_empty() || !answers.is_empty() {
+            let undone = self.pass_on(std::mem::take(&mut orders));
+            self.give(std::mem::take(&mut answers));
+            for report in undone {
+                let mut again = self.core.step(Input::Report(report), self.line.now());
+                self.show(&again);
+                self.unsaved.append(&mut again.writes);
+                orders.append(&mut again.orders);
+                answers.append(&mut again.answers);
+            }
+        }
+    }
+
+    /// Passes orders on to the agents' tasks; returns what is to be said of those that must not be begun.
+    fn pass_on(&self, orders: Vec<(Address, Order)>) -> Vec<Report> {
         let mut undone = Vec::new();
-        for (agent, order) in turn.orders {
+        for (agent, order) in orders {
             match (&self.ledger_failed, order) {
                 // What is not written down is not begun. Ending needs no permission from a disk.
-                (Some(why), Order::Launch { instance, .. }) => undone.push((agent, instance, why.clone())),
+                (Some(why), Order::Launch { instance, .. }) => {
+                    let failure = Failure {
+                        message: format!("the ledger cannot be written: {why}"),
+                        hint: Some("df -h; gtctl daemon status".to_owned()),
+                        kind: FailureKind::Ours,
+                    };
+                    undone.push(Report { agent, instance, what: What::NotLaunched(failure) });
+                }
                 (_, order) => self.runtime.order(&agent, order),
             }
         }
-        for (ticket, answer) in turn.answers {
+        undone
+    }
+
+    fn give(&mut self, answers: Vec<(Ticket, Answer)>) {
+        for (ticket, answer) in answers {
             if let Some(sender) = self.answers.remove(&ticket) {
                 let answer = match answer {
                     Answer::Failed(error) => Err(*error),
@@ -282,17 +308,6 @@ impl Supervisor {
                 };
                 let _ = sender.send(answer);
             }
-        }
-        for (agent, instance, why) in undone {
-            let failure = Failure {
-                message: format!("the ledger cannot be written: {why}"),
-                hint: Some("df -h; gtctl daemon status".to_owned()),
-                kind: FailureKind::Ours,
-            };
-            let report = Report { agent, instance, what: What::NotLaunched(failure) };
-            let mut again = self.core.step(Input::Report(report), self.line.now());
-            self.show(&again);
-            self.unsaved.append(&mut again.writes);
         }
     }
 
