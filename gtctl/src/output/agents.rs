@@ -23,7 +23,9 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
     let mut out = header(status, paint);
     out.push(String::new());
     let agents = all(status);
-    if agents.is_empty() {
+    if agents.is_empty() && status.alerts.iter().any(|alert| alert.key == "registry") {
+        out.push("it is not known which rigs there are".to_owned());
+    } else if agents.is_empty() {
         out.push("no rigs yet; add one with `gtctl rig add NAME SOURCE`".to_owned());
     } else {
         out.extend(table(&agents, paint, width));
@@ -33,7 +35,8 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
         out.push(String::new());
         out.extend(notes);
     }
-    for alert in &status.alerts {
+    // What makes the daemon degraded stands at the top already.
+    for alert in status.alerts.iter().filter(|alert| !status.daemon.reasons.contains(&alert.message)) {
         out.push(String::new());
         out.extend(alert_lines(alert, paint));
     }
@@ -51,7 +54,7 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
         paint.text(mood, word),
         daemon.pid,
         daemon.version,
-        time::ago(daemon.started_at)
+        time::lasting(daemon.started_at)
     ));
     out.extend(daemon.reasons.iter().map(|reason| format!("{}  {reason}", title(""))));
     for server in &status.tmux {
@@ -126,7 +129,7 @@ fn alert_lines(alert: &Alert, paint: Paint) -> Vec<String> {
         Severity::Unknown => ("alert:", Tone::Warn),
     };
     let mut out =
-        vec![format!("{} {} (for {})", paint.text(mood, word), alert.message, time::ago(alert.since))];
+        vec![format!("{} {} (for {})", paint.text(mood, word), alert.message, time::lasting(alert.since))];
     out.extend(alert.hint.iter().map(|hint| format!("{} {hint}", paint.strong("hint:"))));
     out
 }

@@ -30,6 +30,12 @@ pub fn ago(at: Timestamp) -> String {
     if length < Duration::from_secs(1) { "now".to_owned() } else { whole(length) }
 }
 
+/// How long it has been so, as it follows a word such as `for`: `0s`, `3h 20m`.
+#[must_use]
+pub fn lasting(since: Timestamp) -> String {
+    whole(between(since, Timestamp::now()))
+}
+
 /// How long it is until an instant; one that has passed is `now`.
 #[must_use]
 pub fn until(at: Timestamp) -> String {

@@ -134,11 +134,9 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
         (State::Quarantined, Some(wait)) => {
             Some(format!("one try in {wait}; at once with: gtctl reset {name}"))
         }
-        (State::Quarantined, None) => {
-            Some(format!(
-                "it is started when a heartbeat finds its program and directory; at once with: gtctl reset {name}"
-            ))
-        }
+        (State::Quarantined, None) => Some(format!(
+            "it is started when a heartbeat finds its program and directory; at once with: gtctl reset {name}"
+        )),
         (State::Stopped, _) if agent.intent == Intent::Stopped => {
             Some(format!("start it with: {}", start_command(agent)))
         }
