@@ -33,6 +33,8 @@ const MARGIN: Duration = Duration::from_secs(3);
 const PROMPT_POLL: Duration = Duration::from_millis(250);
 /// How often survivors are looked for that nobody can watch.
 const SURVIVOR_POLL: Duration = Duration::from_secs(5);
+/// How long tmux may take to notice the end of a process that the kernel has told us of. Usually milliseconds.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What was reported of an instance so far.
 #[derive(Debug, Default)]
@@ -392,15 +394,22 @@ async fn outlive(shared: &Shared, left: &[ProcessId]) {
 /// Closes the pane that a dead instance left. A pane in which somebody has started something else stays.
 pub(super) async fn close_pane(shared: &Shared, agent: &Address, place: &Place) {
     let Some((server, pane)) = target(place) else { return };
-    let listing = match shared.driver.list().await {
-        Ok(listing) if listing.server == server => listing,
-        Ok(_) => return,
-        Err(error) => {
-            tracing::warn!(%agent, %error, "its pane could not be closed");
-            return;
+    let asked = Instant::now();
+    let dead = loop {
+        let listing = match shared.driver.list().await {
+            Ok(listing) if listing.server == server => listing,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%agent, %error, "its pane could not be closed");
+                return;
+            }
+        };
+        match listing.panes.iter().find(|other| other.pane == pane) {
+            // We hear of the shim's end from the kernel, perhaps before tmux does.
+            Some(other) if !other.dead && asked.elapsed() < NOTICE => sleep(NOTICE / 50).await,
+            other => break other.is_some_and(|other| other.dead),
         }
     };
-    let dead = listing.panes.iter().any(|other| other.pane == pane && other.dead);
     if dead && let Err(error) = shared.driver.kill_pane(&server, &pane).await {
         tracing::warn!(%agent, %error, "its pane could not be closed");
     }

@@ -173,6 +173,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     // A pane that is kept for the next start is nothing to look at once there is to be none.
     let kept = machine.last_place.as_ref().filter(|_| machine.phase != Phase::Rest);
     let place = life.map(|life| &life.place).or(kept);
+    let session = session.filter(|_| place.is_some());
     let alive = machine.is_alive();
     let next_attempt = match &machine.phase {
         Phase::Waiting { until, .. } => Some(*until),
