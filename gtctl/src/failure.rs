@@ -54,6 +54,11 @@ impl Failure {
             .hint("name one with --town DIR, or make one with `gtctl init DIR`")
     }
 
+    /// A configuration cannot be used.
+    pub fn bad_config(message: impl Into<String>) -> Self {
+        Self::local(Code::Usage, ErrorKind::ConfigInvalid.as_str(), message)
+    }
+
     /// Nobody answers.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::local(Code::Unreachable, "daemon_unreachable", message).hint("gtctl up")

@@ -67,8 +67,10 @@ fn not_understood(error: &clap::Error) -> Code {
     }
     if std::env::args_os().any(|arg| arg == "--json") {
         let said = error.to_string();
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let failure = Failure::usage(first).hint("gtctl --help");
+        // What is missing stands on lines of its own, up to the first empty one.
+        let words: Vec<&str> = said.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let words = words.join(" ");
+        let failure = Failure::usage(words.trim_start_matches("error: ")).hint("gtctl --help");
         let envelope =
             serde_json::json!({ "schema_version": 1, "kind": "error", "error": failure.to_json() });
         // Not `println!`: it would panic when the reader is gone.

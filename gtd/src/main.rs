@@ -72,12 +72,29 @@ fn find_town() -> Result<PathBuf, String> {
 fn make_town(cli: &Cli, dir: &std::path::Path) -> ExitCode {
     match init::init(dir, cli.name.as_deref(), cli.owner.as_deref(), cli.dry_run) {
         Ok(steps) => {
-            for step in steps {
-                println!("{} {}: {}", verb(step.action), step.path.display(), step.why);
-            }
+            told(&steps, cli.dry_run, dir).iter().for_each(|line| println!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(2, &error.to_string(), error.hint()),
+    }
+}
+
+/// A new town in one line; what was missing in one that was there, step by step.
+fn told(steps: &[init::Step], dry_run: bool, dir: &std::path::Path) -> Vec<String> {
+    let kept = steps.iter().filter(|step| step.action == init::Action::Keep).count();
+    let lines = |steps: &mut dyn Iterator<Item = &init::Step>| {
+        steps.map(|step| format!("{} {}: {}", verb(step.action), step.path.display(), step.why)).collect()
+    };
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let dir = dir.display();
+    match kept {
+        _ if dry_run => lines(&mut steps.iter()),
+        0 => vec![
+            format!("made a town in {dir}"),
+            "next: say in its settings/config.json what its agents are, then there: gtctl up".to_owned(),
+        ],
+        _ if kept == steps.len() => vec![format!("{dir} is a town already, and nothing of it is missing")],
+        _ => lines(&mut steps.iter().filter(|step| step.action != init::Action::Keep)),
     }
 }
 

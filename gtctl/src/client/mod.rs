@@ -110,6 +110,14 @@ impl Session {
                 town.display(),
             ))
             .hint(format!("gtctl --town {} daemon start", town.display()))),
+            // A daemon gives its town an id before it listens: one without an id has had none.
+            None if town.as_path() != self.root() => Err(Failure::mismatch(format!(
+                "the daemon at {} serves the town {}, not {}",
+                self.socket.display(),
+                hello.town,
+                town.display(),
+            ))
+            .hint(format!("gtctl --town {} daemon start", town.display()))),
             _ => Ok(()),
         }
     }

@@ -162,7 +162,7 @@ async fn after_its_end(
             .hint("gtctl daemon stop --force ends a gtd that hangs; another program that supervises this town has to be stopped by its own means"))
         }
         Some(BAD_CONFIGURATION) => {
-            Err(Failure::usage(format!("gtd did not start: the configuration of {root} cannot be used"))
+            Err(Failure::bad_config(format!("gtd did not start: the configuration of {root} cannot be used"))
                 .with("output", said)
                 .hint(format!("correct {root}/settings/gtd.toml, then: gtctl up")))
         }

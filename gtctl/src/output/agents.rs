@@ -23,7 +23,9 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
     let mut out = header(status, paint);
     out.push(String::new());
     let agents = all(status);
-    if agents.is_empty() {
+    if agents.is_empty() && status.alerts.iter().any(|alert| alert.key == "registry") {
+        out.push("it is not known which rigs there are".to_owned());
+    } else if agents.is_empty() {
         out.push("no rigs yet; add one with `gtctl rig add NAME SOURCE`".to_owned());
     } else {
         out.extend(table(&agents, paint, width));
@@ -33,7 +35,8 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
         out.push(String::new());
         out.extend(notes);
     }
-    for alert in &status.alerts {
+    // What makes the daemon degraded stands at the top already.
+    for alert in status.alerts.iter().filter(|alert| !status.daemon.reasons.contains(&alert.message)) {
         out.push(String::new());
         out.extend(alert_lines(alert, paint));
     }

@@ -85,7 +85,7 @@ fn state(agent: &Agent, paint: Paint) -> String {
 fn process(agent: &Agent) -> Option<String> {
     let pid = agent.pid?;
     let shim = agent.shim_pid.map(|shim| format!(", below its shim {shim}")).unwrap_or_default();
-    let started = agent.started_at.map(|at| format!(", up {}", time::ago(at))).unwrap_or_default();
+    let started = agent.started_at.map(|at| format!(", up {}", time::age(at))).unwrap_or_default();
     Some(format!("{pid}{shim}{started}"))
 }
 

@@ -15,15 +15,15 @@ pub fn lines(failure: &Failure, paint: Paint) -> Vec<String> {
         Failure::BrokenPipe => return Vec::new(),
     };
     let mut out = vec![format!("{} {message}", paint.text(Tone::Bad, "error:"))];
-    out.extend(facts(data));
+    out.extend(facts(data, message));
     if let Some(hint) = hint {
         out.push(format!("{} {hint}", paint.strong("hint:")));
     }
     out
 }
 
-/// The facts of an error that a person wants to see, in a fixed order.
-fn facts(data: &Map<String, Value>) -> Vec<String> {
+/// The facts of an error that a person wants to see and that its message does not say, in a fixed order.
+fn facts(data: &Map<String, Value>, message: &str) -> Vec<String> {
     let mut out = Vec::new();
     let text = |key: &str| data.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     if let Some(exit) = data.get("exit") {
@@ -47,7 +47,7 @@ fn facts(data: &Map<String, Value>) -> Vec<String> {
         out.push(format!("  in {file}{place}{key}"));
     }
     for (key, title) in [("reached", "reached"), ("command", "command"), ("summary", "would be lost")] {
-        if let Some(text) = text(key) {
+        if let Some(text) = text(key).filter(|text| !message.contains(text)) {
             out.push(format!("  {title}: {text}"));
         }
     }
@@ -61,7 +61,7 @@ fn facts(data: &Map<String, Value>) -> Vec<String> {
             Some(Value::String(text)) => text.lines().collect(),
             _ => continue,
         };
-        if !said.is_empty() {
+        if said.iter().any(|line| !message.contains(line.trim())) {
             out.push(format!("  {title}"));
             out.extend(quoted(said));
         }
@@ -79,4 +79,21 @@ pub fn quoted<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 #[must_use]
 pub fn plain(line: &str) -> String {
     line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_message_says_is_not_said_again() {
+        let said = |message: &str| {
+            let failure =
+                Failure::failed(message).with("command", "git clone x").with("stderr", "fatal: no x");
+            lines(&failure, Paint::new(false))
+        };
+        assert_eq!(said("git clone x: fatal: no x"), ["error: git clone x: fatal: no x"]);
+        let all = ["error: it failed", "  command: git clone x", "  it said:", "  │ fatal: no x"];
+        assert_eq!(said("it failed"), all);
+    }
 }

@@ -24,8 +24,8 @@ pub fn line(event: &Event, paint: Paint) -> String {
         (None, None) => "town".to_owned(),
     };
     let head = format!("{}  {:>5}", time::clock(event.at), event.seq);
-    // Wide enough for the longest kind of an agent, `agent.quarantined`.
-    let what = paint.text(mood(&event.kind), &format!("{:<17}", event.kind));
+    // Wide enough for the longest kind, `heartbeat.completed`.
+    let what = paint.text(mood(&event.kind), &format!("{:<19}", event.kind));
     let mut line = format!("{}  {who:<16}  {what}  {}", paint.dim(&head), facts(event));
     line.truncate(line.trim_end().len());
     line
@@ -65,7 +65,13 @@ pub fn facts(event: &Event) -> String {
             parts.extend(ms("startup_ms").map(|took| format!("after {took}")));
         }
         kind::AGENT_EXITED => {
-            parts.push(ended(small("code"), small("signal")));
+            parts.push(match data.get("exec_error").and_then(|error| error.as_object()) {
+                Some(error) => {
+                    let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or("?");
+                    format!("{} failed: {}", part("op"), part("errno"))
+                }
+                None => ended(small("code"), small("signal")),
+            });
             parts.extend(text("cause").map(str::to_owned));
             parts.extend(ms("uptime_ms").map(|lived| format!("after {lived}")));
             let by = text("detected_by").map(|by| format!(" by {by}")).unwrap_or_default();
@@ -79,6 +85,15 @@ pub fn facts(event: &Event) -> String {
                 None => {}
             }
         }
+        kind::AGENT_BACKOFF => {
+            parts.extend(number("attempt").map(|n| format!("attempt {n}")));
+            parts.extend(ms("delay_ms").map(|wait| format!("in {wait}")));
+        }
+        kind::HEARTBEAT_COMPLETED => {
+            parts.extend(number("number").map(|n| format!("number {n}")));
+            parts.extend(ms("duration_ms").map(|took| format!("took {took}")));
+        }
+        kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),
     }
     plain(&parts.join(", "))

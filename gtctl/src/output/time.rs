@@ -30,6 +30,12 @@ pub fn ago(at: Timestamp) -> String {
     if length < Duration::from_secs(1) { "now".to_owned() } else { whole(length) }
 }
 
+/// How long it has been so, as it follows a word such as `up`: `0s`, `3h 20m`.
+#[must_use]
+pub fn age(since: Timestamp) -> String {
+    whole(between(since, Timestamp::now()))
+}
+
 /// How long something has lasted: `for 3h 20m`, or `just now`.
 #[must_use]
 pub fn lasting(since: Timestamp) -> String {

@@ -71,6 +71,9 @@ async fn last(cx: &mut Context, session: &Session, args: &Events) -> Result<(), 
         }
         from = Some(answer.next_since);
     }
+    if kept.is_empty() && !cx.screen.json {
+        note("there are no such events");
+    }
     for event in &kept {
         print(cx, event)?;
     }

@@ -2,6 +2,7 @@
 
 use gtd_proto::rpc::{RefineryClient, WitnessClient};
 use gtd_proto::{Address, Change, Reply, RigName, params, town};
+use serde_json::json;
 
 use super::{attach, progress, status};
 use crate::cli::{Overrides, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
@@ -87,11 +88,17 @@ pub async fn run(cx: &mut Context, kind: Kind, verb: RoleVerb) -> Result<Code, F
 
 async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Failure> {
     if args.foreground {
-        note(format!(
+        let words = format!(
             "patrols do not run in the foreground; start it with `gtctl {0} start {1}`, look with `gtctl {0} attach {1}`",
             kind.word(),
             args.rig
-        ));
+        );
+        if cx.screen.json {
+            let result = json!({ "foreground": false, "message": words });
+            cx.screen.envelope(&format!("{}.start", kind.word()), &result)?;
+        } else {
+            note(words);
+        }
         return Ok(Code::Done);
     }
     let session = cx.connect().await?;
@@ -203,11 +210,11 @@ async fn attach(cx: &mut Context, kind: Kind, args: RoleAttach) -> Result<Code, 
     let around = || place::rig_at(session.root(), &cx.around.cwd);
     let Some(rig) = args.rig.or_else(around) else {
         return Err(Failure::usage(format!(
-            "name a rig: {} is in none of {}",
+            "name a rig: {} is in none of those of {}",
             cx.around.cwd.display(),
             session.root().display()
         ))
-        .hint("gtctl rig list"));
+        .hint(format!("gtctl {} attach RIG; gtctl rig list", kind.word())));
     };
     let request = params::RigStart {
         rig: rig.clone(),

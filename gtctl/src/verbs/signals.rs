@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::card::signal_name;
+use crate::output::error::plain;
 use crate::output::table::Table;
 use crate::output::{note, time};
 
@@ -36,20 +37,39 @@ pub async fn run(cx: &mut Context, args: &Signals) -> Result<Code, Failure> {
     }
     let mut table = Table::new(&["AGO", "AGENT", "SIGNAL", "PID", "BY", "EVIDENCE"]);
     for sent in &answer.body.items {
-        let evidence = match &sent.evidence {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         table.row(vec![
             time::ago(sent.at).into(),
             sent.agent.as_ref().map(ToString::to_string).unwrap_or_default().into(),
             signal_name(sent.signal).into(),
             sent.pid.to_string().into(),
             sent.by.clone().into(),
-            evidence.into(),
+            in_words(&sent.evidence).into(),
         ]);
     }
     let lines = table.render(screen.paint, screen.width);
     screen.lines(lines)?;
     Ok(Code::Done)
+}
+
+/// The proof in a few words; `--json` has all of it.
+fn in_words(evidence: &Value) -> String {
+    let (Some(kind), comm) = (evidence.pointer("/proof/kind"), evidence.get("comm")) else {
+        return evidence.as_str().map_or_else(|| evidence.to_string(), str::to_owned);
+    };
+    let comm = comm.and_then(Value::as_str).map(|comm| format!(", {comm}")).unwrap_or_default();
+    plain(&format!("{}{comm}", kind.as_str().unwrap_or("?").replace('_', " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn evidence_in_words() {
+        let recorded = json!({ "proof": { "kind": "recorded" }, "comm": "gtd-shim", "boot": "b" });
+        assert_eq!(in_words(&recorded), "recorded, gtd-shim");
+        assert_eq!(in_words(&json!("as it was")), "as it was");
+        assert_eq!(in_words(&json!({ "pid": 3 })), r#"{"pid":3}"#);
+    }
 }

@@ -3,6 +3,7 @@
 use gtd_proto::rpc::TownClient;
 use gtd_proto::{Reply, params, town};
 
+use super::daemon::start::warn;
 use super::progress;
 use crate::cli::Up;
 use crate::client::{self, Session};
@@ -29,6 +30,9 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
             note("starting the daemon");
             let running = start::ensure(&Launch { root, hold: false, scrub: false }, &mut Vec::new()).await?;
             note(format!("daemon running, pid {}", running.session.hello.body.pid));
+            if !cx.screen.json {
+                warn(&running.session).await;
+            }
             running.session
         }
         Err(failure) => return Err(failure),
@@ -44,7 +48,8 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
         let lines = change::town("running", &answer.body, screen.paint, screen.width);
         screen.lines(lines)?;
         let name = session.root().display();
-        screen.line(format!("town {name} is up"))?;
+        let but = if answer.body.items.iter().all(|item| item.ok) { "" } else { ", except for the above" };
+        screen.line(format!("town {name} is up{but}"))?;
     }
     Ok(if answer.body.items.iter().all(|item| item.ok) { Code::Done } else { Code::Partial })
 }

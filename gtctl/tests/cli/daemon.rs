@@ -95,6 +95,18 @@ fn restart_makes_a_new_process() {
 }
 
 #[test]
+fn what_troubles_a_daemon_is_said_when_it_comes_up() {
+    let home = Home::new("");
+    home.town.write("trouble", "there is no program tmux");
+    let run = home.run(&["daemon", "start"]).expect(0);
+    assert_eq!(run.err, "warning: there is no program tmux\n");
+    home.run(&["daemon", "stop"]).expect(0);
+    let run = home.run(&["up"]).expect(0);
+    assert!(run.err.ends_with("warning: there is no program tmux\n"), "{}", run.err);
+    home.run(&["daemon", "stop"]).expect(0);
+}
+
+#[test]
 fn why_it_did_not_start() {
     let home = Home::new("bad");
     let run = home.run(&["daemon", "start"]).expect(2);

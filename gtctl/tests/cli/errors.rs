@@ -142,6 +142,25 @@ fn a_socket_that_was_named_needs_no_town() {
 }
 
 #[test]
+fn a_town_that_never_had_a_daemon_is_not_the_one_behind_a_socket() {
+    let town = Town::with_endpoint();
+    let _ = std::fs::remove_file(town.root().join("daemon/town-id"));
+    let mut hello = values::hello(&town);
+    hello.town = "/somewhere/else".to_owned();
+    let _fake = Fake::start(&town.socket(), move |_, _| answer(&hello));
+    let (root, socket) = (town.root().display().to_string(), town.socket().display().to_string());
+    let run = town.gtctl(&["--socket", &socket, "--town", &root, "status"]).expect(76);
+    assert!(run.err.contains("serves the town /somewhere/else, not"), "{}", run.err);
+}
+
+#[test]
+fn what_is_missing_is_named_in_json_too() {
+    let run = Town::new().gtctl(&["peek", "--json"]).expect(2);
+    let message = run.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(message, "the following required arguments were not provided: <AGENT>");
+}
+
+#[test]
 fn what_a_daemon_may_do_instead_of_answering() {
     type Instead = fn() -> Reply;
     let cases: [(&str, Instead, i32); 4] = [

@@ -131,7 +131,7 @@ impl fmt::Debug for Launch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
     /// The program cannot be executed.
-    #[error("agent {agent}: cannot execute {}: {}", error.path.as_deref().unwrap_or_default(), error.errno)]
+    #[error("cannot execute {}: {}", error.path.as_deref().unwrap_or_default(), in_words(&error.errno))]
     Exec {
         /// The agent.
         agent: Address,
@@ -141,13 +141,28 @@ pub enum LaunchError {
         hint: String,
     },
     /// Its environment cannot be made.
-    #[error("agent {agent}: {error}")]
+    #[error("{error}")]
     Env {
         /// The agent.
         agent: Address,
         /// Why.
         error: EnvError,
     },
+}
+
+/// What an error number means for a program or a directory.
+#[must_use]
+pub fn in_words(errno: &str) -> String {
+    let words = match errno {
+        "ENOENT" => "there is no such file or directory",
+        "EACCES" | "EPERM" => "it may not be executed",
+        "ENOTDIR" => "a part of its path is no directory",
+        "EISDIR" => "it is a directory",
+        "ENOEXEC" => "it is no program for this system",
+        "ELOOP" => "its symbolic links go round in a circle",
+        other => return other.to_owned(),
+    };
+    format!("{words} ({errno})")
 }
 
 impl LaunchError {

@@ -3,7 +3,7 @@
 //! Looks at files and the search path, and changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gtd_proto::{Address, InstanceId, TownId};
@@ -15,6 +15,7 @@ use super::resolve::{ResolveError, Sources, resolve};
 use super::runtime::{Prepare, Prepared};
 use super::{accounts, session_name};
 use crate::config::Config;
+use crate::town::settings::{self, Settings};
 use crate::town::{Snapshot, rigs};
 
 /// Makes launches from what was last seen of the town.
@@ -62,7 +63,13 @@ impl Preparer {
     ) -> Result<Launch, Failure> {
         let snapshot = self.snapshot();
         let layout = &snapshot.layout;
-        let sources = Sources::of(&snapshot, agent.rig()).map_err(|error| resolve_failure(&error))?;
+        let mut sources = Sources::of(&snapshot, agent.rig()).map_err(|error| resolve_failure(&error))?;
+        // Who edits the settings and starts an agent in the next moment means the new ones, which the watch may
+        // not have seen yet.
+        let town = fresh(&layout.settings_json(), &layout.agents_json());
+        let rig = agent.rig().and_then(|rig| fresh(&layout.rig_settings(rig), &layout.rig_agents(rig)));
+        sources.town = town.as_ref().unwrap_or(sources.town);
+        sources.rig = sources.rig.map(|seen| rig.as_ref().unwrap_or(seen));
         let choice = resolve(&sources, agent.role(), overrides.agent.as_deref())
             .map_err(|error| resolve_failure(&error))?;
         let home = self.base_env.get("HOME").map(PathBuf::from);
@@ -112,7 +119,7 @@ impl Prepare for Preparer {
                 "{} {}: {}",
                 if error.op == "chdir" { "its directory" } else { "its program" },
                 error.path.as_deref().unwrap_or_default(),
-                error.errno
+                launch::in_words(&error.errno)
             ),
             hint: None,
             kind: FailureKind::Exec(error),
@@ -134,6 +141,12 @@ impl Prepare for Preparer {
         };
         self.launch(agent, &InstanceId::generate(), &overrides).is_ok_and(|launch| launch.look().is_ok())
     }
+}
+
+/// Settings as they are on the disk. None where the file is missing or cannot be read: it may be about to be
+/// replaced, and what was seen last holds.
+fn fresh(config: &Path, agents: &Path) -> Option<Settings> {
+    config.is_file().then(|| settings::read(config, agents).ok()).flatten()
 }
 
 fn settings_failure(message: String, hint: &str) -> Failure {

@@ -198,7 +198,7 @@ impl Config {
         let config = Self::default();
         let mut out = String::from(
             "# Configuration of gtd. Each key shows its default: take the # away and change it.\n\
-             # Read at start and by `gtctl daemon reload`; `gtctl config check` looks at it without a daemon.\n",
+             # Read when the daemon starts: after a change, `gtctl daemon restart`. The agents go on meanwhile.\n",
         );
         for section in config.sections() {
             out.push('\n');

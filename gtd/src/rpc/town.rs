@@ -33,7 +33,7 @@ impl TownServer for Context {
                 daemon,
                 tmux,
                 rigs,
-                agents: shown.agents.values().filter(|agent| agent.rig.is_none()).cloned().collect(),
+                agents: shown.without_rig().cloned().collect(),
                 incidents: Vec::new(),
                 alerts: shown.alerts.values().cloned().collect(),
                 summary: shown.summary(),

@@ -180,7 +180,7 @@ impl Core {
         &self.facts
     }
 
-    /// Why tmux cannot be used, if it cannot.
+    /// Why tmux cannot be used, if it cannot: a sentence that names tmux.
     #[must_use]
     pub fn tmux_trouble(&self) -> Option<&str> {
         self.tmux.as_deref()
@@ -299,7 +299,7 @@ impl Core {
         if self.tmux == why {
             return;
         }
-        let blind = why.as_ref().map(|why| format!("its tmux server cannot be asked: {why}"));
+        let blind = why.clone();
         // One that died meanwhile has no session to be blind about, and must not stay so.
         for machine in
             self.agents.values_mut().filter(|machine| machine.current.is_some() || machine.blind.is_some())

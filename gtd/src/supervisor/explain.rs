@@ -48,6 +48,9 @@ fn verdict(agent: &Agent) -> String {
         }
         State::Stopped => format!("{name} is stopped, as intended"),
         State::Backoff => format!("{name} died and will be started again"),
+        State::Quarantined if agent.next_attempt.is_none() => {
+            format!("{name} cannot be launched, and waits until it can")
+        }
         State::Quarantined => format!("{name} failed too often and is left alone for now"),
         State::Throttled => format!("{name} waits until a limit is lifted"),
         State::Held => format!("{name} was ended by a person"),
@@ -131,9 +134,9 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
         (State::Quarantined, Some(wait)) => {
             Some(format!("one try in {wait}; at once with: gtctl reset {name}"))
         }
-        (State::Quarantined, None) => {
-            Some(format!("it is started when its program and directory are there; or: gtctl reset {name}"))
-        }
+        (State::Quarantined, None) => Some(format!(
+            "it is started when a heartbeat finds its program and directory; at once with: gtctl reset {name}"
+        )),
         (State::Stopped, _) if agent.intent == Intent::Stopped => {
             Some(format!("start it with: {}", start_command(agent)))
         }

@@ -63,17 +63,12 @@ pub async fn run(
             }
         }
         let asked = std::mem::take(&mut *shared.askers.lock().unwrap_or_else(PoisonError::into_inner));
+        let began = Instant::now();
         let report = round(&handle).await;
         state_file(report.number, report.started_at);
-        // A round that took longer than the interval lets the ones it overran go, and counts them.
         let now = Instant::now();
-        let mut due = next.max(now.checked_sub(interval).unwrap_or(next)) + interval;
-        let mut overruns = 0;
-        while due <= now && overruns < 1_000 {
-            due += interval;
-            overruns += 1;
-        }
-        next = due;
+        let overruns;
+        (next, overruns) = following(next, began, now, interval);
         {
             let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
             state.shown.overruns += overruns;
@@ -84,6 +79,22 @@ pub async fn run(
             let _ = asker.send(report.clone());
         }
     }
+}
+
+/// When the round after this one is due, and how many the time it took has swallowed. A round that was asked for
+/// ahead of time takes no other one's place.
+fn following(due: Instant, began: Instant, now: Instant, interval: Duration) -> (Instant, u64) {
+    if began < due && now < due {
+        return (due, 0);
+    }
+    let on_time = began.saturating_duration_since(due) < interval;
+    let mut next = if on_time { due } else { began } + interval;
+    let mut overruns = 0;
+    while next <= now && overruns < 1_000 {
+        next += interval;
+        overruns += 1;
+    }
+    (next, overruns)
 }
 
 async fn round(handle: &Handle) -> HeartbeatReport {
@@ -312,5 +323,35 @@ async fn show_sessions(handle: &Handle, listing: &Listing) {
     });
     if changed {
         handle.tell(Message::Refresh).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_was_asked_for_moves_no_other_one() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let (zero, every) = (Instant::now(), minutes(3));
+        let at = |n: u64| zero + minutes(n);
+        let cases = [
+            // due, began, ended: the next one, overruns
+            ((0, 0, 0), (3, 0)),
+            // Asked for, once and again.
+            ((3, 1, 1), (3, 0)),
+            ((3, 2, 2), (3, 0)),
+            // Asked for, and still at it when the next was due.
+            ((3, 2, 4), (6, 0)),
+            // Too long for one, and for two.
+            ((3, 3, 7), (9, 1)),
+            ((3, 3, 10), (12, 2)),
+            // The machine slept: what was slept through is neither made up for nor an overrun.
+            ((3, 60, 60), (63, 0)),
+        ];
+        for ((due, began, ended), (next, overruns)) in cases {
+            let found = following(at(due), at(began), at(ended), every);
+            assert_eq!(found, (at(next), overruns), "due {due}, began {began}, ended {ended}");
+        }
     }
 }

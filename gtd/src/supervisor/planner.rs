@@ -83,7 +83,7 @@ pub struct Situation<'a> {
     pub held: bool,
     /// What should run is not known: nothing is started or ended until a person says `up`.
     pub observing: bool,
-    /// Why tmux cannot be used, if it cannot.
+    /// Why tmux cannot be used, if it cannot: a sentence that names tmux.
     pub tmux: Option<&'a str>,
     /// Makes instance ids.
     pub new_instance: &'a mut (dyn FnMut() -> InstanceId + Send),
@@ -145,7 +145,7 @@ impl Situation<'_> {
         }
         if let Some(why) = self.tmux {
             return Err(Blocked {
-                reason: format!("tmux: {why}"),
+                reason: why.to_owned(),
                 error: RpcError::new(ErrorKind::TmuxUnavailable, format!("{agent} cannot be started: {why}"))
                     .hint("gtctl status"),
             });

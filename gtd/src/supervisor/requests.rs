@@ -389,6 +389,13 @@ impl Core {
                 | Phase::Draining { then: Then::Start, .. } => {
                     open.insert(machine.address.clone());
                 }
+                // Rigs that are set aside are so on purpose. A tmux that cannot be used is on nobody's.
+                Phase::Rest if machine.wish.intent == Intent::Running => {
+                    if let Some(why) = self.tmux_trouble() {
+                        let error = RpcError::new(ErrorKind::TmuxUnavailable, why).hint("gtctl status");
+                        items.push(outcome_of(&machine.address, Err(error)));
+                    }
+                }
                 _ => {}
             }
         }

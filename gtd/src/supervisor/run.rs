@@ -330,7 +330,7 @@ impl Supervisor {
             alerts.extend(agent_alerts(core, now));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
-                alerts.push(alert("tmux", Severity::Error, format!("tmux cannot be used: {why}"), hint, now));
+                alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, now));
             }
             if let Some(why) = &self.ledger_failed {
                 let message = format!("the ledger cannot be written, and nothing is started: {why}");

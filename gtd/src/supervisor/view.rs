@@ -96,6 +96,17 @@ impl Shown {
         })
     }
 
+    /// The town's own agents, and those that run or should while their rig is not known to be registered.
+    pub fn without_rig(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values().filter(|agent| match &agent.rig {
+            None => true,
+            Some(rig) => {
+                let at_rest = agent.state == State::Stopped && agent.intent == Intent::Stopped;
+                !self.facts.rigs.contains_key(rig) && !at_rest
+            }
+        })
+    }
+
     fn polecat(&self, rig: &RigName, name: &AgentName, path: &str) -> Agent {
         let address = Address::Polecat(rig.clone(), name.clone());
         self.agents.get(&address).cloned().unwrap_or_else(|| Agent {
@@ -159,7 +170,10 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
 pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     let current = machine.current.as_ref();
     let life = current.and_then(|current| current.life.as_ref());
-    let place = life.map(|life| &life.place).or(machine.last_place.as_ref());
+    // A pane that is kept for the next start is nothing to look at once there is to be none.
+    let kept = machine.last_place.as_ref().filter(|_| machine.phase != Phase::Rest);
+    let place = life.map(|life| &life.place).or(kept);
+    let session = session.filter(|_| place.is_some());
     let alive = machine.is_alive();
     let next_attempt = match &machine.phase {
         Phase::Waiting { until, .. } => Some(*until),

@@ -229,8 +229,23 @@ impl Driver {
         let (columns, rows) = self.inner.config.size;
         let (columns, rows) = (columns.to_string(), rows.to_string());
         let (target, shown, cwd) = (exact(name), literal(name), directory(&wanted.cwd));
-        let words =
-            ["new-session", "-d", "-s", &shown, "-x", &columns, "-y", &rows, "-P", "-F", CREATED, "-c"];
+        // Without a name the window would be called after the shim, which says nothing to people.
+        let words = [
+            "new-session",
+            "-d",
+            "-s",
+            &shown,
+            "-n",
+            "agent",
+            "-x",
+            &columns,
+            "-y",
+            &rows,
+            "-P",
+            "-F",
+            CREATED,
+            "-c",
+        ];
         let words = words.into_iter().map(OsStr::new).chain([cwd.as_os_str(), "--".as_ref()]);
         let list = CommandList::new(words.chain(wanted.argv.iter().map(OsString::as_os_str))).then([
             "set-option",

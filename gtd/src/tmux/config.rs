@@ -65,7 +65,7 @@ impl ServerChoice {
 }
 
 /// The configuration of a private server. Key bindings and looks are tmux's defaults, so that people find what
-/// they know.
+/// they know; only the session's name is shown in full, since it says whom one is looking at.
 pub fn config_text((columns, rows): (u16, u16)) -> String {
     format!(
         "\
@@ -91,6 +91,8 @@ set -g window-size latest
 # one in the moment when such a client connects.
 set -g automatic-rename off
 set -g allow-rename off
+# The session's name says whose it is: tmux would cut it after ten letters.
+set -g status-left-length 60
 # Colours that the terminal descriptions of every system know about.
 set -s default-terminal screen-256color
 # An empty session that is killed takes its client back to the shell, not into another agent's session.

@@ -381,8 +381,8 @@ impl Inner {
 
     /// Notes when an error is a silence of this server, and hands it on.
     fn late(&self, about: Option<&ServerId>, error: TmuxError) -> TmuxError {
-        if let TmuxError::Unresponsive { what, .. } = &error {
-            self.state.silent(about, what);
+        if matches!(error, TmuxError::Unresponsive { .. }) {
+            self.state.silent(about, &error.to_string());
         }
         error
     }

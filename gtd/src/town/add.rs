@@ -121,6 +121,12 @@ impl AddError {
             Self::DirectoryExists(_) => Some("choose another name, or move the directory away"),
             Self::PrefixInvalid(_) | Self::PrefixTaken { .. } => Some("name another one with --prefix"),
             Self::Source(_) => Some("such as https://host/x.git, git@host:x.git or /path/to/x"),
+            Self::Branch(_) => {
+                Some("name another one with --branch; an empty repository needs a commit first")
+            }
+            Self::Git(git) if git.why.starts_with("cannot be started") => {
+                Some("install git, or put it on the PATH of gtd")
+            }
             Self::RegistryUnknown(_) => Some("restore mayor/rigs.json first"),
             _ => None,
         }

@@ -72,7 +72,7 @@ pub struct NamePool {
 /// When one of them is there and cannot be read, with its name.
 pub fn read(config: &Path, agents: &Path) -> Result<Settings, String> {
     let named = |path: &Path, error: String| {
-        format!("{} {error}", path.file_name().unwrap_or_default().to_string_lossy())
+        format!("settings/{} {error}", path.file_name().unwrap_or_default().to_string_lossy())
     };
     let mut settings = match file::read_object(config).map_err(|error| named(config, error))? {
         Some(map) => parse(&map),
@@ -278,6 +278,6 @@ mod tests {
             Some("m")
         );
         std::fs::write(&agents, "{").unwrap();
-        assert!(read(&config, &agents).unwrap_err().starts_with("agents.json is not JSON"));
+        assert!(read(&config, &agents).unwrap_err().starts_with("settings/agents.json is not JSON"));
     }
 }

@@ -169,7 +169,7 @@ pub fn read(layout: &Layout, previous: Option<&Snapshot>) -> Snapshot {
     );
     let settings = notes.file(
         "settings",
-        "settings",
+        "",
         settings::read(&layout.settings_json(), &layout.agents_json()),
         previous.map(|previous| &previous.settings),
         "",
@@ -269,7 +269,7 @@ fn read_rig(
     let crew = members("crew", before.map(|before| &before.crew));
     let settings = notes.file(
         &key("settings"),
-        &format!("rig {rig}: settings"),
+        &format!("rig {rig}:"),
         settings::read(&layout.rig_settings(rig), &layout.rig_agents(rig)),
         before.map(|before| &before.settings),
         "",
@@ -332,7 +332,7 @@ impl Notes {
                 Known::Kept { .. } => "what it said last is kept",
                 _ => "nothing is assumed of it",
             };
-            let finding = Finding::error(key, format!("{what} {error}; {then}"));
+            let finding = Finding::error(key, format!("{what} {error}; {then}").trim_start());
             self.findings.push(if hint.is_empty() { finding } else { finding.hint(hint) });
             self.failures.insert(key.to_owned());
         }

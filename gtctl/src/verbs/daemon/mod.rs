@@ -2,7 +2,7 @@
 
 mod heartbeat;
 mod run;
-mod start;
+pub mod start;
 mod status;
 mod stop;
 

@@ -1,13 +1,17 @@
 //! `gtctl daemon start`: in the background, done when it answers.
 
+use gtd_proto::params;
+use gtd_proto::rpc::DaemonClient;
 use serde_json::json;
 
 use super::only_plan;
 use crate::cli::Plan;
+use crate::client::{self, Session};
 use crate::context::Context;
 use crate::daemon::start::{Launch, Running, ensure, outside_of_agents};
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::note;
 
 /// Runs the verb.
 ///
@@ -45,7 +49,15 @@ pub async fn start(cx: &mut Context, kind: &str) -> Result<Code, Failure> {
         cx.screen.envelope(kind, &result)?;
         return Ok(Code::Done);
     }
+    warn(&session).await;
     let what = if already { "daemon is running already" } else { "daemon running" };
     cx.screen.line(format!("{what}, pid {}, gtd {}, town {}", hello.pid, hello.version, hello.town))?;
     Ok(Code::Done)
+}
+
+/// Says on stderr what a daemon that came up is troubled by. Why it should not be known is no error here.
+pub async fn warn(session: &Session) {
+    if let Ok(answer) = client::read(DaemonClient::status(&session.client, params::None {})).await {
+        answer.body.reasons.iter().for_each(|reason| note(format!("warning: {reason}")));
+    }
 }

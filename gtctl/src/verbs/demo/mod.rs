@@ -7,6 +7,7 @@ mod census;
 mod play;
 mod stage;
 
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use gtd_proto::town::Census;
@@ -44,6 +45,12 @@ pub async fn run(cx: &mut Context, args: &Demo) -> Result<Code, Failure> {
     if args.plan.dry_run {
         return only_plan(cx);
     }
+    for (program, version) in [("git", ""), ("tmux", " 3.2 or newer")] {
+        if !on_path(program, std::env::var_os("PATH").as_deref()) {
+            return Err(Failure::failed(format!("the demo needs {program}, and there is none on the PATH"))
+                .hint(format!("install {program}{version}")));
+        }
+    }
     let mut interrupts = Interrupts::take_over()
         .map_err(|e| Failure::failed(format!("cannot catch Ctrl-C, and so could not clean up: {e}")))?;
     let began = Instant::now();
@@ -59,6 +66,11 @@ pub async fn run(cx: &mut Context, args: &Demo) -> Result<Code, Failure> {
     let (census, pressed) = clean_up_despite(&mut interrupts, &mut stage).await;
     let played = if pressed { played.and(Err(Failure::interrupted())) } else { played };
     finish(cx, args, &stage, played, census, began.elapsed())
+}
+
+/// Whether a program lies in one of the directories of a search path.
+fn on_path(program: &str, path: Option<&OsStr>) -> bool {
+    path.is_some_and(|path| std::env::split_paths(path).any(|dir| dir.join(program).is_file()))
 }
 
 /// Cleans up. One Ctrl-C meanwhile is too late to change anything and is only remembered; a second one means it.
@@ -195,4 +207,20 @@ fn only_plan(cx: &mut Context) -> Result<Code, Failure> {
         screen.lines(lines)?;
     }
     Ok(Code::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_over_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("git")).unwrap();
+        std::fs::write(dir.path().join("tmux"), "").unwrap();
+        let path = std::env::join_paths(["/nowhere".as_ref(), dir.path()]).unwrap();
+        assert!(on_path("tmux", Some(&path)));
+        assert!(!on_path("git", Some(&path)));
+        assert!(!on_path("tmux", None));
+    }
 }
