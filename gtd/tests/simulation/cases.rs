@@ -1,0 +1,87 @@
+//! Single stories in the same world, each of something that went wrong once.
+
+use super::*;
+
+/// A town in which everything runs.
+fn running(seed: u64) -> World {
+    let mut world = World::new(seed);
+    let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
+    // A launch may fail, as everywhere in this world.
+    for _ in 0..20 {
+        for agent in world.core.agents().keys().cloned().collect::<Vec<_>>() {
+            world.ask(Request::Start { agent, overrides: None, ask: ask.clone() }, true);
+        }
+        world.pass(after(world.now, Duration::from_secs(20)));
+    }
+    assert!(world.core.agents().values().all(|machine| machine.phase == Phase::Running));
+    world
+}
+
+#[test]
+fn up_that_comes_while_the_town_goes_down_brings_everything_back() {
+    for seed in 0..20 {
+        let mut world = running(seed);
+        let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
+        world.ask(Request::TownStop { how: How::default(), ask: ask.clone() }, true);
+        world.ask(Request::TownStart { ask }, true);
+        world.pass(after(world.now, Duration::from_secs(170)));
+        let waits = |machine: &gtd::supervisor::machine::Machine| {
+            matches!(machine.phase, Phase::Running | Phase::Waiting { .. } | Phase::Broken)
+        };
+        assert!(world.core.agents().values().all(waits), "before any round\n{}", world.story());
+        assert!(world.unanswered.is_empty());
+    }
+}
+
+#[test]
+fn a_stop_of_what_died_and_is_not_gone_reaches_its_task() {
+    let mut world = running(1);
+    let agent = Address::Witness(RigName::new("a").unwrap());
+    let instance = world.core.agents()[&agent].current.as_ref().unwrap().instance.clone();
+    let what = ending(EndedBy::Agent, world.now);
+    world.core.step(Input::Report(Report { agent: agent.clone(), instance, what }), world.now);
+    let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
+    let request = Box::new(Request::Stop { agent, how: How::default(), ask });
+    let turn = world.core.step(Input::Request { ticket: Ticket(1), request }, world.now);
+    assert!(
+        turn.orders.iter().any(|(_, order)| matches!(order, Order::End { .. })),
+        "its shim may hang: {:?}",
+        turn.orders
+    );
+}
+
+#[test]
+fn a_wall_clock_that_was_set_moves_no_back_off() {
+    for (step, back) in [(86_400, false), (86_400, true)] {
+        let mut world = running(2);
+        let agent = Address::Witness(RigName::new("a").unwrap());
+        let mut wait = Duration::ZERO;
+        for _ in 0..3 {
+            let machine = &world.core.agents()[&agent];
+            let instance = machine.current.as_ref().unwrap().instance.clone();
+            let step = Duration::from_secs(step);
+            let wall = if back { world.now.checked_sub(step).unwrap() } else { after(world.now, step) };
+            let What::Ended(mut end) = ending(EndedBy::Agent, wall) else { panic!() };
+            end.started_at = Some(wall.checked_sub(Duration::from_secs(1)).unwrap());
+            end.detect_ms = Some(1.0);
+            for what in [What::Ended(end), What::Gone { survivors: Vec::new() }] {
+                let report = Report { agent: agent.clone(), instance: instance.clone(), what };
+                world.step(Input::Report(report), true);
+            }
+            for process in world.processes.values_mut().filter(|process| process.agent == agent) {
+                process.alive = false;
+            }
+            let died = world.now;
+            for _ in 0..100 {
+                if world.core.agents()[&agent].phase == Phase::Running {
+                    break;
+                }
+                world.pass(after(world.now, Duration::from_millis(500)));
+            }
+            wait = world.now.duration_since(died).try_into().unwrap();
+        }
+        // The third failure in a row waits about two seconds.
+        assert!(wait > Duration::from_secs(1), "set back: {wait:?}");
+        assert!(wait < Duration::from_secs(20), "set forward: {wait:?}");
+    }
+}
