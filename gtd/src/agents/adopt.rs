@@ -9,9 +9,10 @@ use tokio::time::sleep;
 
 use super::begin::{Living, Revoked, exec_failed, found, revoke};
 use super::order::{EndedBy, Ending, Life, Place, What};
+use super::remains::{after_the_shim, recorded};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};
-use super::tend::{Told, after_the_shim, recorded};
+use super::tend::Told;
 use crate::process::facts::arguments;
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, observe};

@@ -207,7 +207,7 @@ async fn from_record(work: &mut Work<'_>, life: Option<Life>) -> Option<Living> 
                 life.process = record.agent_id();
                 life.started_at = Some(record.started_at);
                 work.report(What::Alive { life: Box::new(life.clone()), adopted: false }).await;
-                super::tend::after_the_shim(work, &mut life, &super::tend::Told::default()).await;
+                super::remains::after_the_shim(work, &mut life, &super::tend::Told::default()).await;
             } else {
                 let why = "its shim ended before it could start the agent";
                 work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;

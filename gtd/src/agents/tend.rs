@@ -4,22 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gtd_proto::agent::SignalSent;
 use gtd_proto::exit::Usage;
 use gtd_proto::{Address, Timestamp};
-use tokio::sync::SemaphorePermit;
 use tokio::time::sleep;
 
-use super::begin::{Living, exec_failed, found};
+use super::begin::{Living, found};
 use super::launch::Ready;
 use super::order::{EndedBy, Ending, Life, Place, What};
+use super::pressure::Pressure;
+use super::remains::after_the_shim;
 use super::runtime::{Shared, target};
 use super::task::{EndOrder, Work};
 use crate::process::record::{By, Phase, Record};
-use crate::process::{
-    Capture, EndOptions, Guard, Look, Observation, ProcessId, ProcessTable, Proof, Sent, Signal, Spare,
-    Target, Watch, WatchError, end, identify, observe, send,
-};
+use crate::process::{Observation, Signal, Watch, identify};
 use crate::tmux::Pane;
 
 /// How many lines of an ended agent's screen are kept.
@@ -28,21 +25,15 @@ const OUTPUT_LINES: u32 = 20;
 const OUTPUT_DEADLINE: Duration = Duration::from_millis(500);
 /// How long a shim may take to write down the end of its agent. It takes about 0.3 ms.
 const RECORD_DEADLINE: Duration = Duration::from_secs(2);
-/// What a shim gets beyond the agent's grace before the next stronger signal.
-const MARGIN: Duration = Duration::from_secs(3);
 /// How often a screen is looked at for a prompt.
 const PROMPT_POLL: Duration = Duration::from_millis(250);
 /// How long a shim may live on when its agent has ended: it ends the rest within 5.25 s.
 const LAGGING: Duration = Duration::from_secs(10);
-/// How often a process table that cannot be read is tried again.
-const TABLE_AGAIN: Duration = Duration::from_millis(500);
-/// How often survivors are looked for that nobody can watch.
-const SURVIVOR_POLL: Duration = Duration::from_secs(5);
 
 /// What was reported of an instance so far.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    ended: bool,
+    pub(super) ended: bool,
     ready: bool,
 }
 
@@ -145,101 +136,6 @@ async fn is_ready(shared: &Shared, life: &Life, rule: &Ready) -> bool {
     }
 }
 
-/// Signals to the shim, each stronger than the one before.
-struct Pressure<'a> {
-    level: Signal,
-    until: Instant,
-    by: String,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl<'a> Pressure<'a> {
-    async fn begin(
-        shared: &Shared,
-        work: &Work<'_>,
-        life: &Life,
-        order: &EndOrder,
-        permit: SemaphorePermit<'a>,
-    ) -> Self {
-        let level = if order.force { Signal::Quit } else { Signal::Term };
-        let grace = if order.force { Duration::ZERO } else { Duration::from_millis(life.grace_ms) };
-        signal_shim(shared, work, life, level, &order.by).await;
-        Self { level, until: Instant::now() + grace + MARGIN, by: order.by.clone(), _permit: permit }
-    }
-
-    async fn force(&mut self, shared: &Shared, work: &Work<'_>, life: &Life, by: &str) {
-        if self.level == Signal::Term {
-            by.clone_into(&mut self.by);
-            self.escalate(shared, work, life).await;
-        }
-    }
-
-    /// TERM was not enough: QUIT, which kills at once; then KILL of the shim, which takes the agent along.
-    async fn escalate(&mut self, shared: &Shared, work: &Work<'_>, life: &Life) {
-        self.level = if self.level == Signal::Term { Signal::Quit } else { Signal::Kill };
-        self.until = Instant::now() + MARGIN;
-        signal_shim(shared, work, life, self.level, &self.by).await;
-    }
-}
-
-async fn signal_shim(shared: &Shared, work: &Work<'_>, life: &Life, signal: Signal, by: &str) {
-    let Some(table) = process_table().await else { return };
-    let look = look();
-    // What descends from the agent now may have other parents once the shim is dead.
-    shared.with_capture(work.agent, |capture| {
-        if let Some(capture) = capture {
-            capture.merge(&table, look.as_ref());
-        }
-    });
-    let guard = match Guard::from_table(&table, shared.servers()) {
-        Ok(guard) => guard,
-        Err(error) => {
-            tracing::error!(agent = %work.agent, %error, "no signal is sent");
-            return;
-        }
-    };
-    let target = Target::new(life.shim.clone(), Proof::Recorded);
-    // A stopped shim hears nothing but KILL until it is continued.
-    for signal in [signal, Signal::Cont] {
-        match send(&guard, &target, signal) {
-            Ok(sent) => work.report(What::Signals(vec![signal_sent(&sent, work, by)])).await,
-            Err(crate::process::Refused::Gone(_)) => return,
-            Err(error) => tracing::error!(agent = %work.agent, %error, "its shim could not be signalled"),
-        }
-    }
-}
-
-fn signal_sent(sent: &Sent, work: &Work<'_>, by: &str) -> SignalSent {
-    SignalSent {
-        at: sent.at,
-        agent: Some(work.agent.clone()),
-        instance: Some(work.instance.clone()),
-        pid: sent.target.pid.get(),
-        start: sent.target.start.get(),
-        signal: sent.signal.number(),
-        evidence: serde_json::json!({ "proof": sent.proof, "comm": sent.comm, "boot": sent.target.boot }),
-        by: by.to_owned(),
-    }
-}
-
-async fn process_table() -> Option<ProcessTable> {
-    match tokio::task::spawn_blocking(ProcessTable::read).await {
-        Ok(Ok(table)) => Some(table),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the process table cannot be read");
-            None
-        }
-        Err(error) => {
-            tracing::error!(%error, "reading the process table failed");
-            None
-        }
-    }
-}
-
-fn look() -> Arc<dyn Look> {
-    Arc::new(Spare::default())
-}
-
 /// The agent's process is gone: waits for the shim's word about how, and tells.
 async fn ended(work: &mut Work<'_>, life: &Life, shim: &Watch, told: &mut Told) {
     told.ended = true;
@@ -260,7 +156,12 @@ async fn ended(work: &mut Work<'_>, life: &Life, shim: &Watch, told: &mut Told) 
     tell_end(work, life, record.as_deref(), "pidfd").await;
 }
 
-async fn tell_end(work: &Work<'_>, life: &Life, record: Option<&Record>, detected_by: &'static str) {
+pub(super) async fn tell_end(
+    work: &Work<'_>,
+    life: &Life,
+    record: Option<&Record>,
+    detected_by: &'static str,
+) {
     let known = record.filter(|record| matches!(record.phase, Phase::Ended | Phase::Gone));
     let now = Timestamp::now();
     let ended_at = known.and_then(|record| record.ended_at).unwrap_or(now);
@@ -323,105 +224,6 @@ async fn screen(shared: &Shared, place: &Place) -> Vec<String> {
     }
     let surplus = lines.len().saturating_sub(usize::try_from(OUTPUT_LINES).unwrap_or(0));
     lines.split_off(surplus)
-}
-
-/// The shim is gone: what is left is found by proof, ended, and reported until there is nothing.
-pub(super) async fn after_the_shim(work: &mut Work<'_>, life: &mut Life, told: &Told) {
-    let shared = Arc::clone(work.shared);
-    let record = found(&shared.record_file(work.instance));
-    if let Some(error) = record.as_ref().and_then(|record| record.exec_error.as_ref()) {
-        exec_failed(work, error).await;
-        return;
-    }
-    if let (None, Some(record)) = (&life.process, &record) {
-        life.process = record.agent_id();
-    }
-    if !told.ended && life.process.is_some() {
-        tell_end(work, life, record.as_deref(), "pidfd").await;
-    }
-    if life.process.is_none() {
-        let why = "its shim ended before it could start the agent";
-        work.not_launched(super::order::FailureKind::Ours, why, None).await;
-        return;
-    }
-    let mut capture = shared.with_capture(work.agent, Option::take).unwrap_or_else(|| recorded(work, life));
-    let proper = record.as_ref().is_some_and(|record| record.phase == Phase::Gone);
-    let mut left = if proper { survivors(record.as_deref()) } else { proven(work, &mut capture).await };
-    if !proper && !left.is_empty() {
-        work.report(What::Lingering { processes: left.clone() }).await;
-        left = end_rest(&shared, work, &mut capture, life).await;
-    }
-    while !left.is_empty() {
-        work.report(What::Gone { survivors: left.clone() }).await;
-        outlive(&shared, &left).await;
-        left.retain(|id| !matches!(observe(id), Observation::Dead(_) | Observation::Absent));
-    }
-    work.report(What::Gone { survivors: Vec::new() }).await;
-}
-
-pub(super) fn recorded(work: &Work<'_>, life: &Life) -> Capture {
-    let ids = [Some(life.shim.clone()), life.process.clone()].into_iter().flatten();
-    Capture::new(work.instance.to_string(), ids)
-}
-
-/// What a shim could not end, as far as it still lives.
-fn survivors(record: Option<&Record>) -> Vec<ProcessId> {
-    let Some(record) = record else { return Vec::new() };
-    let ids = record.survivors.iter().map(|left| ProcessId {
-        boot: record.boot_id.clone(),
-        pid: left.pid,
-        start: left.start,
-    });
-    ids.filter(|id| !matches!(observe(id), Observation::Dead(_) | Observation::Absent)).collect()
-}
-
-/// What is proven of it and alive. That there is nothing is never concluded from a table that cannot be read.
-async fn proven(work: &Work<'_>, capture: &mut Capture) -> Vec<ProcessId> {
-    let table = loop {
-        if let Some(table) = process_table().await {
-            break table;
-        }
-        let why = "the process table cannot be read, so what is left of it is not known".to_owned();
-        work.report(What::Unknown { why }).await;
-        sleep(TABLE_AGAIN).await;
-    };
-    let look = look();
-    capture.merge(&table, look.as_ref());
-    capture.proven(&table, look.as_ref()).targets.iter().map(|target| target.id().clone()).collect()
-}
-
-async fn end_rest(shared: &Shared, work: &Work<'_>, capture: &mut Capture, life: &Life) -> Vec<ProcessId> {
-    let options =
-        EndOptions { grace: Duration::from_millis(life.grace_ms.min(10_000)), ..EndOptions::default() };
-    let report = end(&shared.watcher, capture, &shared.servers(), &look(), options).await;
-    let by = "supervisor: left over after its shim";
-    let signals = report.signals.iter().map(|sent| signal_sent(sent, work, by)).collect();
-    work.report(What::Signals(signals)).await;
-    for (id, why) in &report.refused {
-        tracing::warn!(agent = %work.agent, process = %id, %why, "not signalled");
-    }
-    match report.unverified {
-        None => report.survivors,
-        Some(why) => {
-            work.report(What::Unknown { why }).await;
-            proven(work, capture).await
-        }
-    }
-}
-
-/// Waits until one of them is gone, or for a while.
-async fn outlive(shared: &Shared, left: &[ProcessId]) {
-    for id in left {
-        match shared.watcher.watch(id) {
-            Ok(mut watch) => {
-                let _ = tokio::time::timeout(SURVIVOR_POLL, watch.exited()).await;
-                return;
-            }
-            Err(WatchError::AlreadyGone(_)) => return,
-            Err(WatchError::Unknown(_)) => {}
-        }
-    }
-    sleep(SURVIVOR_POLL).await;
 }
 
 /// Whether what ran in a pane has ended: also before tmux has seen it, or while a child that was spared keeps

@@ -243,6 +243,11 @@ impl Core {
         now: Timestamp,
         turn: &mut Turn,
     ) {
+        if self.agents.get(agent).is_some_and(|machine| machine.phase == Phase::Adopting) {
+            let why = format!("{agent} is being looked for after a restart of the daemon");
+            let error = RpcError::new(ErrorKind::Busy, why).hint("try again in a moment");
+            return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        }
         let busy = self.agents.get(agent).is_some_and(|machine| {
             matches!(machine.phase, Phase::Running | Phase::Starting { .. } | Phase::Draining { .. })
         });
