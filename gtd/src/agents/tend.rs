@@ -44,7 +44,7 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
     let mut told = Told { ready: ready.is_none(), ended: life.process.is_none() };
     let mut agent = process;
     if agent.is_none() && life.process.is_some() {
-        ended(work, &life, &shim, &mut told).await;
+        ended(work, &life, &mut shim, &mut told).await;
     }
     let mut next_look = ready.as_ref().map_or(born, |rule| born + first_look(rule));
     let mut wanted = end;
@@ -63,7 +63,7 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
         tokio::select! {
             () = gone(&mut agent), if !told.ended => {
                 agent = None;
-                ended(work, &life, &shim, &mut told).await;
+                ended(work, &life, &mut shim, &mut told).await;
             }
             _ = shim.exited() => break,
             order = work.end_ordered() => {
@@ -137,7 +137,7 @@ async fn is_ready(shared: &Shared, life: &Life, rule: &Ready) -> bool {
 }
 
 /// The agent's process is gone: waits for the shim's word about how, and tells.
-async fn ended(work: &mut Work<'_>, life: &Life, shim: &Watch, told: &mut Told) {
+async fn ended(work: &mut Work<'_>, life: &Life, shim: &mut Watch, told: &mut Told) {
     told.ended = true;
     let path = work.shared.record_file(work.instance);
     let asked = Instant::now();
@@ -150,8 +150,11 @@ async fn ended(work: &mut Work<'_>, life: &Life, shim: &Watch, told: &mut Told) 
         if final_word || gone || asked.elapsed() > RECORD_DEADLINE {
             break record;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(20));
+        // A shim whose agent left nothing behind goes at once, and the kernel tells us sooner than a timer would.
+        tokio::select! {
+            _ = shim.exited() => {}
+            () = sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),
+        }
     };
     tell_end(work, life, record.as_deref(), "pidfd").await;
 }
