@@ -134,13 +134,12 @@ fn a_forced_stop_waits_for_nothing() {
 const KINDS: [&str; 6] = ["plain", "group", "setsid", "double", "bare", "daemon"];
 
 fn with_children(kind: &str) -> gtd_tests::Town {
+    with_children_under(kind, "[stop]\ngrace = \"300ms\"")
+}
+
+fn with_children_under(kind: &str, toml: &str) -> gtd_tests::Town {
     let fork = format!("fork:{kind}");
-    let town = Setup::new()
-        .rigs(&["a"])
-        .no_refineries()
-        .toml("[stop]\ngrace = \"300ms\"")
-        .script(&[&fork, "idle"])
-        .up();
+    let town = Setup::new().rigs(&["a"]).no_refineries().toml(toml).script(&[&fork, "idle"]).up();
     wait_for(QUICK, "the child is there", || {
         town.children(kind).last().copied().filter(|child| child.alive())
     });
@@ -213,6 +212,22 @@ fn a_child_of_the_agent_outlives_a_kill_of_the_shim_for_no_longer_than_the_next_
     town.wait_new_instance("a/witness", status["instance"].as_str().unwrap());
     assert!(!child.alive(), "no instance is started while a process of the earlier one is proven alive");
     town.assert_never_two();
+}
+
+#[test]
+fn what_the_user_has_spared_outlives_even_a_kill_of_the_shim() {
+    let town = with_children_under("group", "[stop]\ngrace = \"300ms\"\nspare = [\"scripted-agent\"]");
+    let status = town.agent("a/witness");
+    let child = *town.children("group").last().unwrap();
+    town.call("daemon.heartbeat", json!({}));
+    Process::of(i32::try_from(status["shim_pid"].as_i64().unwrap()).unwrap()).unwrap().kill();
+    town.wait_new_instance("a/witness", status["instance"].as_str().unwrap());
+    assert!(child.alive(), "[stop] spare names it");
+    wait_for(QUICK, "the next instance has a child too", || (town.children("group").len() > 1).then_some(()));
+    town.call("witness.stop", json!({"rig": "a"}));
+    let spared: Vec<Process> = town.children("group").into_iter().filter(|child| child.alive()).collect();
+    assert_eq!(spared.len(), 2, "a stop spares what the user has named as well");
+    spared.iter().for_each(|child| child.kill());
 }
 
 #[test]

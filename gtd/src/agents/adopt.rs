@@ -138,8 +138,11 @@ async fn with_record(work: &Work<'_>, life: Option<Life>, record: Box<Record>) -
 /// No record: it never began, or began a moment ago, or tmux still has it in hand.
 async fn without_record(work: &Work<'_>, life: Option<Life>) -> Found {
     let shared = work.shared;
-    if revoke(shared, work.instance) == Revoked::Yes {
-        return Found::Never;
+    match revoke(shared, work.instance) {
+        Revoked::Yes => return Found::Never,
+        Revoked::TooLate => {}
+        // A shim may still take it up: that it never will is not known.
+        Revoked::Unknown(why) => return Found::Unknown(why),
     }
     let asked = Instant::now();
     while asked.elapsed() < CLAIMED {

@@ -136,12 +136,16 @@ pub(super) async fn follow(work: &mut Work<'_>, mut life: Life, ready: Ready) ->
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(50)),
         }
         if born.elapsed() > SHIM_DEADLINE {
-            if revoke(&shared, work.instance) == Revoked::Yes {
-                // Nobody will start it any more; and whatever the pane's process is, it is no shim that took
-                // our launch, and not ours to end.
-                let why = "its launch was not taken up in time";
-                work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
-                return None;
+            match revoke(&shared, work.instance) {
+                Revoked::Yes => {
+                    // Nobody will start it any more; and whatever the pane's process is, it is no shim that
+                    // took our launch, and not ours to end.
+                    let why = "its launch was not taken up in time";
+                    work.not_launched(FailureKind::Ours, why, Some("gtctl daemon status")).await;
+                    return None;
+                }
+                Revoked::Unknown(_) => return super::adopt::adopt(work, Some(life), end).await,
+                Revoked::TooLate => {}
             }
             let by = "supervisor: its launch did not come to an agent".to_owned();
             end.get_or_insert(EndOrder { force: true, keep_pane: false, by });
@@ -259,24 +263,28 @@ async fn called_off(work: &mut Work<'_>, error: &TmuxError) -> Option<Living> {
             None
         }
         // tmux did it after all, and the shim was quicker than we: there is an instance.
-        Revoked::TooLate => super::adopt::adopt(work, None, None).await,
+        // Adoption goes on trying.
+        Revoked::TooLate | Revoked::Unknown(_) => super::adopt::adopt(work, None, None).await,
     }
 }
 
 /// What became of calling a launch off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Revoked {
     /// No shim will ever read the launch file.
     Yes,
     /// There is none: a shim has it, or it was never written.
     TooLate,
+    /// It cannot be told, for this reason: a shim may still take it up.
+    Unknown(String),
 }
 
 /// Takes the launch file away. The shim does the same before it starts anything; the one that succeeds decides.
 pub(super) fn revoke(shared: &Shared, instance: &InstanceId) -> Revoked {
     match std::fs::remove_file(shared.launch_file(instance)) {
         Ok(()) => Revoked::Yes,
-        Err(_) => Revoked::TooLate,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Revoked::TooLate,
+        Err(error) => Revoked::Unknown(format!("its launch file cannot be taken away: {error}")),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Ending an instance through its shim: signals, each stronger than the one before, each proven and put on record.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gtd_proto::agent::SignalSent;
@@ -9,7 +8,7 @@ use tokio::sync::SemaphorePermit;
 use super::order::{Life, What};
 use super::runtime::Shared;
 use super::task::{EndOrder, Work};
-use crate::process::{Guard, Look, ProcessTable, Proof, Sent, Signal, Spare, Target, send};
+use crate::process::{Guard, ProcessTable, Proof, Sent, Signal, Target, send};
 
 /// What a shim gets beyond the agent's grace before the next stronger signal.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -53,11 +52,10 @@ impl<'a> Pressure<'a> {
 
 async fn signal_shim(shared: &Shared, work: &Work<'_>, life: &Life, signal: Signal, by: &str) {
     let Some(table) = process_table().await else { return };
-    let look = look();
     // What descends from the agent now may have other parents once the shim is dead.
     shared.with_capture(work.agent, |capture| {
         if let Some(capture) = capture {
-            capture.merge(&table, look.as_ref());
+            capture.merge(&table, shared.look.as_ref());
         }
     });
     let guard = match Guard::from_table(&table, shared.servers()) {
@@ -103,8 +101,4 @@ pub(super) async fn process_table() -> Option<ProcessTable> {
             None
         }
     }
-}
-
-pub(super) fn look() -> Arc<dyn Look> {
-    Arc::new(Spare::default())
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::begin::{exec_failed, found};
 use super::order::{Life, What};
-use super::pressure::{look, process_table, signal_sent};
+use super::pressure::{process_table, signal_sent};
 use super::runtime::Shared;
 use super::task::Work;
 use super::tend::{Told, tell_end};
@@ -79,7 +79,7 @@ async fn proven(work: &Work<'_>, capture: &mut Capture) -> Vec<ProcessId> {
         work.report(What::Unknown { why }).await;
         sleep(TABLE_AGAIN).await;
     };
-    let look = look();
+    let look = &work.shared.look;
     capture.merge(&table, look.as_ref());
     capture.proven(&table, look.as_ref()).targets.iter().map(|target| target.id().clone()).collect()
 }
@@ -87,7 +87,7 @@ async fn proven(work: &Work<'_>, capture: &mut Capture) -> Vec<ProcessId> {
 async fn end_rest(shared: &Shared, work: &Work<'_>, capture: &mut Capture, life: &Life) -> Vec<ProcessId> {
     let options =
         EndOptions { grace: Duration::from_millis(life.grace_ms.min(10_000)), ..EndOptions::default() };
-    let report = end(&shared.watcher, capture, &shared.servers(), &look(), options).await;
+    let report = end(&shared.watcher, capture, &shared.servers(), &shared.look, options).await;
     let by = "supervisor: left over after its shim";
     let signals = report.signals.iter().map(|sent| signal_sent(sent, work, by)).collect();
     work.report(What::Signals(signals)).await;

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::launch::Launch;
 use super::order::{Failure, Order, Overrides, Place, Report, What};
 use super::task;
-use crate::process::{Capture, ExitWatcher, ProcessId, ProcessTable, Spare};
+use crate::process::{Capture, ExitWatcher, Look, ProcessId, ProcessTable, Spare};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -66,6 +66,8 @@ pub struct Shared {
     pub prepare: Arc<dyn Prepare>,
     /// To the supervisor.
     pub reports: mpsc::Sender<Report>,
+    /// What is left alive at an end, however it comes: tmux servers, working gtds, and `[stop] spare`.
+    pub look: Arc<dyn Look>,
     /// How many starts may be under way at once.
     pub starts: Semaphore,
     /// How many stops may be under way at once.
@@ -86,6 +88,7 @@ impl Shared {
         town_id: String,
         prepare: Arc<dyn Prepare>,
         reports: mpsc::Sender<Report>,
+        spare: &[String],
         starts: usize,
         stops: usize,
     ) -> Self {
@@ -97,6 +100,7 @@ impl Shared {
             town_id,
             prepare,
             reports,
+            look: Arc::new(Spare::new(spare)),
             starts: Semaphore::new(starts.max(1)),
             stops: Semaphore::new(stops.max(1)),
             places: RwLock::default(),
@@ -248,9 +252,9 @@ impl Runtime {
     /// Takes a process table in: remembers which processes descend from which agent.
     pub fn merge(&self, table: &ProcessTable) {
         let mut captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = Spare::default();
+        let look = &self.shared.look;
         for capture in captures.values_mut() {
-            capture.merge(table, &look);
+            capture.merge(table, look.as_ref());
         }
     }
 }

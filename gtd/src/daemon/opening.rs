@@ -128,6 +128,7 @@ impl Daemon {
             identity.id.to_string(),
             Arc::clone(&prepare) as Arc<_>,
             reports_sender,
+            &config.stop.spare,
             starts,
             stops,
         );
