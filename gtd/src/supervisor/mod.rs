@@ -17,6 +17,7 @@ pub mod planner;
 pub mod policy;
 pub mod requests;
 pub mod run;
+mod town;
 pub mod turn;
 mod unsaved;
 pub mod view;

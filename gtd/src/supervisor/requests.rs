@@ -1,18 +1,15 @@
 //! What people and agents ask for, and who waits for what.
 
-use std::collections::BTreeSet;
-
 use gtd_proto::params::ReportState;
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp};
 
-use super::core::{Core, OBSERVING};
+use super::core::Core;
 use super::machine::{Machine, Pause, Phase, Then, Wish};
 use super::moves::{End, cancelled};
 use super::policy;
 use super::turn::{Answer, Outcome, Ticket, Turn};
-use super::waiting::{Awaited, outcome_of};
+use super::waiting::Awaited;
 use crate::agents::order::{Order, Overrides};
-use crate::ledger::{HoldRow, Write};
 
 /// Something that is asked for.
 #[derive(Debug, Clone)]
@@ -195,7 +192,7 @@ impl Core {
         }
     }
 
-    fn stop(
+    pub(super) fn stop(
         &mut self,
         ticket: Ticket,
         agent: &Address,
@@ -329,83 +326,6 @@ impl Core {
         });
         Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
     }
-
-    fn town_stop(&mut self, ticket: Ticket, how: How, ask: &Ask, now: Timestamp, turn: &mut Turn) {
-        if self.hold.is_none() {
-            let hold = HoldRow { by: ask.by.clone(), reason: ask.reason.clone(), at: now };
-            turn.writes.push(Write::Hold(Some(hold.clone())));
-            turn.hold(true, &ask.by, now);
-            self.hold = Some(hold);
-        }
-        let mut open = BTreeSet::new();
-        let mut items = Vec::new();
-        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
-            let at_rest = self.each(&agent, now, turn, |machine, situation, turn| {
-                machine.call_off("the town was stopped", turn);
-                let end = End {
-                    now: how.now,
-                    force: how.force,
-                    ..End::new(Then::Rest, &ask.by, "the town is stopped")
-                };
-                machine.stop(end, situation, turn)
-            });
-            match at_rest.flatten() {
-                Some(already) => items.push(outcome_of(&agent, Ok(already))),
-                None => {
-                    open.insert(agent);
-                }
-            }
-        }
-        self.wait_for_town(ticket, Awaited::Stopped, open, items, ask.wait, turn);
-    }
-
-    fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
-        if std::mem::take(&mut self.observing) {
-            turn.writes.push(Write::Fact { key: OBSERVING.to_owned(), value: None });
-        }
-        if self.hold.take().is_some() {
-            turn.writes.push(Write::Hold(None));
-            turn.hold(false, &ask.by, now);
-        }
-        self.reconcile_all(now, turn);
-        let mut open = BTreeSet::new();
-        let mut items = Vec::new();
-        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
-            self.each(&agent, now, turn, |machine, situation, turn| {
-                let may = situation.may_start(&machine.address, false).is_ok();
-                match &mut machine.phase {
-                    // Being ended, by the hold that was lifted just now or for a start that it called off.
-                    Phase::Ending { then } | Phase::Draining { then, .. }
-                        if machine.wish.intent == Intent::Running && may =>
-                    {
-                        *then = Then::Start;
-                        turn.touched(&machine.address);
-                    }
-                    _ => {}
-                }
-            });
-        }
-        for machine in self.agents.values() {
-            match &machine.phase {
-                Phase::Running => items.push(outcome_of(&machine.address, Ok(true))),
-                Phase::Starting { .. }
-                | Phase::Adopting
-                | Phase::Ending { then: Then::Start }
-                | Phase::Draining { then: Then::Start, .. } => {
-                    open.insert(machine.address.clone());
-                }
-                // Rigs that are set aside are so on purpose. A tmux that cannot be used is on nobody's.
-                Phase::Rest if machine.wish.intent == Intent::Running => {
-                    if let Some(why) = self.tmux_trouble() {
-                        let error = RpcError::new(ErrorKind::TmuxUnavailable, why).hint("gtctl status");
-                        items.push(outcome_of(&machine.address, Err(error)));
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.wait_for_town(ticket, Awaited::Started, open, items, ask.wait, turn);
-    }
 }
 
 impl Machine {
@@ -414,7 +334,7 @@ impl Machine {
     }
 
     /// Tells whoever waits for a start that it will not come.
-    fn call_off(&self, why: &str, turn: &mut Turn) {
+    pub(super) fn call_off(&self, why: &str, turn: &mut Turn) {
         let coming = matches!(
             self.phase,
             Phase::Starting { .. }
@@ -427,7 +347,7 @@ impl Machine {
     }
 
     /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
-    fn stop(
+    pub(super) fn stop(
         &mut self,
         end: End,
         situation: &mut super::planner::Situation<'_>,
