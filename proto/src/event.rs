@@ -47,7 +47,13 @@ pub mod kind {
     pub const AGENT_BACKOFF: &str = "agent.backoff";
     /// Too many failures. `{expires, failures}`
     pub const AGENT_QUARANTINED: &str = "agent.quarantined";
-    /// A back-off, quarantine or hold ended before its time. `{from, why}`
+    /// Its account or the machine forbids a start until a known time.
+    /// `{until, reason}` and `{account}` or `{resource, limit, value}`
+    pub const AGENT_THROTTLED: &str = "agent.throttled";
+    /// A person ended it, and it is left to them. `{until, reason}`; `until` is null when only they end it.
+    pub const AGENT_HELD: &str = "agent.held";
+    /// A back-off, quarantine, throttle or hold is over before its time, or what it waited for is there.
+    /// `{from, why, by}`
     pub const AGENT_RELEASED: &str = "agent.released";
     /// It is stopped, as intended. `{survivors}`
     pub const AGENT_STOPPED: &str = "agent.stopped";

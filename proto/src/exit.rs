@@ -105,6 +105,10 @@ pub struct Exit {
     /// The mass death it was part of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
+    /// What the cause rests on, where that is more than code and signal say: the line of a limit, who was at its
+    /// terminal, how memory ran out, who declared it dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
     /// Last lines of its screen, oldest first.
     pub output: Vec<String>,
     /// What it used.

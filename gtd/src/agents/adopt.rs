@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use gtd_proto::Timestamp;
 use tokio::time::sleep;
 
+use super::abandon::abandon;
 use super::begin::{Living, Revoked, exec_failed, found, revoke};
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::remains::{after_the_shim, recorded};
 use super::runtime::Shared;
-use super::task::{EndOrder, Work};
+use super::task::{Asked, EndOrder, Work};
 use super::tend::Told;
 use crate::process::facts::arguments;
 use crate::process::record::{self as files, Phase, Record, RecordLook};
@@ -74,7 +75,14 @@ pub(super) async fn adopt(
         };
         work.report(What::Unknown { why }).await;
         tokio::select! {
-            order = work.end_ordered(), if end.is_none() => end = Some(order),
+            asked = work.asked() => match asked {
+                Asked::End(order) => end = Some(order),
+                Asked::Abandon(evidence) => {
+                    if abandon(work, life.as_ref(), evidence).await {
+                        return None;
+                    }
+                }
+            },
             () = sleep(AGAIN) => {}
         }
     }
@@ -327,6 +335,10 @@ async fn reboot(work: &Work<'_>, life: Option<&Life>) {
         exec_error: None,
         output: Vec::new(),
         usage: gtd_proto::exit::Usage::default(),
+        client_activity: None,
+        limit: None,
+        oom: None,
+        said: None,
         detected_by: "boot id",
         detect_ms: None,
     };

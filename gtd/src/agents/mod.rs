@@ -4,15 +4,20 @@
 //! Owns every effect on an agent. Must never decide *whether* one runs, and never signal what is not proven
 //! to be of the instance at hand.
 
+mod abandon;
 pub mod accounts;
 mod adopt;
+pub mod attention;
 mod begin;
 pub mod environment;
 pub mod launch;
+pub mod limits;
+pub mod oom;
 pub mod order;
 pub mod prepare;
 pub mod preset;
 mod pressure;
+pub mod probe;
 pub mod prompt;
 mod remains;
 pub mod resolve;

@@ -4,6 +4,7 @@
 //! agent's present one is ignored by whoever reads it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gtd_proto::agent::SignalSent;
 use gtd_proto::exit::{ExecError, Usage};
@@ -97,6 +98,14 @@ pub enum Order {
         keep_pane: bool,
         /// Who wants it, for the record of signals.
         by: String,
+    },
+    /// A person says that this instance, of which nothing can be told, is dead: looked at once more, and let go
+    /// of unless something of it lives. Nothing is signalled.
+    Abandon {
+        /// The instance.
+        instance: InstanceId,
+        /// Who says so, and how they know.
+        evidence: String,
     },
     /// This instance is gone and the ledger says so: its files are of no more use.
     Forget {
@@ -214,10 +223,36 @@ pub struct Ending {
     pub output: Vec<String>,
     /// What it used.
     pub usage: Usage,
-    /// By which means we know: `pidfd`, `record`, `boot id`.
+    /// When somebody attached to its session was last active, as far as is known; only of ends with code 0.
+    pub client_activity: Option<Timestamp>,
+    /// What it said of a limit of its provider.
+    pub limit: Option<ProviderLimit>,
+    /// The kernel killed for want of memory meanwhile.
+    pub oom: Option<Oom>,
+    /// Who declared it dead, and how they know.
+    pub said: Option<String>,
+    /// By which means we know: `pidfd`, `record`, `boot id`, `person`.
     pub detected_by: &'static str,
     /// From the end to our knowing, when both instants are known.
     pub detect_ms: Option<f64>,
+}
+
+/// An end for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oom {
+    /// The kernel counted it in the instance's own cgroup.
+    Certain,
+    /// The kernel counted one on this machine.
+    Likely,
+}
+
+/// What an agent's last lines said of a limit of its provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderLimit {
+    /// The line that says so.
+    pub line: String,
+    /// How long from the end until it is lifted, when that was said.
+    pub wait: Option<Duration>,
 }
 
 /// Who ended an agent's process.
@@ -235,6 +270,8 @@ pub enum EndedBy {
     ServerGone,
     /// The machine was restarted.
     Reboot,
+    /// A person says that it ended.
+    Declared,
     /// Nothing says.
     Unknown,
 }

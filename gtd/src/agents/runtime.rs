@@ -3,7 +3,7 @@
 //! The supervisor passes orders in and gets reports out; nobody else tells a task what to do. What only
 //! looks (a screen, the way to attach) goes straight to tmux and disturbs no task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,8 +11,10 @@ use std::time::Duration;
 use gtd_proto::{Address, InstanceId};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::attention::Attention;
 use super::launch::Launch;
-use super::order::{Failure, Order, Overrides, Place, Report, What};
+use super::oom::OomWatch;
+use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
 use super::task;
 use crate::process::{Capture, ExitWatcher, Look, ProcessId, ProcessTable, Spare};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
@@ -72,7 +74,12 @@ pub struct Shared {
     pub starts: Semaphore,
     /// How many stops may be under way at once.
     pub stops: Semaphore,
+    /// Who is at the agents' terminals.
+    pub attention: Attention,
+    /// Whether the kernel killed for want of memory.
+    pub oom: OomWatch,
     places: RwLock<BTreeMap<Address, Place>>,
+    lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
 }
 
@@ -103,14 +110,23 @@ impl Shared {
             look: Arc::new(Spare::new(spare)),
             starts: Semaphore::new(starts.max(1)),
             stops: Semaphore::new(stops.max(1)),
+            attention: Attention::default(),
+            oom: OomWatch::default(),
             places: RwLock::default(),
+            lives: RwLock::default(),
             captures: Mutex::default(),
         }
     }
 
     pub(super) async fn report(&self, agent: &Address, instance: &InstanceId, what: What) {
         match &what {
-            What::Placed(life) | What::Alive { life, .. } => self.remember_place(agent, &life.place),
+            What::Placed(life) | What::Alive { life, .. } => {
+                self.remember_place(agent, &life.place);
+                self.remember_life(agent, instance, Some(life.as_ref().clone()));
+                if let (What::Alive { .. }, Some(process)) = (&what, &life.process) {
+                    self.oom.born(agent, process);
+                }
+            }
             _ => {}
         }
         let report = Report { agent: agent.clone(), instance: instance.clone(), what };
@@ -120,6 +136,22 @@ impl Shared {
 
     fn remember_place(&self, agent: &Address, place: &Place) {
         self.places.write().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), place.clone());
+    }
+
+    /// What is known of an agent's instance, for those who look at it.
+    pub(super) fn remember_life(&self, agent: &Address, instance: &InstanceId, life: Option<Life>) {
+        let mut lives = self.lives.write().unwrap_or_else(PoisonError::into_inner);
+        lives.insert(agent.clone(), (instance.clone(), life));
+    }
+
+    pub(super) fn life(&self, agent: &Address) -> Option<(InstanceId, Option<Life>)> {
+        self.lives.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// The sessions of all agents, by server.
+    pub(super) fn sessions(&self) -> BTreeSet<(ProcessId, String)> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.values().map(|place| (place.server.clone(), place.session.clone())).collect()
     }
 
     pub(super) fn forget_place(&self, agent: &Address) {
@@ -256,6 +288,8 @@ impl Runtime {
         for capture in captures.values_mut() {
             capture.merge(table, look.as_ref());
         }
+        drop(captures);
+        self.shared.oom.round();
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
                 }
             }
             Order::Adopt { instance, life, .. } => {
+                shared.remember_life(&agent, &instance, life.clone());
                 let mut work = Work::new(&shared, &agent, &instance, &mut orders);
                 if let Some(life) = adopt::adopt(&mut work, life, None).await {
                     tend::tend(&mut work, life).await;
@@ -30,7 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
             Order::Forget { instance } => shared.forget_files(&instance),
             Order::Close { place } => tend::close_pane(&shared, &agent, &place).await,
             // Of an instance that is gone: its end has been reported already.
-            Order::End { .. } => {}
+            Order::End { .. } | Order::Abandon { .. } => {}
         }
     }
 }
@@ -51,6 +52,15 @@ pub(super) struct EndOrder {
     pub(super) force: bool,
     pub(super) keep_pane: bool,
     pub(super) by: String,
+}
+
+/// What can be asked about an instance that is looked for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// To end it.
+    End(EndOrder),
+    /// To let go of it, for this reason.
+    Abandon(String),
 }
 
 impl<'a> Work<'a> {
@@ -75,6 +85,22 @@ impl<'a> Work<'a> {
     ) {
         let failure = Failure { message: message.into(), hint: hint.map(str::to_owned), kind };
         self.report(What::NotLaunched(failure)).await;
+    }
+
+    /// Waits for an order about this instance, also to let go of it.
+    pub(super) async fn asked(&mut self) -> Asked {
+        loop {
+            match self.orders.recv().await {
+                Some(Order::End { instance, force, keep_pane, by }) if instance == *self.instance => {
+                    return Asked::End(EndOrder { force, keep_pane, by });
+                }
+                Some(Order::Abandon { instance, evidence }) if instance == *self.instance => {
+                    return Asked::Abandon(evidence);
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Waits for an order to end this instance. Orders about others are dropped: they are gone.

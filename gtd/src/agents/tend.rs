@@ -168,20 +168,34 @@ pub(super) async fn tell_end(
     let known = record.filter(|record| matches!(record.phase, Phase::Ended | Phase::Gone));
     let now = Timestamp::now();
     let ended_at = known.and_then(|record| record.ended_at).unwrap_or(now);
-    let output = screen(work.shared, &life.place).await;
+    let by = known.map_or(EndedBy::Unknown, |record| ended_by(record.by));
+    // A shim that was killed takes its agent along with KILL, and can write nothing down. Without any
+    // record nothing is known.
+    let signal = match (known, record) {
+        (Some(record), _) => record.signal,
+        (None, Some(_)) => Some(Signal::Kill.number()),
+        (None, None) => None,
+    };
+    let clean = by == EndedBy::Agent && known.and_then(|record| record.code) == Some(0);
+    let (output, client_activity) = tokio::join!(screen(work.shared, &life.place), async {
+        // Only of a clean end does it matter who was there.
+        if clean { work.shared.client_activity(&life.place).await } else { None }
+    });
+    let killed = signal == Some(Signal::Kill.number()) && matches!(by, EndedBy::Agent | EndedBy::Unknown);
     let ending = Ending {
         pid: life.process.as_ref().map(|process| process.pid.get()),
         started_at: life.started_at,
         ended_at,
         code: known.and_then(|record| record.code),
-        // A shim that was killed takes its agent along with KILL, and can write nothing down. Without any
-        // record nothing is known.
-        signal: match (known, record) {
-            (Some(record), _) => record.signal,
-            (None, Some(_)) => Some(Signal::Kill.number()),
-            (None, None) => None,
+        signal,
+        by,
+        client_activity,
+        limit: match by {
+            EndedBy::Agent => super::limits::recognise(&output, ended_at, &jiff::tz::TimeZone::system()),
+            _ => None,
         },
-        by: known.map_or(EndedBy::Unknown, |record| ended_by(record.by)),
+        oom: if killed { work.shared.oom.judge(work.agent) } else { None },
+        said: None,
         exec_error: None,
         output,
         usage: known.map(usage).unwrap_or_default(),

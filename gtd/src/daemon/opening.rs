@@ -14,7 +14,7 @@ use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, runtime
 use crate::agents::prepare::Preparer;
 use crate::agents::runtime::{Runtime, Shared, sibling};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Server as ServerSetting};
+use crate::config::{Config, ConfigError, Hold, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::notify::ServiceManager;
 use crate::host::signals::Signals;
@@ -22,8 +22,9 @@ use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, ServerRow, Wri
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
+use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat};
+use crate::supervisor::{Settings, facts, heartbeat, resources};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
@@ -159,6 +160,11 @@ impl Daemon {
         let last = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
+        let stop = CancellationToken::new();
+        let mut resources = resources::Watch::new(layout.root().to_owned());
+        resources.first(&handle).await;
+        tokio::spawn(resources.run(handle.clone(), stop.clone()));
+        tokio::spawn(handle.runtime().clone().watch_clients(stop.clone()));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
         if observing {
             heartbeat::survey(&handle).await;
@@ -180,7 +186,7 @@ impl Daemon {
             watch,
             prepare,
             heartbeat_number,
-            stop: CancellationToken::new(),
+            stop,
             last,
             supervisor,
         })
@@ -326,14 +332,25 @@ fn settings(config: &Config) -> Settings {
             jitter: restart.jitter,
             min_uptime: restart.min_uptime,
             healthy_after: restart.healthy_after,
+            churn_deaths: restart.churn_deaths,
+            churn_window: restart.churn_window,
             burst: restart.burst,
             window: restart.window,
             quarantine: restart.quarantine,
             quarantine_max: restart.quarantine_max,
+            hold: match restart.hold {
+                Hold::Forever => None,
+                Hold::For(hold) => Some(hold),
+            },
             settle: restart.settle,
         },
         start_timeout: config.start.timeout,
         drain: config.stop.drain,
+        bounds: Bounds {
+            max_agents: config.start.max_agents,
+            min_free_memory: config.start.min_free_memory.0,
+            min_free_disk: config.start.min_free_disk.0,
+        },
     }
 }
 

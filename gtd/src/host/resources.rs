@@ -49,7 +49,8 @@ impl Sampler {
         system.process(pid).map(sysinfo::Process::memory).filter(|rss| *rss > 0)
     }
 
-    fn free_memory(&mut self) -> Option<u64> {
+    /// Memory that can be had without swapping, in bytes.
+    pub fn free_memory(&mut self) -> Option<u64> {
         let system = self.system.as_mut()?;
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         if system.total_memory() == 0 {
@@ -60,8 +61,9 @@ impl Sampler {
     }
 }
 
-/// Not through the list of all mounts: asking those would also ask a dead network disk.
-fn free_disk(path: &Path) -> Option<u64> {
+/// Space that the town's user may fill on the disk of a path, in bytes. Can hang when the disk does.
+// Not through the list of all mounts: asking those would also ask a dead network disk.
+pub fn free_disk(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }

@@ -10,11 +10,12 @@ use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
-use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
+use super::machine::{Current, Machine, Memo, Pause, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
 use super::requests::Request;
+use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
 use crate::agents::order::{Life, Order, Report, What};
@@ -48,6 +49,8 @@ pub enum Input {
     PaneGone(Vec<Address>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
+    /// The machine's figures, looked at again.
+    Figures(Figures),
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -73,6 +76,8 @@ pub struct Core {
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
+    /// What limits starts beside failures.
+    pub(super) limits: Limits,
     makers: Makers,
 }
 
@@ -97,11 +102,13 @@ impl Core {
             surveyed: !observing,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
+            limits: Limits::default(),
             makers,
         };
         let mut turn = Turn::default();
         for row in rows {
             let machine = recall(row, &core.settings, now);
+            core.limits.recall(&machine);
             core.agents.insert(machine.address.clone(), machine);
         }
         for row in instances {
@@ -115,6 +122,9 @@ impl Core {
     /// What follows from an input.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
+        self.limits.forget(now);
+        let running = self.agents.values().filter(|machine| machine.current.is_some()).count();
+        self.limits.running = u32::try_from(running).unwrap_or(u32::MAX);
         match input {
             Input::Request { ticket, request } => self.request(ticket, *request, now, &mut turn),
             Input::Report(report) => self.report(report, now, &mut turn),
@@ -151,6 +161,7 @@ impl Core {
                     });
                 }
             }
+            Input::Figures(figures) => self.limits.figures = figures,
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }
@@ -208,6 +219,7 @@ impl Core {
             held: self.hold.is_some(),
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
+            limits: &mut self.limits,
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
         };
@@ -379,7 +391,9 @@ fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
     machine.lifetime = row.lifetime_restarts;
     machine.reason = memo.reason;
     machine.last_place = memo.place;
+    (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
     machine.phase = match (memo.waiting, memo.verdict) {
+        (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
         (Some((until, why)), _) => {
             let longest = settings.numbers.max.max(settings.numbers.quarantine_max);

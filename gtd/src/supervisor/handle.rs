@@ -27,6 +27,8 @@ pub struct Shared {
     pub view: View,
     /// Sessions on the server changed: somebody should list.
     pub sessions_changed: Notify,
+    /// Configuration or town changed: what could not be launched may be launchable.
+    pub(super) configured: Notify,
     /// Somebody wants a round of the heartbeat now.
     pub(super) askers: Mutex<Vec<oneshot::Sender<HeartbeatReport>>>,
     /// Wakes the heartbeat for them.

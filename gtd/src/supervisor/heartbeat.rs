@@ -55,6 +55,10 @@ pub async fn run(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(next.saturating_duration_since(Instant::now())) => {}
             () = shared.round_wanted.notified() => {}
+            () = shared.configured.notified() => {
+                look_at_broken(&handle).await;
+                continue;
+            }
             () = shared.sessions_changed.notified() => {
                 if let Ok(listing) = handle.runtime().driver().list().await {
                     show_sessions(&handle, &listing).await;
@@ -209,11 +213,16 @@ async fn follow_up(handle: &Handle, look: Look) {
     if is_none(&look.listing, handle.runtime().driver()) {
         handle.input(Input::Found(Vec::new())).await;
     }
+    look_at_broken(handle).await;
+    handle.input(Input::Round).await;
+}
+
+/// Releases those whose program and directory are there now.
+async fn look_at_broken(handle: &Handle) {
     let mended = mended(handle, handle.runtime().shared().prepare.as_ref());
     if !mended.is_empty() {
         handle.input(Input::Mended(mended)).await;
     }
-    handle.input(Input::Round).await;
 }
 
 /// No server lives, so that there are no sessions.
@@ -321,6 +330,9 @@ async fn show_sessions(handle: &Handle, listing: &Listing) {
         }
         changed
     });
+    if listing.panes.iter().any(|pane| pane.session_attached > 0 && pane.options.contains_key("@gt_agent")) {
+        handle.runtime().shared().attention.somebody_attached();
+    }
     if changed {
         handle.tell(Message::Refresh).await;
     }

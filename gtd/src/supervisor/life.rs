@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::exit::Usage;
-use gtd_proto::{Activity, Cause, ErrorKind, Exit, RpcError, Timestamp};
+use gtd_proto::{Activity, Cause, ErrorKind, Exit, Role, RpcError, Timestamp};
 use serde_json::{Value, json};
 
 use super::machine::{Machine, Pause, Phase, Then};
 use super::moves::cancelled;
 use super::planner::Situation;
-use super::policy::{self, Next, after, since};
+use super::policy::{self, Death, Next, after, since};
+use super::throttle::account_of;
 use super::turn::{Outcome, Turn, millis};
-use crate::agents::order::{EndedBy, Ending, Failure, FailureKind, Life, Order, What};
+use super::verdict::{self, describe, how};
+use crate::agents::order::{Ending, Failure, FailureKind, Life, Order, What};
 
 /// How long until a launch that failed through no fault of the agent's is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ impl Machine {
                 self.gone(survivors, situation, turn);
             }
             What::Never => {
+                self.unsure = None;
                 self.bury(turn);
                 turn.decided(
                     &self.address,
@@ -48,9 +51,9 @@ impl Machine {
                 self.settle_down(situation, turn);
             }
             What::Unknown { why } => {
-                if self.reason.as_deref() != Some(why.as_str()) {
+                if self.unsure.as_ref() != Some(&why) {
                     turn.event(self, kind::AGENT_UNKNOWN, now, json!({ "why": why }));
-                    self.reason = Some(why);
+                    self.unsure = Some(why);
                 }
             }
             What::Lingering { processes } => {
@@ -65,6 +68,7 @@ impl Machine {
     fn placed(&mut self, life: Life, turn: &mut Turn) {
         if let Some(current) = &mut self.current {
             self.last_place = Some(life.place.clone());
+            self.account = Some(account_of(&life));
             current.life = Some(life);
         }
         turn.instance_row(self, false);
@@ -74,7 +78,9 @@ impl Machine {
     fn came_alive(&mut self, life: Life, adopted: bool, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
         let pid = life.process.as_ref().map(|process| process.pid.get());
+        self.unsure = None;
         if let Some(current) = &mut self.current {
+            self.account = Some(account_of(&life));
             self.last_place = Some(life.place.clone());
             current.life = Some(life);
             current.alive = true;
@@ -128,6 +134,7 @@ impl Machine {
 
     fn not_launched(&mut self, failure: Failure, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
+        self.unsure = None;
         self.bury(turn);
         if let Phase::Ending { then } | Phase::Draining { then, .. } = self.phase {
             self.current = None;
@@ -170,7 +177,8 @@ impl Machine {
         let ending = if permanent { policy::Ending::Permanent } else { policy::Ending::Failure };
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
-        let verdict = policy::decide(&mut self.memory, ending, Duration::ZERO, now, chance, numbers);
+        let death = self.death(ending, Duration::ZERO);
+        let verdict = policy::decide(&mut self.memory, &death, now, chance, numbers);
         let exec_error = match &failure.kind {
             FailureKind::Exec(error) => Some(error.clone()),
             _ => None,
@@ -206,6 +214,7 @@ impl Machine {
         let now = situation.now;
         let Some(current) = &mut self.current else { return };
         current.alive = false;
+        self.unsure = None;
         if std::mem::replace(&mut current.told, true) {
             // An earlier daemon wrote it down and died before nothing was left of it.
             return;
@@ -214,12 +223,7 @@ impl Machine {
         let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
         let began = ending.started_at.or_else(|| self.born_at()).unwrap_or(ending.ended_at);
         let uptime = since(began, ending.ended_at);
-        let kind = match (requested, ending.by, ending.code) {
-            (true, ..) => policy::Ending::Requested,
-            (_, EndedBy::Reboot, _) => policy::Ending::Reboot,
-            (_, EndedBy::Agent, Some(0)) => policy::Ending::Clean,
-            _ => policy::Ending::Failure,
-        };
+        let named = verdict::name(&ending, requested);
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
         // Its record is dated by the wall clock, which somebody may have set; deadlines go by ours.
@@ -227,13 +231,19 @@ impl Machine {
             .detect_ms
             .map_or(Duration::ZERO, |ms| Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(Duration::ZERO));
         let died_at = now.checked_sub(ago).unwrap_or(now);
-        let verdict = policy::decide(&mut self.memory, kind, uptime, died_at, chance, numbers);
+        let death = self.death(named.ending, uptime);
+        let verdict = policy::decide(&mut self.memory, &death, died_at, chance, numbers);
+        if let (Next::Throttle { period }, Some(account)) = (&verdict.next, self.account.as_deref()) {
+            // At once, so that no other agent of the account is started meanwhile.
+            situation.limits.limit_account(account, after(died_at, *period));
+        }
         let exit = Exit {
             pid: ending.pid,
             uptime_ms: millis(uptime),
             code: ending.code,
             signal: ending.signal,
-            cause: cause(requested, &ending),
+            cause: named.cause,
+            evidence: named.evidence,
             requested,
             counts: verdict.counts,
             exec_error: ending.exec_error.clone(),
@@ -263,6 +273,12 @@ impl Machine {
                 );
             }
         }
+    }
+
+    /// A death as the policy is told of it. No standing role has work of its own on a hook.
+    fn death(&self, ending: policy::Ending, uptime: Duration) -> Death {
+        let always_on = !matches!(self.address.role(), Role::Polecat | Role::Crew);
+        Death { ending, uptime, open_work: false, always_on }
     }
 
     fn died_during_startup(&self, exit: &Exit, what: &str) -> RpcError {
@@ -364,54 +380,9 @@ impl Machine {
             counts: false,
             exec_error: None,
             incident: None,
+            evidence: None,
             output: Vec::new(),
             usage: Usage::default(),
         }
-    }
-}
-
-fn cause(requested: bool, ending: &Ending) -> Cause {
-    match ending.by {
-        _ if requested => Cause::Requested,
-        EndedBy::Reboot => Cause::Reboot,
-        EndedBy::PaneClosed => Cause::PaneClosed,
-        EndedBy::ServerGone => Cause::ServerGone,
-        EndedBy::Term | EndedBy::Kill => Cause::KilledByGtd,
-        EndedBy::Agent if ending.code == Some(0) => Cause::Clean,
-        EndedBy::Agent => Cause::Crash,
-        EndedBy::Unknown if ending.code.is_some() || ending.signal.is_some() => Cause::Crash,
-        EndedBy::Unknown => Cause::Unknown,
-    }
-}
-
-/// An exit in a few words.
-#[must_use]
-pub fn how(exit: &Exit) -> String {
-    let end = match (exit.code, exit.signal) {
-        (Some(code), _) => format!("it exited with code {code}"),
-        (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
-            Ok(name) => format!("it was ended by {}", name.as_str()),
-            Err(_) => format!("it was ended by signal {signal}"),
-        },
-        _ => "it ended".to_owned(),
-    };
-    match exit.cause {
-        Cause::PaneClosed => format!("its pane was closed ({end})"),
-        Cause::ServerGone => format!("its tmux server ended ({end})"),
-        Cause::Reboot => "the machine was restarted".to_owned(),
-        _ => end,
-    }
-}
-
-fn describe(next: &Next) -> String {
-    let span = |duration: &Duration| {
-        humantime::format_duration(Duration::from_millis(millis(*duration))).to_string()
-    };
-    match next {
-        Next::Rest => "leave it".to_owned(),
-        Next::Start { delay } if delay.is_zero() => "start it again at once".to_owned(),
-        Next::Start { delay } => format!("start it again in {}", span(delay)),
-        Next::Quarantine { period, .. } => format!("quarantine it for {}", span(period)),
-        Next::Broken => "leave it until its program is there".to_owned(),
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
+use super::throttle::Throttle;
 use crate::agents::order::{Life, Overrides, Place};
 
 /// What should be, and who said so.
@@ -81,6 +82,10 @@ pub enum Pause {
     Quarantine,
     /// Something that is not the agent's fault did not work; tried again soon.
     Retry,
+    /// A person ended it: it waits until they want it back.
+    Held,
+    /// Its account, or the machine, forbids a start now: looked at again then.
+    Throttled,
 }
 
 /// Where an agent is in its life.
@@ -152,6 +157,17 @@ pub struct Machine {
     pub reason: Option<String>,
     /// The present instance.
     pub current: Option<Current>,
+    /// What it waits for, while it is throttled.
+    pub throttle: Option<Throttle>,
+    /// A wait that goes on although it should not run at present, so that a stop and a start of the whole town
+    /// forgive nothing.
+    pub owed: Option<(Timestamp, Pause)>,
+    /// The account it ran under last: limits of providers are kept by it.
+    pub account: Option<String>,
+    /// A person wants the next start, whatever the limit of its account says.
+    pub passes: bool,
+    /// Why it cannot be told whether its present instance lives, while it cannot.
+    pub unsure: Option<String>,
     /// The last instance, present or not.
     pub last_instance: Option<InstanceId>,
     /// After a restart of the daemon, until that instance is looked for: its end is on record already.
@@ -186,6 +202,15 @@ pub struct Memo {
     /// When it died, and what the policy said, until that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<(Timestamp, Next)>,
+    /// What it waits for, while it is throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+    /// A wait that goes on although it should not run at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed: Option<(Timestamp, Pause)>,
+    /// The account it ran under last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -208,6 +233,11 @@ impl Machine {
             since: now,
             reason: None,
             current: None,
+            throttle: None,
+            owed: None,
+            account: None,
+            passes: false,
+            unsure: None,
             last_instance: None,
             told: None,
             last_place: None,
@@ -238,6 +268,9 @@ impl Machine {
                 Phase::Dead { died_at, next, .. } => Some((*died_at, next.clone())),
                 _ => None,
             },
+            throttle: self.throttle.clone(),
+            owed: self.owed,
+            account: self.account.clone(),
             reason: self.reason.clone(),
             place: self.last_place.clone(),
         }
@@ -249,7 +282,7 @@ impl Machine {
         if !self.lingering.is_empty() {
             return State::Lingering;
         }
-        if self.blind.is_some() && self.current.is_some() {
+        if (self.blind.is_some() || self.unsure.is_some()) && self.current.is_some() {
             return State::Unknown;
         }
         match &self.phase {
@@ -260,6 +293,8 @@ impl Machine {
             Phase::Draining { .. } | Phase::Ending { .. } => State::Stopping,
             Phase::Dead { .. } => State::Backoff,
             Phase::Waiting { why: Pause::Quarantine, .. } | Phase::Broken => State::Quarantined,
+            Phase::Waiting { why: Pause::Held, .. } => State::Held,
+            Phase::Waiting { why: Pause::Throttled, .. } => State::Throttled,
             Phase::Waiting { .. } => State::Backoff,
         }
     }
@@ -277,11 +312,17 @@ impl Machine {
             Phase::Starting { deadline } => Some(*deadline),
             Phase::Draining { until, .. } | Phase::Waiting { until, .. } => Some(*until),
             Phase::Dead { settled_at, gone: true, .. } => Some(*settled_at),
-            Phase::Running if self.memory.consecutive > 0 || self.memory.half_open => {
+            Phase::Running if self.has_to_prove_itself() => {
                 self.born_at().map(|born| after(born, healthy_after))
             }
             _ => None,
         }
+    }
+
+    /// Its present life has something to make good, which it does by lasting.
+    #[must_use]
+    pub fn has_to_prove_itself(&self) -> bool {
+        self.memory.consecutive > 0 || self.memory.half_open || !self.memory.deaths.is_empty()
     }
 
     /// When the present instance's process began.

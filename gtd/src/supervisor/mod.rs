@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod core;
+mod declare;
 mod explain;
 pub mod facts;
 pub mod handle;
@@ -16,10 +17,13 @@ mod moves;
 pub mod planner;
 pub mod policy;
 pub mod requests;
+pub mod resources;
 pub mod run;
+pub mod throttle;
 mod town;
 pub mod turn;
 mod unsaved;
+mod verdict;
 pub mod view;
 mod waiting;
 

@@ -4,8 +4,9 @@
 use gtd_proto::{Activity, Address, Intent, RpcError, Timestamp};
 
 use super::machine::{Current, Machine, Pause, Phase, Then, Wish};
-use super::planner::{Mode, Situation};
+use super::planner::{Blocked, Mode, Situation};
 use super::policy::{self, Next, after, since};
+use super::throttle::Asker;
 use super::turn::{Outcome, Turn};
 use crate::agents::order::Order;
 
@@ -33,6 +34,9 @@ impl Machine {
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
         self.alert = None;
+        (self.throttle, self.owed, self.unsure) = (None, None, None);
+        self.passes = false;
+        situation.limits.running = situation.limits.running.saturating_add(1);
         let deadline = after(now, situation.settings.start_timeout);
         self.enter(Phase::Starting { deadline }, now, Some(why.to_owned()), turn);
         turn.instance_row(self, false);
@@ -91,27 +95,37 @@ impl Machine {
             Phase::Dead { died_at, settled_at, gone: true, next } if now >= settled_at => {
                 self.follow(next, died_at, situation, turn);
             }
+            Phase::Waiting { until, why: Pause::Throttled } if now >= until => {
+                self.look_at_throttle(situation, turn);
+            }
             Phase::Waiting { until, why } if now >= until => {
                 let words = match why {
                     Pause::Backoff => "its back-off is over",
                     Pause::Quarantine => "its quarantine is over: one try",
-                    Pause::Retry => "another try",
+                    Pause::Held => "it was left to its person for as long as configured",
+                    Pause::Retry | Pause::Throttled => "another try",
                 };
+                if why == Pause::Held {
+                    turn.released(self, words, "supervisor", now);
+                }
                 self.start_or_rest(words, situation, turn);
             }
             Phase::Running => {
                 let healthy = self
                     .born_at()
                     .is_some_and(|born| since(born, now) >= situation.settings.numbers.healthy_after);
-                if healthy && (self.memory.consecutive > 0 || self.memory.half_open) {
+                if healthy && self.has_to_prove_itself() {
+                    let held_against = self.memory.consecutive > 0 || self.memory.half_open;
                     policy::lived_healthily(&mut self.memory);
-                    turn.decided(
-                        &self.address,
-                        now,
-                        "it has lived long enough",
-                        "forgive the row of failures",
-                        "",
-                    );
+                    if held_against {
+                        turn.decided(
+                            &self.address,
+                            now,
+                            "it has lived long enough",
+                            "forgive the row of failures",
+                            "",
+                        );
+                    }
                     turn.agent_row(self);
                     turn.touched(&self.address);
                 }
@@ -142,55 +156,95 @@ impl Machine {
     fn follow(&mut self, next: Next, died_at: Timestamp, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
         if self.wish.intent != Intent::Running {
+            self.set_aside();
             self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
             return;
         }
+        let reason = self.reason.clone();
         match next {
-            Next::Rest => self.enter(Phase::Rest, now, None, turn),
+            Next::Rest => self.enter(Phase::Rest, now, reason, turn),
             Next::Start { delay } => {
-                if let Err(blocked) = situation.may_start(&self.address, false) {
-                    self.enter(Phase::Rest, now, Some(blocked.reason), turn);
+                let due = after(died_at, delay);
+                if due > now && !delay.is_zero() {
+                    // Whatever else forbids a start now is asked when it is due: it makes nothing forgotten.
+                    self.lifetime += 1;
+                    turn.restarting(self, delay, now);
+                    self.enter(Phase::Waiting { until: due, why: Pause::Backoff }, now, reason, turn);
+                    turn.backoff(self, due, delay, now);
                     return;
                 }
-                self.lifetime += 1;
-                let due = after(died_at, delay);
-                turn.restarting(self, delay, now);
-                if due <= now || delay.is_zero() {
-                    self.start_or_rest("it died", situation, turn);
-                } else {
-                    self.enter(
-                        Phase::Waiting { until: due, why: Pause::Backoff },
-                        now,
-                        self.reason.clone(),
-                        turn,
-                    );
-                    turn.backoff(self, due, delay, now);
+                if self.may_start(situation, Asker::Policy).is_ok() {
+                    self.lifetime += 1;
+                    turn.restarting(self, delay, now);
                 }
+                self.start_or_rest("it died", situation, turn);
             }
             Next::Quarantine { period, failures } => {
                 self.lifetime += 1;
                 let until = after(died_at, period);
-                self.enter(Phase::Waiting { until, why: Pause::Quarantine }, now, self.reason.clone(), turn);
+                self.enter(Phase::Waiting { until, why: Pause::Quarantine }, now, reason, turn);
                 turn.quarantined(self, Some(until), failures, now);
             }
+            Next::Hold { period } => {
+                let until = period.map_or(Timestamp::MAX, |period| after(died_at, period));
+                self.enter(Phase::Waiting { until, why: Pause::Held }, now, reason, turn);
+                turn.held(self, period.map(|_| until), now);
+            }
+            // The limit was noted at the death; whether it still stands is asked like at any other start.
+            Next::Throttle { .. } => self.start_or_rest("it died", situation, turn),
             Next::Broken => {
-                self.enter(Phase::Broken, now, self.reason.clone(), turn);
+                self.enter(Phase::Broken, now, reason, turn);
                 turn.quarantined(self, None, self.memory.consecutive, now);
             }
         }
     }
 
-    /// Starts it when it may be started, else leaves it at rest with the reason.
+    /// Starts it when it may be started, else leaves it waiting or at rest with the reason.
     pub(super) fn start_or_rest(&mut self, why: &str, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
         if self.wish.intent != Intent::Running {
             self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
             return;
         }
-        match situation.may_start(&self.address, false) {
-            Ok(()) => self.launch(why, situation, turn),
+        match self.may_start(situation, Asker::Policy) {
+            Ok(()) => match self.owed.take().filter(|(until, _)| *until > now) {
+                Some((until, pause)) => self.wait_on(until, pause, now, turn),
+                None => self.launch(why, situation, turn),
+            },
+            Err(Blocked { shortage: Some(shortage), .. }) => self.throttle(shortage, situation, turn),
             Err(blocked) => self.enter(Phase::Rest, now, Some(blocked.reason), turn),
         }
+    }
+
+    /// Goes on with a wait that a stop of the whole town, or the like, has interrupted.
+    fn wait_on(&mut self, until: Timestamp, pause: Pause, now: Timestamp, turn: &mut Turn) {
+        let (what, reason) = match pause {
+            Pause::Quarantine => ("its quarantine", "it failed too often before it was stopped"),
+            Pause::Held => ("its hold", "a person ended it before it was stopped"),
+            _ => ("its back-off", "it failed before it was stopped"),
+        };
+        turn.decided(&self.address, now, "it may run again", &format!("go on with {what}"), reason);
+        self.enter(Phase::Waiting { until, why: pause }, now, Some(reason.to_owned()), turn);
+    }
+
+    /// It is not to run for now: what it was waiting for, or would have had to wait for, is kept.
+    pub(super) fn set_aside(&mut self) {
+        let owed = match &self.phase {
+            Phase::Waiting { until, why: why @ (Pause::Backoff | Pause::Quarantine | Pause::Held) } => {
+                Some((*until, *why))
+            }
+            Phase::Dead { died_at, next, .. } => match next {
+                Next::Start { delay } if !delay.is_zero() => Some((after(*died_at, *delay), Pause::Backoff)),
+                Next::Quarantine { period, .. } => Some((after(*died_at, *period), Pause::Quarantine)),
+                Next::Hold { period } => {
+                    let until = period.map_or(Timestamp::MAX, |period| after(*died_at, period));
+                    Some((until, Pause::Held))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        self.owed = owed.or(self.owed);
     }
 
     /// Policy looks after the role, or no longer does. What somebody asked for stays as it is.
@@ -213,8 +267,10 @@ impl Machine {
         let unwanted = !situation.observing && (situation.held || stopped);
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => {
-                match situation.may_start(&self.address, false) {
-                    Ok(()) => self.launch("it should run", situation, turn),
+                match self.may_start(situation, Asker::Policy) {
+                    Ok(()) | Err(Blocked { shortage: Some(_), .. }) => {
+                        self.start_or_rest("it should run", situation, turn);
+                    }
                     Err(blocked) => {
                         if self.reason.as_ref() != Some(&blocked.reason) {
                             self.reason = Some(blocked.reason);
@@ -234,6 +290,7 @@ impl Machine {
                 } else {
                     self.wish.reason.clone()
                 };
+                self.set_aside();
                 self.enter(Phase::Rest, situation.now, why, turn);
             }
             _ => {}

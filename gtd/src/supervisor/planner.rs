@@ -7,6 +7,7 @@ use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
 use super::policy::Numbers;
+use super::throttle::{Limits, Shortage};
 
 /// The numbers that the heart goes by.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,19 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// How long a stop waits for the end of a turn.
     pub drain: Duration,
+    /// What is too little or too much for a start.
+    pub bounds: Bounds,
+}
+
+/// What is too little or too much for a start, from `[start]`; 0 is no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Agents at once in the town.
+    pub max_agents: u32,
+    /// Bytes of memory that must be free.
+    pub min_free_memory: u64,
+    /// Bytes of the town's disk that must be free.
+    pub min_free_disk: u64,
 }
 
 /// What the heart needs to know of the town, and what results show of it.
@@ -69,6 +83,8 @@ pub struct Blocked {
     pub reason: String,
     /// For a caller.
     pub error: RpcError,
+    /// It is for want of something that is looked at again by itself.
+    pub shortage: Option<Shortage>,
 }
 
 /// Everything a move may look at, and the two things that a pure function cannot make itself.
@@ -85,6 +101,8 @@ pub struct Situation<'a> {
     pub observing: bool,
     /// Why tmux cannot be used, if it cannot: a sentence that names tmux.
     pub tmux: Option<&'a str>,
+    /// What limits starts now.
+    pub limits: &'a mut Limits,
     /// Makes instance ids.
     pub new_instance: &'a mut (dyn FnMut() -> InstanceId + Send),
     /// Rolls a number between -1 and 1.
@@ -119,6 +137,7 @@ impl Situation<'_> {
                     )
                     .hint("gtctl rig list")
                     .with("known", known),
+                    shortage: None,
                 });
             };
             if let Some(why) = &facts.barred {
@@ -140,6 +159,7 @@ impl Situation<'_> {
                         ErrorKind::RigNotOperational,
                         format!("{agent} is not looked after: {why}"),
                     ),
+                    shortage: None,
                 });
             }
         }
@@ -148,6 +168,7 @@ impl Situation<'_> {
                 reason: why.to_owned(),
                 error: RpcError::new(ErrorKind::TmuxUnavailable, format!("{agent} cannot be started: {why}"))
                     .hint("gtctl status"),
+                shortage: None,
             });
         }
         Ok(())
@@ -160,6 +181,7 @@ fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocke
         error: RpcError::new(ErrorKind::RigNotOperational, format!("{agent} may not be started: {why}"))
             .hint(hint)
             .with("reason", word),
+        shortage: None,
     }
 }
 

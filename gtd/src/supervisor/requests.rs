@@ -1,12 +1,14 @@
 //! What people and agents ask for, and who waits for what.
 
 use gtd_proto::params::ReportState;
-use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp};
+use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp};
 
 use super::core::Core;
 use super::machine::{Machine, Pause, Phase, Then, Wish};
 use super::moves::{End, cancelled};
+use super::planner::Situation;
 use super::policy;
+use super::throttle::Asker;
 use super::turn::{Answer, Outcome, Ticket, Turn};
 use super::waiting::Awaited;
 use crate::agents::order::{Order, Overrides};
@@ -50,6 +52,15 @@ pub enum Request {
         /// Who asks.
         ask: Ask,
     },
+    /// A person says that an instance of which nothing can be told is dead.
+    DeclareDead {
+        /// Whose.
+        agent: Address,
+        /// How they know.
+        evidence: String,
+        /// Who says so.
+        ask: Ask,
+    },
     /// An agent says what it does.
     Said {
         /// Which start of it.
@@ -80,6 +91,15 @@ pub struct Ask {
     pub reason: Option<String>,
     /// How long they wait for the effect.
     pub wait: Wait,
+}
+
+/// Who asks when a person does.
+pub const PERSON: &str = "person";
+
+impl Ask {
+    pub(super) fn asker(&self) -> Asker {
+        if self.by == PERSON { Asker::Person } else { Asker::Program }
+    }
 }
 
 /// How long a caller waits.
@@ -113,13 +133,16 @@ impl Core {
                 self.restart(ticket, &agent, overrides, how, &ask, now, turn);
             }
             Request::Reset { agent, ask } => self.reset(ticket, &agent, &ask, now, turn),
+            Request::DeclareDead { agent, evidence, ask } => {
+                self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
+            }
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }
     }
 
-    fn known(&self, agent: &Address) -> Result<(), RpcError> {
+    pub(super) fn known(&self, agent: &Address) -> Result<(), RpcError> {
         if self.agents.contains_key(agent) {
             return Ok(());
         }
@@ -151,15 +174,14 @@ impl Core {
         let result = self.each(agent, now, turn, |machine, situation, turn| {
             let running = machine.phase == Phase::Running;
             if !running {
-                situation.may_start(&machine.address, true).map_err(|blocked| blocked.error)?;
+                machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
             }
             machine.want(Intent::Running, ask, now);
             if let Some(overrides) = overrides {
                 machine.overrides = overrides;
             }
-            policy::forgive(&mut machine.memory);
-            turn.agent_row(machine);
-            turn.touched(&machine.address);
+            machine.clear(ask, situation, turn);
+            machine.passes &= !running;
             match &mut machine.phase {
                 Phase::Running => return Ok(true),
                 Phase::Draining { then, .. } | Phase::Ending { then } => *then = Then::Start,
@@ -252,12 +274,12 @@ impl Core {
             return self.start(ticket, agent, overrides, ask, now, turn);
         }
         let result = self.each(agent, now, turn, |machine, situation, turn| {
-            situation.may_start(&machine.address, true).map_err(|blocked| blocked.error)?;
+            machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
             machine.want(Intent::Running, ask, now);
             if let Some(overrides) = overrides {
                 machine.overrides = overrides;
             }
-            policy::forgive(&mut machine.memory);
+            machine.clear(ask, situation, turn);
             let end = End {
                 now: how.now,
                 force: how.force,
@@ -278,19 +300,25 @@ impl Core {
         if let Err(error) = self.known(agent) {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
+        let mut lifted = None;
         let already = self.each(agent, now, turn, |machine, situation, turn| {
             let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
-            let blank = machine.memory == policy::Memory::default();
-            policy::forgive(&mut machine.memory);
+            let blank = machine.memory == policy::Memory::default() && machine.owed.is_none();
             turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
-            turn.agent_row(machine);
-            turn.touched(&machine.address);
+            machine.clear(ask, situation, turn);
+            lifted = machine
+                .next_account()
+                .filter(|account| situation.limits.lift_account(account))
+                .map(str::to_owned);
             if waits {
-                turn.released(machine, &ask.by, now);
+                turn.released(machine, "reset", &ask.by, now);
                 machine.start_or_rest("it was reset", situation, turn);
             }
             !waits && blank
         });
+        if let Some(account) = lifted {
+            self.look_at_all_throttled(&account, now, turn);
+        }
         let already = already.unwrap_or(false);
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
     }
@@ -317,6 +345,12 @@ impl Core {
             );
         };
         self.each(&agent, now, turn, |machine, _, turn| {
+            // A finished turn is progress; that it began, or was spoken to, is none.
+            let finished = machine.activity == Activity::Working && state == ReportState::Idle;
+            if finished && !machine.memory.deaths.is_empty() {
+                policy::progressed(&mut machine.memory);
+                turn.agent_row(machine);
+            }
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
             turn.reported(machine, state, now);
             if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
@@ -329,8 +363,23 @@ impl Core {
 }
 
 impl Machine {
+    /// Somebody wants it started, whatever was held against it.
+    fn clear(&mut self, ask: &Ask, situation: &Situation<'_>, turn: &mut Turn) {
+        let held_against = self.memory != policy::Memory::default() || self.owed.is_some();
+        if held_against {
+            let why = format!("asked by {}", ask.by);
+            turn.decided(&self.address, situation.now, "a start", "forgive all failures", &why);
+        }
+        policy::forgive(&mut self.memory);
+        self.owed = None;
+        self.passes = ask.asker() == Asker::Person;
+        turn.agent_row(self);
+        turn.touched(&self.address);
+    }
+
     fn want(&mut self, intent: Intent, ask: &Ask, now: Timestamp) {
         self.wish = Wish { intent, by: ask.by.clone(), reason: ask.reason.clone(), at: now };
+        self.passes = false;
     }
 
     /// Tells whoever waits for a start that it will not come.
@@ -347,12 +396,7 @@ impl Machine {
     }
 
     /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
-    pub(super) fn stop(
-        &mut self,
-        end: End,
-        situation: &mut super::planner::Situation<'_>,
-        turn: &mut Turn,
-    ) -> Option<bool> {
+    pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
         let now = situation.now;
         let why = end.why.clone();
         match self.phase {
@@ -362,6 +406,7 @@ impl Machine {
                 Some(true)
             }
             Phase::Waiting { .. } | Phase::Broken | Phase::Dead { gone: true, .. } => {
+                self.set_aside();
                 self.enter(Phase::Rest, now, Some(why), turn);
                 self.close_pane(turn);
                 turn.stopped(self, now);

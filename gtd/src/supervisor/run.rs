@@ -184,7 +184,14 @@ impl Supervisor {
                 self.answers.insert(ticket, answer);
                 self.core.step(Input::Request { ticket, request }, now)
             }
-            Message::Input(input) => self.core.step(*input, now),
+            Message::Input(input) => {
+                let configured = matches!(*input, Input::Facts(_) | Input::Settings(_));
+                let turn = self.core.step(*input, now);
+                if configured {
+                    self.shared.configured.notify_one();
+                }
+                turn
+            }
             Message::Tmux(event) => self.hear_tmux(event, now),
             Message::Write(writes) => Turn { writes, ..Turn::default() },
             Message::Settled(sender) => {

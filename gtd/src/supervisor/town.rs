@@ -8,6 +8,7 @@ use super::core::{Core, OBSERVING};
 use super::machine::{Phase, Then};
 use super::moves::End;
 use super::requests::{Ask, How};
+use super::throttle::Asker;
 use super::turn::{Ticket, Turn};
 use super::waiting::{Awaited, outcome_of};
 use crate::ledger::{HoldRow, Write};
@@ -55,7 +56,7 @@ impl Core {
         let mut items = Vec::new();
         for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
             self.each(&agent, now, turn, |machine, situation, turn| {
-                let may = situation.may_start(&machine.address, false).is_ok();
+                let may = machine.may_start(situation, Asker::Policy).is_ok();
                 match &mut machine.phase {
                     // Being ended, by the hold that was lifted just now or for a start that it called off.
                     Phase::Ending { then } | Phase::Draining { then, .. }

@@ -200,8 +200,13 @@ impl Turn {
         self.event(machine, kind::AGENT_STOPPED, now, json!({ "survivors": [] }));
     }
 
-    pub(super) fn released(&mut self, machine: &Machine, by: &str, now: Timestamp) {
-        let data = json!({ "from": machine.state(), "why": "reset", "by": by });
+    pub(super) fn held(&mut self, machine: &Machine, until: Option<Timestamp>, now: Timestamp) {
+        let data = json!({ "until": until, "reason": machine.reason });
+        self.event(machine, kind::AGENT_HELD, now, data);
+    }
+
+    pub(super) fn released(&mut self, machine: &Machine, why: &str, by: &str, now: Timestamp) {
+        let data = json!({ "from": machine.state(), "why": why, "by": by });
         self.event(machine, kind::AGENT_RELEASED, now, data);
     }
 

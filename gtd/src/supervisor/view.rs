@@ -176,9 +176,10 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     let session = session.filter(|_| place.is_some());
     let alive = machine.is_alive();
     let next_attempt = match &machine.phase {
-        Phase::Waiting { until, .. } => Some(*until),
+        Phase::Waiting { until, .. } => Some(*until).filter(|until| *until < Timestamp::MAX),
         _ => None,
     };
+    let trouble = machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()));
     Agent {
         state: machine.state(),
         activity: machine.activity,
@@ -199,7 +200,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         started_at: life.and_then(|life| life.started_at),
         restarts: Restarts { lifetime: machine.lifetime, consecutive: machine.memory.consecutive },
         next_attempt,
-        reason: machine.blind.clone().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
+        reason: trouble.cloned().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
         agent_preset: life.map(|life| life.preset.clone()).unwrap_or_default(),
         account: life.and_then(|life| life.account.clone()),

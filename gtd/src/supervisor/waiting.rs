@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gtd_proto::{Address, ErrorKind, RpcError, Timestamp, town};
 
 use super::core::Core;
-use super::machine::{Machine, Phase};
+use super::machine::{Machine, Pause, Phase};
 use super::requests::Wait;
 use super::turn::{Answer, Outcome, Ticket, Turn};
 
@@ -104,6 +104,11 @@ fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
     match awaited {
         Awaited::Started if machine.phase == Phase::Running => Some(Ok(Vec::new())),
         Awaited::Started if resting => {
+            if let (Phase::Waiting { why: Pause::Throttled, .. }, Some(throttle)) =
+                (&machine.phase, &machine.throttle)
+            {
+                return Some(Err(Box::new(throttle.shortage.error(address))));
+            }
             let why = machine.reason.as_deref().unwrap_or("something else was asked for");
             let error = RpcError::new(ErrorKind::Busy, format!("{address} was not started: {why}"))
                 .hint(format!("gtctl explain {address}"));

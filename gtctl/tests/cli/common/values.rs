@@ -160,6 +160,7 @@ pub fn exit(address: &str) -> Exit {
         counts: true,
         exec_error: None,
         incident: None,
+        evidence: None,
         output: vec!["thinking…".to_owned(), "about to call a tool".to_owned()],
         usage: exit::Usage::default(),
     }

@@ -104,6 +104,7 @@ fn exit(of: &InstanceRow) -> Exit {
         counts: true,
         exec_error: None,
         incident: None,
+        evidence: None,
         output: vec!["last words".into()],
         usage: Usage::default(),
     }
