@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use agents::{Attach, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
+pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Rpc};
 pub use look::{Events, Exits, Explain, Peek, Signals, Status};
 pub use shared::{Overrides, Plan};
@@ -115,8 +115,10 @@ pub enum Verb {
     Exits(Exits),
     /// Every signal that was sent, to which process and why
     Signals(Signals),
-    /// Clear an agent's back-off and quarantine
+    /// Clear an agent's back-off, quarantine, throttle or hold, and try at once
     Reset(Reset),
+    /// Say that an agent of which nothing can be told is dead
+    DeclareDead(DeclareDead),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),

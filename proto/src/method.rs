@@ -163,7 +163,8 @@ methods! {
     "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
     "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";
-    "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off and quarantine";
+    "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off, quarantine, throttle and hold";
+    "agent.declare_dead" Disruptive (params::AgentDeclareDead) -> Reply<Change>, "Say that an agent of which nothing can be told is dead";
     "agent.report" Write (params::AgentReport) -> Reply<Change>, "What an agent's own hooks say";
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";

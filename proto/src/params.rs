@@ -255,9 +255,30 @@ params! {
     AgentExplain {
         /// Its address.
         agent: Address,
-        /// Decisions up to this instant only.
+        /// As of this instant: the decision that stood then, and those before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<Timestamp>,
+        /// Look at its processes, record and pane now, instead of showing what is known.
+        // An older daemon does not know it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        probe: bool,
+    }
+
+    /// `agent.declare_dead`
+    AgentDeclareDead {
+        /// Its address.
+        agent: Address,
+        /// How you know that it is dead; kept with the record of its end.
+        evidence: String,
+        /// Only look, and say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     }
 
     /// `agent.reset`

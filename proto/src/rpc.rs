@@ -143,6 +143,10 @@ mod traits {
         #[method(name = "agent.reset", with_extensions)]
         async fn reset(&self, params: params::AgentReset) -> RpcResult<Reply<Change>>;
 
+        /// A person's word that an agent of which nothing can be told is dead.
+        #[method(name = "agent.declare_dead", with_extensions)]
+        async fn declare_dead(&self, params: params::AgentDeclareDead) -> RpcResult<Reply<Change>>;
+
         /// What an agent's own hooks say.
         #[method(name = "agent.report", with_extensions)]
         async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;

@@ -75,6 +75,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.capture", "capture", round::<Reply<agent::Capture>>),
     ("agent.explain", "explanation", round::<Reply<explain::Explanation>>),
     ("agent.reset", "change", round::<Reply<Change>>),
+    ("agent.declare_dead", "change", round::<Reply<Change>>),
     ("agent.report", "change", round::<Reply<Change>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),

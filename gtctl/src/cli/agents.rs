@@ -116,3 +116,22 @@ pub struct Reset {
     #[command(flatten)]
     pub plan: Plan,
 }
+
+/// `declare-dead`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only where nothing can be told about an agent, and nothing of it is seen alive; nothing is signalled.
+
+Example:
+  gtctl declare-dead alpha/witness --evidence 'its machine was reinstalled, no such process'")]
+pub struct DeclareDead {
+    /// The agent
+    pub agent: String,
+    /// How you know that it is dead; kept with the record of its end
+    #[arg(long, value_name = "TEXT")]
+    pub evidence: String,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}

@@ -41,13 +41,17 @@ pub struct Peek {
 #[command(after_help = "\
 Examples:
   gtctl explain alpha/witness
-  gtctl explain alpha/witness --at 10m        decisions up to ten minutes ago")]
+  gtctl explain alpha/witness --at 10m        as it was ten minutes ago
+  gtctl explain alpha/witness --probe         look at processes, record and pane now")]
 pub struct Explain {
     /// The agent
     pub agent: String,
-    /// Only decisions up to this instant: RFC 3339, or so long ago
+    /// As of this instant: RFC 3339, or so long ago
     #[arg(long, value_name = "WHEN", value_parser = instant)]
     pub at: Option<gtd_proto::Timestamp>,
+    /// Look at its processes, its record and its pane now
+    #[arg(long, conflicts_with = "at")]
+    pub probe: bool,
 }
 
 /// `events`

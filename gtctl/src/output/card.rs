@@ -177,7 +177,8 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             out.push((plain("reset"), "forget the failures and try at once"));
             out.push((on("stop"), "give up on it"));
         }
-        State::Paused | State::Stopping | State::Lingering | State::Unknown => {}
+        State::Unknown => out.push((plain("explain --probe"), "look at it now")),
+        State::Paused | State::Stopping | State::Lingering => {}
     }
     if agent.state != State::Running {
         out.push((plain("exits"), "how it ended before"));

@@ -20,7 +20,7 @@ use crate::output::time;
 pub async fn run(cx: &mut Context, args: &Explain) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.agent).await?;
-    let request = params::AgentExplain { agent, at: args.at };
+    let request = params::AgentExplain { agent, at: args.at, probe: args.probe };
     let answer = client::read(AgentClient::explain(&session.client, request)).await?;
     if cx.screen.json {
         cx.screen.envelope("agent.explain", &answer)?;

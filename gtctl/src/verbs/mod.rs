@@ -2,6 +2,7 @@
 
 mod attach;
 mod daemon;
+mod declare_dead;
 mod demo;
 mod down;
 mod events;
@@ -45,6 +46,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Exits(args) => exits::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
+        Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
         Verb::Rpc(args) => rpc::run(cx, &args).await,
         Verb::Socket => socket::run(cx),

@@ -68,6 +68,7 @@ fn changes_in_words() {
         &["witness", "stop", "alpha", "--now"],
         &["witness", "restart", "alpha"],
         &["reset", "alpha/witness"],
+        &["declare-dead", "alpha/witness", "--evidence", "I have looked"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -79,7 +80,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -97,6 +98,7 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["witness", "stop", "alpha"], "witness.stop"),
         (&["witness", "restart", "alpha"], "witness.restart"),
         (&["reset", "alpha/witness"], "agent.reset"),
+        (&["declare-dead", "alpha/witness", "--evidence", "x"], "agent.declare_dead"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);

@@ -15,6 +15,8 @@ use crate::supervisor::view::at_rest;
 
 /// Lines of a screen unless said otherwise, and at most.
 const LINES: (u32, u32) = (100, 5_000);
+/// Longest evidence of a declaration, in characters.
+const EVIDENCE: usize = 2_000;
 /// Items of a list unless said otherwise, and at most.
 const ITEMS: (u32, u32) = (20, 1_000);
 
@@ -48,13 +50,14 @@ impl AgentServer for Context {
 
     async fn explain(&self, params: params::AgentExplain) -> RpcResult<Reply<Explanation>> {
         let seq = self.seq();
-        Ok(Reply::at(seq, self.handle.explain(&params.agent, params.at).await.map_err(refuse)?))
+        Ok(Reply::at(seq, self.handle.explain(&params.agent, params.at, params.probe).await.map_err(refuse)?))
     }
 
     async fn reset(&self, peer: &Extensions, params: params::AgentReset) -> RpcResult<Reply<Change>> {
         let agent = params.agent;
         if params.dry_run {
-            let plan = vec![step("reset", &agent, "forget its failures, and start it if it should run")];
+            let plan =
+                vec![step("reset", &agent, "forget what holds it back, and start it if it should run")];
             let shown =
                 self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
             let change = Change {
@@ -71,6 +74,40 @@ impl AgentServer for Context {
         let doing = self.handle.change(&agent, Request::Reset { agent: agent.clone(), ask });
         let key = params.idempotency_key.as_deref();
         Ok(self.changed(self.handle.once(key, "agent.reset", doing).await.map_err(refuse)?))
+    }
+
+    async fn declare_dead(
+        &self,
+        peer: &Extensions,
+        params: params::AgentDeclareDead,
+    ) -> RpcResult<Reply<Change>> {
+        let agent = params.agent;
+        self.must_know(Some(&agent))?;
+        let evidence = params.evidence.trim().to_owned();
+        if evidence.is_empty() || evidence.chars().count() > EVIDENCE {
+            let why = format!("evidence has between 1 and {EVIDENCE} characters");
+            return Err(refuse(RpcError::new(ErrorKind::InvalidParams, why).with("path", "/evidence")));
+        }
+        let seen = self.handle.look_at_dead(&agent).await.map_err(refuse)?;
+        if params.dry_run {
+            let plan = vec![step("declare dead", &agent, &seen)];
+            let shown =
+                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+            let change = Change {
+                agent: shown,
+                already: false,
+                accepted: false,
+                dry_run: true,
+                plan,
+                survivors: Vec::new(),
+            };
+            return Ok(self.changed(change));
+        }
+        let ask = self.ask(peer, params.reason, None);
+        let request = Request::DeclareDead { agent: agent.clone(), evidence, ask };
+        let doing = self.handle.change(&agent, request);
+        let key = params.idempotency_key.as_deref();
+        Ok(self.changed(self.handle.once(key, "agent.declare_dead", doing).await.map_err(refuse)?))
     }
 
     async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Change>> {

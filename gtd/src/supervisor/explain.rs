@@ -1,8 +1,9 @@
 //! Why an agent is as it is: the verdict, the facts it rests on, and how old each of them is.
 
-use gtd_proto::explain::{Explanation, Observed};
+use gtd_proto::explain::{Decision, Explanation, Observed};
 use gtd_proto::{Address, Agent, ErrorKind, Intent, RpcError, State, Timestamp};
 
+use super::declare::refused;
 use super::handle::Handle;
 use super::policy::since;
 use super::turn::millis;
@@ -12,11 +13,17 @@ use super::view::Shown;
 const DECISIONS: u32 = 20;
 
 impl Handle {
-    /// Explains an agent; with `at`, only decisions up to that instant are told.
+    /// Explains an agent; with `at`, as it was at that instant, by the decisions up to then; with `probe`, by a
+    /// look at it now.
     ///
     /// # Errors
     /// `agent_not_found`; `internal` when the ledger cannot be read.
-    pub async fn explain(&self, agent: &Address, at: Option<Timestamp>) -> Result<Explanation, RpcError> {
+    pub async fn explain(
+        &self,
+        agent: &Address,
+        at: Option<Timestamp>,
+        probe: bool,
+    ) -> Result<Explanation, RpcError> {
         let shown = self.view().agent(agent).ok_or_else(|| {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })?;
@@ -24,8 +31,19 @@ impl Handle {
         let decisions =
             decisions.map_err(|error| RpcError::internal(format!("the ledger cannot be read: {error}")))?;
         let now = self.now();
-        let (because, observations) =
+        if let Some(at) = at {
+            return Ok(past(shown, decisions, at));
+        }
+        let (because, mut observations) =
             self.view().read(|all| (because(&shown, all), observations(&shown, all, now)));
+        if probe {
+            let seen = self.runtime().probe(agent).await.seen;
+            let at = self.now();
+            let fresh = seen.into_iter().map(|seen| observed(seen.what, seen.value, seen.source, at, at));
+            // What was looked at anew is not told from memory as well.
+            observations.retain(|old| !matches!(old.what.as_str(), "agent process" | "session"));
+            observations.splice(0..0, fresh);
+        }
         Ok(Explanation {
             verdict: verdict(&shown),
             because,
@@ -35,6 +53,50 @@ impl Handle {
             agent: shown,
         })
     }
+
+    /// Looks at an agent that is to be declared dead: what was seen, in words.
+    ///
+    /// # Errors
+    /// When something of it is proven alive, with everything that was seen.
+    pub async fn look_at_dead(&self, agent: &Address) -> Result<String, RpcError> {
+        let probe = self.runtime().probe(agent).await;
+        let words: Vec<String> =
+            probe.seen.iter().map(|seen| format!("{}: {}", seen.what, seen.value)).collect();
+        if let Some(id) = probe.alive.first() {
+            let why = format!("process {} of it is alive", id.pid);
+            return Err(refused(agent, &why).with("seen", words));
+        }
+        Ok(if words.is_empty() { "nothing of it is on record".to_owned() } else { words.join("; ") })
+    }
+}
+
+/// What was decided at an instant and before. What is observed now says nothing about then.
+fn past(agent: Agent, decisions: Vec<Decision>, at: Timestamp) -> Explanation {
+    let name = &agent.agent;
+    let verdict = match decisions.first() {
+        None => format!("no decision about {name} is on record up to {at:.0}"),
+        Some(last) => {
+            let reason = if last.reason.is_empty() { String::new() } else { format!(" ({})", last.reason) };
+            format!(
+                "{name} at {at:.0}: after {:?} it had been decided to {}{reason}",
+                last.event, last.decision
+            )
+        }
+    };
+    let because = decisions
+        .first()
+        .map(|last| {
+            let ago = std::time::Duration::from_secs(since(last.at, at).as_secs());
+            format!("that was decided {} before that instant", humantime::format_duration(ago))
+        })
+        .into_iter()
+        .chain(["the agent itself is shown as it is now".to_owned()])
+        .collect();
+    Explanation { verdict, because, observations: Vec::new(), decisions, next: None, agent }
+}
+
+fn observed(what: &str, value: String, source: &str, at: Timestamp, now: Timestamp) -> Observed {
+    Observed { what: what.to_owned(), value, source: source.to_owned(), at, age_ms: millis(since(at, now)) }
 }
 
 fn verdict(agent: &Agent) -> String {
@@ -92,13 +154,8 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
 }
 
 fn observations(agent: &Agent, shown: &Shown, now: Timestamp) -> Vec<Observed> {
-    let observed = |what: &str, value: String, source: &str, at: Timestamp| Observed {
-        what: what.to_owned(),
-        value,
-        source: source.to_owned(),
-        at,
-        age_ms: millis(since(at, now)),
-    };
+    let observed =
+        |what: &str, value: String, source: &str, at: Timestamp| observed(what, value, source, at, now);
     let mut list = Vec::new();
     if let Some(pid) = agent.pid {
         // A pidfd is watched all the time: what it has not said is as fresh as this moment.
@@ -131,11 +188,21 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
         (State::Backoff, Some(wait)) => {
             Some(format!("it is started in {wait}; at once with: gtctl reset {name}"))
         }
+        (State::Throttled, Some(wait)) => {
+            Some(format!("it is looked at again in {wait}; at once with: gtctl reset {name}"))
+        }
+        (State::Held, wait) => {
+            let by_itself = wait.map(|wait| format!("it comes back in {wait}; ")).unwrap_or_default();
+            Some(format!("{by_itself}bring it back with: {}", start_command(agent)))
+        }
+        (State::Unknown, _) => Some(format!(
+            "it is looked at again all the time; where you know better: gtctl declare-dead {name} --evidence TEXT"
+        )),
         (State::Quarantined, Some(wait)) => {
             Some(format!("one try in {wait}; at once with: gtctl reset {name}"))
         }
         (State::Quarantined, None) => Some(format!(
-            "it is started when a heartbeat finds its program and directory; at once with: gtctl reset {name}"
+            "it is started when a heartbeat or a change of configuration finds its program and directory; at once with: gtctl reset {name}"
         )),
         (State::Stopped, _) if agent.intent == Intent::Stopped => {
             Some(format!("start it with: {}", start_command(agent)))

@@ -89,7 +89,7 @@ pub async fn play(cx: &mut Context, stage: &mut Stage) -> Result<Recovery, Failu
     }
 
     say(6, "ask why it is as it is");
-    let request = params::AgentExplain { agent: victim.agent.clone(), at: None };
+    let request = params::AgentExplain { agent: victim.agent.clone(), at: None, probe: false };
     let why = client::read(AgentClient::explain(&session.client, request)).await?;
     if !cx.screen.json {
         let lines = explain::text(&why.body, cx.screen.paint, cx.screen.width);

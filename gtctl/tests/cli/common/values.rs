@@ -323,6 +323,11 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             }),
             "agent.explain" => answer(explanation(agent(&named(), State::Running))),
             "agent.reset" => answer(change(agent(&named(), State::Starting))),
+            "agent.declare_dead" => {
+                let mut declared = change(agent(&named(), State::Unknown));
+                declared.accepted = true;
+                answer(declared)
+            }
             "witness.status" => answer(RoleStatus {
                 agent: agent("alpha/witness", State::Running),
                 rig_name: RigName::new("alpha").unwrap(),
