@@ -3,7 +3,7 @@
 use super::*;
 
 /// A town in which everything runs.
-fn running(seed: u64) -> World {
+pub fn running(seed: u64) -> World {
     let mut world = World::new(seed);
     let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
     // A launch may fail, as everywhere in this world.
@@ -25,7 +25,7 @@ fn up_that_comes_while_the_town_goes_down_brings_everything_back() {
         world.ask(Request::TownStop { how: How::default(), ask: ask.clone() }, true);
         world.ask(Request::TownStart { ask }, true);
         world.pass(after(world.now, Duration::from_secs(170)));
-        let waits = |machine: &gtd::supervisor::machine::Machine| {
+        let waits = |machine: &Machine| {
             matches!(machine.phase, Phase::Running | Phase::Waiting { .. } | Phase::Broken)
         };
         assert!(world.core.agents().values().all(waits), "before any round\n{}", world.story());
