@@ -14,6 +14,7 @@ pub mod programs;
 mod reaper;
 pub mod run;
 pub mod setup;
+pub mod terminal;
 pub mod tmux;
 pub mod town;
 pub mod wait;
@@ -23,6 +24,7 @@ pub use journal::{Entry, What};
 pub use procs::Process;
 pub use run::Output;
 pub use setup::Setup;
+pub use terminal::Terminal;
 pub use town::Town;
 pub use wait::{CHANGE, QUICK, START, chaos_delay, wait_for, wait_until};
 

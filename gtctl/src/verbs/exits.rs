@@ -34,6 +34,9 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
     } else if args.output {
         for exit in items {
             screen.line(format!("{} {}: {}", exit.agent, time::relative(exit.ended_at), summary(exit)))?;
+            if let Some(evidence) = &exit.evidence {
+                screen.line(format!("  {evidence}"))?;
+            }
             screen.lines(quoted(exit.output.iter().map(String::as_str)))?;
         }
     } else {

@@ -47,13 +47,14 @@ impl Machine {
                     "forget the instance",
                     "it never began and cannot begin any more",
                 );
-                self.current = None;
+                self.let_go(situation);
                 self.settle_down(situation, turn);
             }
             What::Unknown { why } => {
-                if self.unsure.as_ref() != Some(&why) {
+                let since = self.unsure.as_ref().map_or(now, |(since, _)| *since);
+                if self.unsure.as_ref().is_none_or(|(_, known)| *known != why) {
                     turn.event(self, kind::AGENT_UNKNOWN, now, json!({ "why": why }));
-                    self.unsure = Some(why);
+                    self.unsure = Some((since, why));
                 }
             }
             What::Lingering { processes } => {
@@ -137,7 +138,7 @@ impl Machine {
         self.unsure = None;
         self.bury(turn);
         if let Phase::Ending { then } | Phase::Draining { then, .. } = self.phase {
-            self.current = None;
+            self.let_go(situation);
             self.finish(then, Vec::new(), situation, turn);
             return;
         }
@@ -145,7 +146,7 @@ impl Machine {
             FailureKind::Settings => true,
             FailureKind::Exec(error) => !PASSING.contains(&error.errno.as_str()),
             FailureKind::Tmux | FailureKind::Ours => {
-                self.current = None;
+                self.let_go(situation);
                 turn.decided(&self.address, now, "launch failed", "try again soon", &failure.message);
                 let kind = if failure.kind == FailureKind::Tmux {
                     ErrorKind::TmuxUnavailable
@@ -167,7 +168,7 @@ impl Machine {
                 return;
             }
             FailureKind::Cancelled => {
-                self.current = None;
+                self.let_go(situation);
                 let error = cancelled(&self.address, &failure.message);
                 turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
                 self.settle_down(situation, turn);
@@ -200,7 +201,7 @@ impl Machine {
             error = error.with("exec_error", exec_error).with("output", Vec::<String>::new());
         }
         turn.outcome(&self.address, Outcome::StartFailed(Box::new(error)));
-        self.current = None;
+        self.let_go(situation);
         let settled_at = after(now, numbers.settle);
         self.enter(
             Phase::Dead { died_at: now, settled_at, gone: true, next: verdict.next },
@@ -314,18 +315,25 @@ impl Machine {
         self.bury(turn);
         match self.phase.clone() {
             Phase::Ending { then } | Phase::Draining { then, .. } => {
-                self.current = None;
+                self.let_go(situation);
                 self.finish(then, Vec::new(), situation, turn);
             }
             Phase::Dead { died_at, settled_at, next, .. } => {
-                self.current = None;
+                self.let_go(situation);
                 self.phase = Phase::Dead { died_at, settled_at, gone: true, next };
                 self.on_time(situation, turn);
             }
             _ => {
-                self.current = None;
+                self.let_go(situation);
                 self.settle_down(situation, turn);
             }
+        }
+    }
+
+    /// The present instance is none any more, and makes room for another.
+    fn let_go(&mut self, situation: &mut Situation<'_>) {
+        if self.current.take().is_some() {
+            situation.limits.running = situation.limits.running.saturating_sub(1);
         }
     }
 

@@ -166,8 +166,8 @@ pub struct Machine {
     pub account: Option<String>,
     /// A person wants the next start, whatever the limit of its account says.
     pub passes: bool,
-    /// Why it cannot be told whether its present instance lives, while it cannot.
-    pub unsure: Option<String>,
+    /// Since when and why it cannot be told whether its present instance lives, while it cannot.
+    pub unsure: Option<(Timestamp, String)>,
     /// The last instance, present or not.
     pub last_instance: Option<InstanceId>,
     /// After a restart of the daemon, until that instance is looked for: its end is on record already.

@@ -29,6 +29,8 @@ use crate::tmux::{ServerId, ServerState, TmuxEvent};
 pub const INBOX: usize = 1_024;
 /// How many messages one turn takes in at most, so that one commit serves many.
 const BATCH: usize = 64;
+/// How long an agent may be unobservable before somebody should know.
+const LASTING: Duration = Duration::from_secs(60);
 /// How often a ledger that failed is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -369,6 +371,13 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
             alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, "gtctl rig list", now));
         } else if let Some(note) = &machine.alert {
             let message = format!("{address}: {note}");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
+        } else if let Some((since, why)) =
+            machine.unsure.as_ref().filter(|(at, _)| machine.current.is_some() && since(*at, now) >= LASTING)
+        {
+            let message =
+                format!("{address} cannot be told about since {since:.0}, and is left alone: {why}");
+            let hint = format!("gtctl explain {address} --probe");
             alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
         } else if machine.state() == gtd_proto::State::Quarantined {
             let why = machine.reason.as_deref().unwrap_or("it failed too often");

@@ -114,7 +114,7 @@ impl std::fmt::Display for Shortage {
         let mib = |bytes: &u64| bytes >> 20;
         match self {
             Self::Machine { resource: Resource::Agents, limit, value } => {
-                write!(f, "{value} agents run, and at most {limit} may")
+                write!(f, "{value} of at most {limit} agents run")
             }
             Self::Machine { resource: Resource::Memory, limit, value } => {
                 write!(f, "{} MiB of memory are free, and {} MiB must be", mib(value), mib(limit))

@@ -179,7 +179,8 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         Phase::Waiting { until, .. } => Some(*until).filter(|until| *until < Timestamp::MAX),
         _ => None,
     };
-    let trouble = machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()));
+    let trouble =
+        machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
     Agent {
         state: machine.state(),
         activity: machine.activity,

@@ -33,7 +33,7 @@ fn instance(world: &World, agent: &Address) -> Option<InstanceId> {
 fn end(world: &mut World, agent: &Address, change: impl FnOnce(&mut Ending)) {
     let mut end = plain_end(EndedBy::Agent, world.now);
     change(&mut end);
-    let instance = instance(world, agent).expect("it runs");
+    let instance = instance(world, agent).unwrap();
     world.die_so(&instance, end, world.now);
     world.pass(after(world.now, Duration::from_millis(300)));
 }
@@ -212,6 +212,11 @@ fn a_machine_that_is_short_of_something_starts_nothing_and_then_one_after_the_ot
     assert_eq!(error.code, 1019);
     let data = (&error.data["resource"], &error.data["limit"], &error.data["value"]);
     assert_eq!(data, (&"agents".into(), &2.into(), &2.into()));
+    // One that dies makes room for itself.
+    let running = world.core.agents().values().find(|machine| machine.is_alive()).unwrap().address.clone();
+    end(&mut world, &running, |_| {});
+    assert_ne!(state(&world, &running), State::Throttled, "{}", world.story());
+    runs_within(&mut world, &running, MINUTE);
     // Room for one: one of them takes it, soon.
     let running = world.core.agents().values().find(|machine| machine.is_alive()).unwrap().address.clone();
     ask(
