@@ -199,7 +199,10 @@ fn a_program_that_settings_name_rightly_at_last_is_started_without_waiting_for_a
     town.start();
     let broken = town.wait_state("a/witness", "quarantined");
     assert!(broken["next_attempt"].is_null(), "{broken:#}");
-    let beats = town.call("daemon.status", json!({}))["heartbeat"]["number"].clone();
+    let beats = wait_for(CHANGE, "the first heartbeat to be over", || {
+        let heartbeat = town.call("daemon.status", json!({}))["heartbeat"].clone();
+        heartbeat["last"].is_string().then(|| heartbeat["number"].clone())
+    });
     let text = std::fs::read_to_string(town.path("settings/config.json")).unwrap();
     town.replace("settings/config.json", &text.replace("\"witness\": \"gone\"", "\"witness\": \"fake\""));
     town.wait_state("a/witness", "running");

@@ -130,6 +130,10 @@ impl AgentServer for StandIn {
     async fn reset(&self, _: &Extensions, _: params::AgentReset) -> RpcResult<Reply<Change>> {
         reached("agent.reset")
     }
+    async fn declare_dead(&self, _: &Extensions, _: params::AgentDeclareDead) -> RpcResult<Reply<Change>> {
+        reached("agent.declare_dead")
+    }
+
     async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
         reached("agent.report")
     }
