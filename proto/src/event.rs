@@ -75,6 +75,10 @@ pub mod kind {
     pub const RIG_PARKED: &str = "rig.parked";
     /// A rig became operational again. `{}`
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
+    pub const INCIDENT_OPENED: &str = "incident.opened";
+    /// It is over. `{id, recovered, duration_ms, count, cause}`
+    pub const INCIDENT_CLOSED: &str = "incident.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// A file of ours or others was read again. `{file}`
