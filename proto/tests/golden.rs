@@ -19,8 +19,8 @@ use gtd_proto::daemon::StepOutcome;
 use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent, daemon, event,
-    explain, method, town,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
+    daemon, event, explain, method, town,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;

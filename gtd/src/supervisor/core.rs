@@ -10,6 +10,7 @@ use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
+use super::incident::Breaker;
 use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
@@ -18,6 +19,7 @@ use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
 use crate::agents::order::{Life, Order, Report, What};
+use crate::agents::rank;
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
 /// Name of the ledger's fact that nobody knows what should run.
@@ -48,6 +50,8 @@ pub enum Input {
     PaneGone(Vec<Address>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
+    /// The machine was suspended, and goes on.
+    Resumed,
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -73,6 +77,7 @@ pub struct Core {
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
+    pub(super) breaker: Breaker,
     makers: Makers,
 }
 
@@ -97,6 +102,7 @@ impl Core {
             surveyed: !observing,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
+            breaker: Breaker::default(),
             makers,
         };
         let mut turn = Turn::default();
@@ -125,7 +131,7 @@ impl Core {
                 for agent in agents {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
                         if machine.phase == Phase::Broken {
-                            machine.start_or_rest(
+                            machine.start_unless_held(
                                 "what it could not be launched for is there now",
                                 situation,
                                 turn,
@@ -151,10 +157,13 @@ impl Core {
                     });
                 }
             }
+            Input::Resumed => self.breaker.resumed(now),
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }
+        self.heed_deaths(now, &mut turn);
         self.pass_time(now, &mut turn);
+        self.tend_incident(now, &mut turn);
         self.answer(now, &mut turn);
         turn
     }
@@ -165,7 +174,7 @@ impl Core {
         let healthy_after = self.settings.numbers.healthy_after;
         let agents = self.agents.values().filter_map(|machine| machine.deadline(healthy_after));
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
-        agents.chain(waiters).min()
+        agents.chain(waiters).chain(self.incident_deadline()).min()
     }
 
     /// The agents, by address.
@@ -208,6 +217,7 @@ impl Core {
             held: self.hold.is_some(),
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
+            incident: self.breaker.held(&self.settings.mass_death),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
         };
@@ -317,19 +327,20 @@ impl Core {
     }
 
     pub(super) fn reconcile_all(&mut self, now: Timestamp, turn: &mut Turn) {
-        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+        for agent in self.by_rank() {
             self.each(&agent, now, turn, Machine::reconcile);
         }
     }
 
     fn pass_time(&mut self, now: Timestamp, turn: &mut Turn) {
         let healthy_after = self.settings.numbers.healthy_after;
-        let due: Vec<Address> = self
+        let mut due: Vec<Address> = self
             .agents
             .values()
             .filter(|machine| machine.deadline(healthy_after).is_some_and(|deadline| deadline <= now))
             .map(|machine| machine.address.clone())
             .collect();
+        due.sort_by_key(rank);
         for agent in due {
             self.each(&agent, now, turn, Machine::on_time);
         }

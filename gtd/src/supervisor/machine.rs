@@ -81,6 +81,8 @@ pub enum Pause {
     Quarantine,
     /// Something that is not the agent's fault did not work; tried again soon.
     Retry,
+    /// Many died together, and restarts are held: whoever holds them ends this.
+    Incident,
 }
 
 /// Where an agent is in its life.
@@ -274,6 +276,7 @@ impl Machine {
     #[must_use]
     pub fn deadline(&self, healthy_after: Duration) -> Option<Timestamp> {
         match &self.phase {
+            Phase::Waiting { why: Pause::Incident, .. } => None,
             Phase::Starting { deadline } => Some(*deadline),
             Phase::Draining { until, .. } | Phase::Waiting { until, .. } => Some(*until),
             Phase::Dead { settled_at, gone: true, .. } => Some(*settled_at),

@@ -91,13 +91,14 @@ impl Machine {
             Phase::Dead { died_at, settled_at, gone: true, next } if now >= settled_at => {
                 self.follow(next, died_at, situation, turn);
             }
-            Phase::Waiting { until, why } if now >= until => {
+            Phase::Waiting { until, why } if now >= until && why != Pause::Incident => {
                 let words = match why {
                     Pause::Backoff => "its back-off is over",
                     Pause::Quarantine => "its quarantine is over: one try",
                     Pause::Retry => "another try",
+                    Pause::Incident => "its hold is over",
                 };
-                self.start_or_rest(words, situation, turn);
+                self.start_unless_held(words, situation, turn);
             }
             Phase::Running => {
                 let healthy = self
@@ -155,7 +156,13 @@ impl Machine {
                 self.lifetime += 1;
                 let due = after(died_at, delay);
                 turn.restarting(self, delay, now);
-                if due <= now || delay.is_zero() {
+                if situation.incident.is_some() {
+                    self.phase = Phase::Waiting { until: due, why: Pause::Backoff };
+                    self.await_incident(situation, turn);
+                    if let Phase::Waiting { until, .. } = self.phase {
+                        turn.backoff(self, until, since(now, until), now);
+                    }
+                } else if due <= now || delay.is_zero() {
                     self.start_or_rest("it died", situation, turn);
                 } else {
                     self.enter(
@@ -214,6 +221,7 @@ impl Machine {
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => {
                 match situation.may_start(&self.address, false) {
+                    Ok(()) if situation.incident.is_some() => self.await_incident(situation, turn),
                     Ok(()) => self.launch("it should run", situation, turn),
                     Err(blocked) => {
                         if self.reason.as_ref() != Some(&blocked.reason) {

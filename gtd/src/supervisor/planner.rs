@@ -6,6 +6,7 @@ use std::time::Duration;
 use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
+use super::incident;
 use super::policy::Numbers;
 
 /// The numbers that the heart goes by.
@@ -13,6 +14,8 @@ use super::policy::Numbers;
 pub struct Settings {
     /// The restart policy's.
     pub numbers: Numbers,
+    /// The mass-death breaker's.
+    pub mass_death: incident::Numbers,
     /// How long a start may take until it counts as unconfirmed.
     pub start_timeout: Duration,
     /// How long a stop waits for the end of a turn.
@@ -85,6 +88,8 @@ pub struct Situation<'a> {
     pub observing: bool,
     /// Why tmux cannot be used, if it cannot: a sentence that names tmux.
     pub tmux: Option<&'a str>,
+    /// Restarts are held after a mass death.
+    pub incident: Option<incident::Held<'a>>,
     /// Makes instance ids.
     pub new_instance: &'a mut (dyn FnMut() -> InstanceId + Send),
     /// Rolls a number between -1 and 1.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, ErrorKind, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, Incident, RpcError, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,10 +17,10 @@ use super::planner::{Facts, Settings};
 use super::policy::{after, since};
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
-use super::view::{alert, render, settle_alerts};
+use super::view::{alert, incident_alerts, render, settle_alerts};
 use crate::agents::order::{Failure, FailureKind, Order, Report, What};
 use crate::agents::runtime::Runtime;
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Now, ShiftWatch};
 use crate::feed::Bus;
 use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
 use crate::tmux::{ServerId, ServerState, TmuxEvent};
@@ -67,6 +67,10 @@ impl Timeline {
     pub fn start(clock: Clock) -> Self {
         let start = clock.now();
         Self { clock, start }
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The present instant of the core's time.
@@ -130,20 +134,30 @@ impl Supervisor {
     ) {
         let tmux = self.tmux_trouble();
         let mut first = first;
+        let mut shifts = ShiftWatch::new(self.line.clock());
+        // The incidents of earlier daemons are shown from the start.
+        first.incident = true;
         merge(&mut first, self.core.step(Input::Tmux(tmux), self.line.now()));
         self.carry_out(first).await;
         loop {
             let wake = self.wake();
-            let mut turn = tokio::select! {
+            let woke = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(report) = reports.recv() => self.core.step(Input::Report(report), self.line.now()),
+                Some(report) = reports.recv() => Message::Input(Box::new(Input::Report(report))),
                 message = inbox.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => message,
                     None => break,
                 },
-                () = tokio::time::sleep(wake) => self.core.step(Input::Time, self.line.now()),
+                () = tokio::time::sleep(wake) => Message::Input(Box::new(Input::Time)),
             };
+            let mut turn = Turn::default();
+            // Before what is told of a suspension is judged.
+            if shifts.look().is_resume() {
+                turn = self.core.step(Input::Resumed, self.line.now());
+            }
+            let next = self.take(woke);
+            merge(&mut turn, next);
             // Whatever else has come by now shares the commit.
             for _ in 0..BATCH {
                 if let Ok(report) = reports.try_recv() {
@@ -326,7 +340,11 @@ impl Supervisor {
                 shown.facts.clone_from(core.facts());
             }
             shown.hold = core.hold().cloned();
+            if turn.incident || shown.incidents.iter().any(Incident::is_open) {
+                shown.incidents = core.incidents();
+            }
             let mut alerts = core.facts().findings.clone();
+            alerts.extend(incident_alerts(&shown.incidents, now));
             alerts.extend(agent_alerts(core, now));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
@@ -379,6 +397,12 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
 }
 
 fn merge(turn: &mut Turn, more: Turn) {
+    // Of a fact only the last word counts, and the record of a mass death has one with each death.
+    turn.writes.retain(|old| {
+        let Write::Fact { key, .. } = old else { return true };
+        !more.writes.iter().any(|new| matches!(new, Write::Fact { key: other, .. } if other == key))
+    });
+    turn.incident |= more.incident;
     turn.writes.extend(more.writes);
     turn.orders.extend(more.orders);
     turn.answers.extend(more.answers);

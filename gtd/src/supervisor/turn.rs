@@ -66,7 +66,11 @@ pub struct Turn {
     pub answers: Vec<(Ticket, Answer)>,
     /// Agents whose shown state may have changed.
     pub changed: BTreeSet<Address>,
+    /// An incident opened, closed, or came further.
+    pub incident: bool,
     pub(super) outcomes: Vec<(Address, Outcome)>,
+    /// Ends that were told, for the mass-death breaker.
+    pub(super) exits: Vec<Exit>,
 }
 
 impl Turn {
@@ -235,6 +239,7 @@ impl Turn {
             fields.insert("detected_by".to_owned(), Value::from(detected_by));
             fields.insert("detect_ms".to_owned(), json!(detect_ms));
         }
+        self.exits.push(exit.clone());
         self.writes.push(Write::Exit(Box::new(exit)));
         self.event(machine, kind::AGENT_EXITED, now, data);
     }
