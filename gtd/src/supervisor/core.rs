@@ -5,6 +5,7 @@
 //! made-up world.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, Timestamp};
@@ -24,6 +25,10 @@ use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
 /// Name of the ledger's fact that nobody knows what should run.
 pub const OBSERVING: &str = "observing";
+
+/// How long a new daemon puts off what follows from deaths while it looks for other agents. It takes some
+/// milliseconds, unless tmux does not answer.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// Something that happened.
 #[derive(Debug)]
@@ -78,6 +83,9 @@ pub struct Core {
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) breaker: Breaker,
+    /// Until then, what died while no daemon was there is not decided on before all have been looked for: their
+    /// deaths belong together.
+    looking_until: Timestamp,
     makers: Makers,
 }
 
@@ -103,6 +111,7 @@ impl Core {
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             breaker: Breaker::default(),
+            looking_until: after(now, LOOKING),
             makers,
         };
         let mut turn = Turn::default();
@@ -172,7 +181,12 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let healthy_after = self.settings.numbers.healthy_after;
-        let agents = self.agents.values().filter_map(|machine| machine.deadline(healthy_after));
+        let looking = self.is_looking(Timestamp::MIN);
+        let agents = self.agents.values().filter_map(|machine| {
+            let deadline = machine.deadline(healthy_after)?;
+            let later = looking && matches!(machine.phase, Phase::Dead { .. });
+            Some(if later { deadline.max(self.looking_until) } else { deadline })
+        });
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
         agents.chain(waiters).chain(self.incident_deadline()).min()
     }
@@ -209,6 +223,7 @@ impl Core {
         turn: &mut Turn,
         r#move: impl FnOnce(&mut Machine, &mut Situation<'_>, &mut Turn) -> R,
     ) -> Option<R> {
+        let looking = self.is_looking(now);
         let machine = self.agents.get_mut(agent)?;
         let mut situation = Situation {
             now,
@@ -217,6 +232,7 @@ impl Core {
             held: self.hold.is_some(),
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
+            looking,
             incident: self.breaker.held(&self.settings.mass_death),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
@@ -344,6 +360,12 @@ impl Core {
         for agent in due {
             self.each(&agent, now, turn, Machine::on_time);
         }
+    }
+
+    /// Agents of an earlier daemon are still being looked for, and it has not taken too long yet.
+    fn is_looking(&self, now: Timestamp) -> bool {
+        let adopting = |machine: &Machine| machine.phase == Phase::Adopting;
+        now < self.looking_until && self.agents.values().any(adopting)
     }
 
     fn answer(&mut self, now: Timestamp, turn: &mut Turn) {

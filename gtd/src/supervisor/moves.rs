@@ -88,7 +88,9 @@ impl Machine {
                 let why = "its turn did not end in time".to_owned();
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
-            Phase::Dead { died_at, settled_at, gone: true, next } if now >= settled_at => {
+            Phase::Dead { died_at, settled_at, gone: true, next }
+                if now >= settled_at && !situation.looking =>
+            {
                 self.follow(next, died_at, situation, turn);
             }
             Phase::Waiting { until, why } if now >= until && why != Pause::Incident => {

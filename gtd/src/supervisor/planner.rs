@@ -88,6 +88,8 @@ pub struct Situation<'a> {
     pub observing: bool,
     /// Why tmux cannot be used, if it cannot: a sentence that names tmux.
     pub tmux: Option<&'a str>,
+    /// Other agents are still being looked for after a restart of the daemon: nothing follows from a death yet.
+    pub looking: bool,
     /// Restarts are held after a mass death.
     pub incident: Option<incident::Held<'a>>,
     /// Makes instance ids.

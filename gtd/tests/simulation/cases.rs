@@ -3,7 +3,7 @@
 use super::*;
 
 /// A town in which everything runs.
-fn running(seed: u64) -> World {
+pub(super) fn running(seed: u64) -> World {
     let mut world = World::new(seed);
     let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
     // A launch may fail, as everywhere in this world.
@@ -84,4 +84,39 @@ fn a_wall_clock_that_was_set_moves_no_back_off() {
         assert!(wait > Duration::from_secs(1), "set back: {wait:?}");
         assert!(wait < Duration::from_secs(20), "set forward: {wait:?}");
     }
+}
+
+#[test]
+fn a_stop_outlives_the_daemon() {
+    let mut world = World::new(7);
+    world.pass(after(world.now, Duration::from_secs(600)));
+    let agent = Address::Witness(RigName::new("a").unwrap());
+    let ask = Ask { by: "person".into(), reason: Some("enough".into()), wait: Wait::ToTheEnd };
+    world.ask(Request::Stop { agent: agent.clone(), how: How::default(), ask }, true);
+    world.pass(after(world.now, Duration::from_secs(60)));
+    world.crash();
+    world.pass(after(world.now, Duration::from_secs(3_600)));
+    let machine = &world.core.agents()[&agent];
+    assert_eq!((machine.state(), machine.wish.intent), (State::Stopped, Intent::Stopped));
+    assert_eq!(machine.wish.reason.as_deref(), Some("enough"));
+}
+
+#[test]
+fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
+    let mut world = World::new(3);
+    world.pass(after(world.now, Duration::from_secs(600)));
+    let agent = Address::Witness(RigName::new("a").unwrap());
+    let until = after(world.now, Duration::from_millis(1));
+    let ask = Ask { by: "person".into(), reason: None, wait: Wait::Until(until) };
+    world.tickets += 1;
+    let request = Request::Restart { agent, overrides: None, how: How { now: true, force: false }, ask };
+    let turn =
+        world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
+    assert!(turn.answers.is_empty());
+    let turn = world.core.step(Input::Time, until);
+    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else {
+        panic!("no answer")
+    };
+    assert_eq!(error.code, 1013);
+    assert_eq!(error.data["reached"], "stopping");
 }

@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod incidents;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,12 +68,17 @@ struct World {
     unanswered: BTreeSet<Ticket>,
     /// Instances whose launch a crash of the daemon overtook: tmux may still start them.
     in_flight: Vec<(InstanceId, Address)>,
+    /// What the ledger keeps of deaths, and what is checked of incidents.
+    kept: incidents::Kept,
+    /// Every launch succeeds.
+    sure: bool,
     log: Vec<String>,
 }
 
 fn settings() -> Settings {
     Settings {
         numbers: Numbers::default(),
+        mass_death: gtd::supervisor::incident::Numbers::default(),
         start_timeout: Duration::from_secs(60),
         drain: Duration::from_secs(30),
     }
@@ -161,6 +167,8 @@ impl World {
             tickets: 0,
             unanswered: BTreeSet::new(),
             in_flight: Vec::new(),
+            kept: incidents::Kept::default(),
+            sure: false,
             log: Vec::new(),
         };
         world.carry_out(turn, true);
@@ -177,6 +185,7 @@ impl World {
 
     /// Commits, then acts, unless the daemon dies in between.
     fn carry_out(&mut self, turn: Turn, survives: bool) {
+        self.check_incident(&turn);
         for write in turn.writes {
             match write {
                 Write::Agent(row) => {
@@ -226,7 +235,7 @@ impl World {
                     "{agent} was started against its intent\n{}",
                     self.story()
                 );
-                if self.dice.one_in(12) {
+                if !self.sure && self.dice.one_in(12) {
                     let kind = match self.dice.roll(3) {
                         0 => FailureKind::Tmux,
                         1 => FailureKind::Ours,
@@ -251,7 +260,7 @@ impl World {
                 say(200, What::Ready);
             }
             Order::Adopt { instance, .. } => {
-                let at = soon(2);
+                let at = soon(2 + self.dice.roll(300));
                 let mut say = |what| {
                     self.due.push((at, Report { agent: agent.clone(), instance: instance.clone(), what }));
                 };
@@ -335,6 +344,7 @@ impl World {
         let (core, turn) =
             Core::resume(settings(), false, self.hold.clone(), rows, instances, makers(seed), self.now);
         self.core = core;
+        self.core.recall_deaths(&self.kept.facts, self.kept.exits(), self.now);
         self.carry_out(turn, true);
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);
@@ -359,7 +369,7 @@ impl World {
         let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
         let how = How { now: self.dice.one_in(2), force: self.dice.one_in(3) };
         let survives = !self.dice.one_in(20);
-        match self.dice.roll(16) {
+        match self.dice.roll(20) {
             0..=5 => {
                 let alive: Vec<InstanceId> =
                     self.processes.iter().filter(|(_, p)| p.alive).map(|(id, _)| id.clone()).collect();
@@ -387,7 +397,8 @@ impl World {
                 let why = self.dice.one_in(2).then(|| "it does not answer".to_owned());
                 self.step(Input::Tmux(why), survives);
             }
-            _ => self.crash(),
+            15 => self.crash(),
+            _ => self.many_die(),
         }
         if !survives {
             self.crash();
@@ -436,6 +447,7 @@ impl World {
                 }
             }
         }
+        self.check_closed();
         assert!(self.unanswered.is_empty(), "nobody answered {:?}\n{}", self.unanswered, self.story());
     }
 
@@ -459,39 +471,4 @@ fn whatever_happens_there_are_never_two_and_in_the_end_everything_is_as_it_shoul
         world.calm_down();
         world.check_quiet();
     }
-}
-
-#[test]
-fn a_stop_outlives_the_daemon() {
-    let mut world = World::new(7);
-    world.pass(after(world.now, Duration::from_secs(600)));
-    let agent = Address::Witness(RigName::new("a").unwrap());
-    let ask = Ask { by: "person".into(), reason: Some("enough".into()), wait: Wait::ToTheEnd };
-    world.ask(Request::Stop { agent: agent.clone(), how: How::default(), ask }, true);
-    world.pass(after(world.now, Duration::from_secs(60)));
-    world.crash();
-    world.pass(after(world.now, Duration::from_secs(3_600)));
-    let machine = &world.core.agents()[&agent];
-    assert_eq!((machine.state(), machine.wish.intent), (State::Stopped, Intent::Stopped));
-    assert_eq!(machine.wish.reason.as_deref(), Some("enough"));
-}
-
-#[test]
-fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
-    let mut world = World::new(3);
-    world.pass(after(world.now, Duration::from_secs(600)));
-    let agent = Address::Witness(RigName::new("a").unwrap());
-    let until = after(world.now, Duration::from_millis(1));
-    let ask = Ask { by: "person".into(), reason: None, wait: Wait::Until(until) };
-    world.tickets += 1;
-    let request = Request::Restart { agent, overrides: None, how: How { now: true, force: false }, ask };
-    let turn =
-        world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
-    assert!(turn.answers.is_empty());
-    let turn = world.core.step(Input::Time, until);
-    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else {
-        panic!("no answer")
-    };
-    assert_eq!(error.code, 1013);
-    assert_eq!(error.data["reached"], "stopping");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gtd_proto::event::kind as event;
-use gtd_proto::{Cause, Exit, Incident, Intent, Timestamp};
+use gtd_proto::{Address, Cause, Exit, Incident, Intent, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Death, FACT, Heard, Record, Stage, kind};
@@ -15,7 +15,6 @@ use crate::supervisor::machine::{Machine, Pause, Phase};
 use crate::supervisor::planner::Situation;
 use crate::supervisor::policy::{after, since};
 use crate::supervisor::turn::{Turn, millis};
-use gtd_proto::Address;
 
 impl Core {
     /// Takes up the breaker's memory from the ledger: records among its facts, and black boxes of late. To be told
@@ -152,9 +151,8 @@ impl Core {
     fn hold_longer(&mut self, now: Timestamp, turn: &mut Turn) {
         let Some(until) = self.breaker.held(&self.settings.mass_death).map(|held| held.until) else { return };
         let waiting = self.waiting_for_incident();
-        for (agent, its) in waiting.into_iter().filter(|(_, its)| *its < until) {
+        for (agent, _) in waiting.into_iter().filter(|(_, its)| *its < until) {
             self.each(&agent, now, turn, |machine, situation, turn| {
-                tracing::trace!(%agent, %its, "held longer");
                 machine.await_incident(situation, turn);
             });
         }
@@ -329,7 +327,9 @@ impl Core {
         });
         // Who runs on a server that is gone has not been told dead yet.
         let doomed = |machine: &Machine| {
-            machine.is_alive() && server(machine).is_some_and(|server| open.servers.contains(server))
+            machine.is_alive()
+                && machine.current.as_ref().is_some_and(|current| current.reserved_at <= open.opened_at)
+                && server(machine).is_some_and(|server| open.servers.contains(server))
         };
         !coming && !self.agents.values().any(doomed)
     }
