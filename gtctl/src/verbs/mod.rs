@@ -2,6 +2,7 @@
 
 mod attach;
 mod daemon;
+mod deaths;
 mod demo;
 mod down;
 mod events;
@@ -43,6 +44,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Explain(args) => explain::run(cx, &args).await,
         Verb::Events(args) => events::run(cx, &args).await,
         Verb::Exits(args) => exits::run(cx, &args).await,
+        Verb::Deaths(args) => deaths::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
