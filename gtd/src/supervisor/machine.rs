@@ -160,6 +160,8 @@ pub struct Machine {
     pub told: Option<InstanceId>,
     /// Where the last instance ran: its pane is used again.
     pub last_place: Option<Place>,
+    /// A person wants it now: no hold after a mass death stops it. Until its next start.
+    pub passes: bool,
     /// What the agent says that it does.
     pub activity: Activity,
     /// Why it cannot be observed, while it cannot.
@@ -213,6 +215,7 @@ impl Machine {
             last_instance: None,
             told: None,
             last_place: None,
+            passes: false,
             activity: Activity::Unknown,
             blind: None,
             lingering: Vec::new(),

@@ -11,6 +11,9 @@ use crate::agents::order::Order;
 
 impl Machine {
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp, reason: Option<String>, turn: &mut Turn) {
+        if matches!(phase, Phase::Rest | Phase::Starting { .. } | Phase::Running) {
+            self.passes = false;
+        }
         self.phase = phase;
         self.since = now;
         self.reason = reason;
@@ -89,7 +92,7 @@ impl Machine {
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
             Phase::Dead { died_at, settled_at, gone: true, next }
-                if now >= settled_at && !situation.looking =>
+                if now >= settled_at && (!situation.looking || self.passes) =>
             {
                 self.follow(next, died_at, situation, turn);
             }
@@ -158,7 +161,7 @@ impl Machine {
                 self.lifetime += 1;
                 let due = after(died_at, delay);
                 turn.restarting(self, delay, now);
-                if situation.incident.is_some() {
+                if situation.incident.is_some() && !self.passes {
                     self.phase = Phase::Waiting { until: due, why: Pause::Backoff };
                     self.await_incident(situation, turn);
                     if let Phase::Waiting { until, .. } = self.phase {

@@ -160,6 +160,7 @@ impl Core {
             policy::forgive(&mut machine.memory);
             turn.agent_row(machine);
             turn.touched(&machine.address);
+            machine.passes = !running;
             match &mut machine.phase {
                 Phase::Running => return Ok(true),
                 Phase::Draining { then, .. } | Phase::Ending { then } => *then = Then::Start,
@@ -282,6 +283,7 @@ impl Core {
             let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
             let blank = machine.memory == policy::Memory::default();
             policy::forgive(&mut machine.memory);
+            machine.passes = matches!(machine.phase, Phase::Dead { .. });
             turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
             turn.agent_row(machine);
             turn.touched(&machine.address);

@@ -77,6 +77,7 @@ impl Core {
                         assign(&exit, &id, turn);
                     }
                     self.keep(turn);
+                    self.name_the_dead(turn);
                     self.hold_longer(now, turn);
                 }
                 Heard::Opened(members) => self.opened(members, now, turn),
@@ -128,6 +129,7 @@ impl Core {
         if self.breaker.held(&self.settings.mass_death).is_none() {
             return;
         }
+        self.name_the_dead(turn);
         // Whoever waits for a start of their own waits for this now.
         for agent in self.by_rank() {
             self.each(&agent, now, turn, |machine, situation, turn| {
@@ -137,6 +139,16 @@ impl Core {
                     machine.await_incident(situation, turn);
                 }
             });
+        }
+    }
+
+    /// Whoever has died and will wait for the incident is shown with it already.
+    fn name_the_dead(&mut self, turn: &mut Turn) {
+        let Some(held) = self.breaker.held(&self.settings.mass_death) else { return };
+        let why = format!("incident {}", held.id);
+        for machine in self.agents.values_mut().filter(|machine| will_wait(machine) && !machine.passes) {
+            machine.reason = Some(why.clone());
+            turn.touched(&machine.address);
         }
     }
 
