@@ -81,6 +81,8 @@ pub mod kind {
     pub const INCIDENT_CLOSED: &str = "incident.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
+    /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`
+    pub const SWEEP_KILLED: &str = "sweep.killed";
     /// A file of ours or others was read again. `{file}`
     pub const CONFIG_RELOADED: &str = "config.reloaded";
     /// A file cannot be used; the last good content stays. `{file, message}`

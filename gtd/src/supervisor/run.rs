@@ -236,6 +236,8 @@ impl Supervisor {
             TmuxEvent::Degraded(why) => {
                 turn.writes.push(happened(kind::DAEMON_DEGRADED, json!({ "reason": why })));
             }
+            // An alert ends with it.
+            TmuxEvent::Mended => turn.changed.extend(self.core.agents().keys().cloned()),
             TmuxEvent::Usable => tracing::info!("tmux can be used again"),
             TmuxEvent::Changed => self.shared.sessions_changed.notify_one(),
         }
@@ -329,6 +331,7 @@ impl Supervisor {
         let now = self.line.now();
         let core = &self.core;
         let degraded = self.shared.reasons();
+        let complaint = self.runtime.driver().complaint().filter(|_| core.tmux_trouble().is_none());
         self.shared.view.change(|shown| {
             for agent in &turn.changed {
                 if let Some(machine) = core.agents().get(agent) {
@@ -349,6 +352,9 @@ impl Supervisor {
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
                 alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, now));
+            }
+            if let Some(why) = complaint {
+                alerts.push(alert("tmux:trouble", Severity::Warning, why, "gtctl daemon status", now));
             }
             if let Some(why) = &self.ledger_failed {
                 let message = format!("the ledger cannot be written, and nothing is started: {why}");

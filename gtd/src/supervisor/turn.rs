@@ -77,7 +77,8 @@ impl Turn {
     /// Nothing follows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.orders.is_empty() && self.answers.is_empty() && self.changed.is_empty()
+        let Self { writes, orders, answers, changed, incident, .. } = self;
+        writes.is_empty() && orders.is_empty() && answers.is_empty() && changed.is_empty() && !incident
     }
 
     pub(super) fn touched(&mut self, agent: &Address) {
