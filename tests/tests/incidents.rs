@@ -356,6 +356,30 @@ fn deaths_are_listed_since_an_instant_newest_first() {
     assert!(town.gtctl(&["deaths", "incidents"]).ok().out.is_empty());
 }
 
+#[test]
+fn starts_go_by_priority_in_waves_of_the_concurrency() {
+    let town = Setup::new().rigs(&["a", "b", "c", "d"]).toml("[start]\nconcurrency = 1").up();
+    let order = |since: usize| {
+        let mut starts: Vec<_> = town.journal().into_iter().filter(|e| e.detail.is_empty()).collect();
+        starts.sort_by_key(|entry| entry.at_ns);
+        starts.into_iter().skip(since).map(|entry| entry.agent).collect::<Vec<_>>()
+    };
+    let expected = [
+        "a/witness",
+        "b/witness",
+        "c/witness",
+        "d/witness",
+        "a/refinery",
+        "b/refinery",
+        "c/refinery",
+        "d/refinery",
+    ];
+    assert_eq!(order(0), expected);
+    town.call("town.stop", json!({"force": true}));
+    town.call("town.start", json!({}));
+    assert_eq!(order(8), expected, "and again by `up`");
+}
+
 /// A program that a user started in a terminal of their own, with an agent's environment copied.
 fn users_program(town: &Town, agent: &str) -> (std::process::Child, Process) {
     let mut command = programs::bare("sleep", &town.home());

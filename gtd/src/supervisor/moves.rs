@@ -168,7 +168,8 @@ impl Machine {
                         turn.backoff(self, until, since(now, until), now);
                     }
                 } else if due <= now || delay.is_zero() {
-                    self.start_or_rest("it died", situation, turn);
+                    let why = if self.passes { "it was asked for" } else { "it died" };
+                    self.start_or_rest(why, situation, turn);
                 } else {
                     self.enter(
                         Phase::Waiting { until: due, why: Pause::Backoff },

@@ -320,3 +320,33 @@ fn what_died_while_no_daemon_was_there_is_judged_as_one() {
     assert_eq!(alive(&world).len(), 6);
     world.check_closed();
 }
+
+#[test]
+fn a_hold_that_ran_out_while_no_daemon_was_there_still_sends_one_first() {
+    let mut world = quiet(12);
+    kill(&mut world, 4, EndedBy::Agent);
+    pass(&mut world, 2.0);
+    world.now = after(world.now, Duration::from_secs(600));
+    world.crash();
+    pass(&mut world, 1.5);
+    assert_eq!(alive(&world).len(), 3, "two, and one that goes first\n{}", world.story());
+    pass(&mut world, 3.0);
+    assert_eq!(alive(&world).len(), 6);
+    world.check_closed();
+}
+
+#[test]
+fn a_tmux_that_does_not_answer_at_the_end_of_a_hold_is_waited_for() {
+    let mut world = quiet(13);
+    kill(&mut world, 4, EndedBy::Agent);
+    pass(&mut world, 5.0);
+    world.step(Input::Tmux(Some("it does not answer".into())), true);
+    pass(&mut world, 60.0);
+    assert!(world.incident().is_some() && alive(&world).len() == 2);
+    world.step(Input::Tmux(None), true);
+    pass(&mut world, 1.0);
+    assert_eq!(alive(&world).len(), 3, "one goes first\n{}", world.story());
+    pass(&mut world, 3.0);
+    assert_eq!(alive(&world).len(), 6);
+    world.check_closed();
+}

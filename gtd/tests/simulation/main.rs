@@ -346,6 +346,8 @@ impl World {
         self.core = core;
         self.core.recall_deaths(&self.kept.facts, self.kept.exits(), self.now);
         self.carry_out(turn, true);
+        // As the loop does: tmux is looked at before anybody has read the registry.
+        self.step(Input::Tmux(None), true);
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);
     }

@@ -194,6 +194,7 @@ impl Core {
         let numbers = &self.settings.mass_death;
         let open = self.breaker.open()?;
         match &open.stage {
+            Stage::Holding { .. } if !self.can_start() => None,
             Stage::Holding { until } => {
                 let first = self.waiting_for_incident().into_iter().map(|(_, its)| its).min();
                 Some(first.map_or(*until, |first| first.max(*until)))
@@ -204,6 +205,11 @@ impl Core {
             }
             Stage::Releasing { until } => Some(*until),
         }
+    }
+
+    /// Anything can be started at all: the town is known, and tmux can be used.
+    fn can_start(&self) -> bool {
+        self.facts.known && self.tmux_trouble().is_none()
     }
 
     /// Brings the open incident on, as far as it goes by now.
@@ -230,6 +236,8 @@ impl Core {
             return true;
         }
         match open.stage.clone() {
+            // Nobody could be sent, and all would be let go one after the other.
+            Stage::Holding { .. } if !self.can_start() => false,
             Stage::Holding { until } => {
                 let dying = self.agents.values().any(will_wait);
                 if waiting.is_empty() && (now >= until || !dying) {
