@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Rpc};
-pub use look::{Events, Exits, Explain, Peek, Signals, Status};
+pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, Up};
 pub use values::{Since, address, millis};
@@ -113,6 +113,8 @@ pub enum Verb {
     Events(Events),
     /// How agents ended: the black boxes
     Exits(Exits),
+    /// Ends that nobody asked for, one by one or as mass deaths
+    Deaths(Deaths),
     /// Every signal that was sent, to which process and why
     Signals(Signals),
     /// Clear an agent's back-off, quarantine, throttle or hold, and try at once

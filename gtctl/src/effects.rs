@@ -49,6 +49,7 @@ pub const TABLE: &[Row] = &[
     row("explain", Effect::Read),
     row("events", Effect::Read),
     row("exits", Effect::Read),
+    row("deaths", Effect::Read),
     row("signals", Effect::Read),
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),

@@ -11,7 +11,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, RefineryServer, RigServer, TownServer,
+    WitnessServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -302,6 +303,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
+    add(DeathsServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

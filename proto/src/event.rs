@@ -81,8 +81,14 @@ pub mod kind {
     pub const RIG_PARKED: &str = "rig.parked";
     /// A rig became operational again. `{}`
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
+    pub const INCIDENT_OPENED: &str = "incident.opened";
+    /// It is over. `{id, recovered, duration_ms, count, cause}`
+    pub const INCIDENT_CLOSED: &str = "incident.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
+    /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`
+    pub const SWEEP_KILLED: &str = "sweep.killed";
     /// A file of ours or others was read again. `{file}`
     pub const CONFIG_RELOADED: &str = "config.reloaded";
     /// A file cannot be used; the last good content stays. `{file, message}`

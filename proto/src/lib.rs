@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod daemon;
+pub mod deaths;
 pub mod error;
 pub mod event;
 pub mod exit;
@@ -18,6 +19,7 @@ pub mod selector;
 pub mod town;
 
 pub use agent::{Activity, Agent, Change, Intent, PlanStep, Restarts, State};
+pub use deaths::{Incident, IncidentCause, IncidentState};
 pub use error::{ErrorKind, RpcError};
 pub use event::{Event, Frame};
 pub use exit::{Cause, Exit};

@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
-use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town};
+use crate::{
+    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, daemon, event, explain, town,
+};
 
 /// What a method does to the town.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -169,6 +171,8 @@ methods! {
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
+    "deaths.list" Read (params::DeathsList) -> Reply<Items<Exit>>, "Ends that nobody asked for, of all agents, newest first";
+    "deaths.incidents" Read (params::None) -> Reply<Items<Incident>>, "Mass deaths, open and closed, newest first";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

@@ -327,6 +327,17 @@ params! {
         limit: Option<u32>,
     }
 
+    /// `deaths.list`
+    #[derive(Default)]
+    DeathsList {
+        /// Only those that ended at or after this instant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+        /// Newest this many; 20 unless given, at most 1,000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
+
     /// `agent.signals`
     #[derive(Default)]
     AgentSignals {

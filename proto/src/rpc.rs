@@ -13,7 +13,7 @@ mod traits {
 
     #[cfg(feature = "client")]
     use crate::Frame;
-    use crate::{Agent, Change, Exit, Items, Reply, agent, daemon, event, explain, params, town};
+    use crate::{Agent, Change, Exit, Incident, Items, Reply, agent, daemon, event, explain, params, town};
 
     /// The daemon itself.
     #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
@@ -162,6 +162,20 @@ mod traits {
         /// Signals that we sent, newest first.
         #[method(name = "agent.signals")]
         async fn signals(&self, params: params::AgentSignals) -> RpcResult<Reply<Items<agent::SignalSent>>>;
+    }
+
+    /// Deaths of agents of any role.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Deaths {
+        /// Ends that nobody asked for, newest first.
+        #[method(name = "deaths.list")]
+        async fn list(&self, params: params::DeathsList) -> RpcResult<Reply<Items<Exit>>>;
+
+        /// Mass deaths, newest first.
+        #[method(name = "deaths.incidents")]
+        async fn incidents(&self, params: params::None) -> RpcResult<Reply<Items<Incident>>>;
     }
 
     /// What happened, and what happens.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Agent, PlanStep, RigName, RpcError, Timestamp, TownId};
+use crate::{Address, Agent, Incident, PlanStep, RigName, RpcError, Timestamp, TownId};
 
 /// The whole town.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +25,7 @@ pub struct TownStatus {
     /// Agents of the town itself.
     pub agents: Vec<Agent>,
     /// Open mass deaths.
-    pub incidents: Vec<serde_json::Value>,
+    pub incidents: Vec<Incident>,
     /// What a person should know of.
     pub alerts: Vec<Alert>,
     /// How many agents are in which state.

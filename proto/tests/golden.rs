@@ -16,10 +16,11 @@ use std::path::PathBuf;
 
 use gtd_proto::agent::{Activity, Intent, State};
 use gtd_proto::daemon::StepOutcome;
+use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, daemon, event,
-    explain, method, town,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
+    daemon, event, explain, method, town,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -80,6 +81,8 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),
+    ("deaths.list", "deaths", round::<Reply<Items<Exit>>>),
+    ("deaths.incidents", "incidents", round::<Reply<Items<Incident>>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),
@@ -152,6 +155,8 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(TmuxState::Unknown));
     assert!(read(Severity::Unknown));
     assert!(read(ErrorKind::Unknown));
+    assert!(read(IncidentCause::Unknown));
+    assert!(read(IncidentState::Unknown));
 }
 
 #[test]
@@ -178,6 +183,21 @@ fn every_word_is_written_as_it_is_called() {
     ];
     for cause in causes {
         assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
+    }
+    let incidents = [
+        IncidentCause::TmuxServer,
+        IncidentCause::Oom,
+        IncidentCause::Resume,
+        IncidentCause::Account,
+        IncidentCause::Crashes,
+        IncidentCause::Unknown,
+    ];
+    for cause in incidents {
+        assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
+    }
+    use IncidentState as At;
+    for state in [At::Holding, At::Canary, At::Releasing, At::Closed, At::Unknown] {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
     }
     for activity in [Activity::Working, Activity::Idle, Activity::Waiting, Activity::Unknown] {
         assert_eq!(serde_json::to_value(activity).unwrap(), activity.as_str());

@@ -347,3 +347,25 @@ fn a_tmux_that_is_too_old_is_named_with_its_version() {
         assert!(reasons.contains("3.1") && reasons.contains("3.2"), "{reasons}");
     });
 }
+
+#[test]
+fn a_tmux_that_fails_leaves_the_daemon_degraded_until_it_is_mended() {
+    without_a_good_tmux(
+        Some("#!/bin/sh\necho 'error while loading shared libraries' >&2\nexit 127\n"),
+        |_| (),
+    );
+}
+
+#[test]
+fn a_tmux_that_prints_junk_leaves_the_daemon_degraded_until_it_is_mended() {
+    without_a_good_tmux(Some("#!/bin/sh\nprintf '\\377\\001%%begin junk\\n\\n'\n"), |_| ());
+}
+
+#[test]
+fn a_tmux_that_is_good_by_its_version_and_prints_junk_is_believed_nothing() {
+    let script = "#!/bin/sh\ncase \"$1\" in -V) echo tmux 3.4 ;; *) printf '%%%%begin 1 2 3\\n\\377junk $1 %%7\\n' ;; esac\n";
+    without_a_good_tmux(Some(script), |town| {
+        assert!(town.starts("a/witness").is_empty());
+        assert_eq!(town.agent("a/witness")["running"], false);
+    });
+}

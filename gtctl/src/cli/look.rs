@@ -1,6 +1,6 @@
 //! Verbs that only look.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::values::{Since, instant, since};
 
@@ -95,6 +95,31 @@ pub struct Exits {
     /// With the last lines of each screen
     #[arg(long)]
     pub output: bool,
+}
+
+/// `deaths`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl deaths --since 1h         what ended unasked within the last hour
+  gtctl deaths incidents          mass deaths: what they were, and who came back")]
+pub struct Deaths {
+    /// One by one unless given
+    #[arg(value_enum)]
+    pub what: Option<DeathsWhat>,
+    /// Only since this instant: RFC 3339, or so long ago
+    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    pub since: Option<gtd_proto::Timestamp>,
+    /// How many, newest first
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+/// What `deaths` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeathsWhat {
+    /// Mass deaths, open and closed
+    Incidents,
 }
 
 /// `signals`

@@ -101,12 +101,11 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
 }
 
 fn incidents(status: &TownStatus) -> String {
-    let ids: Vec<&str> = status
-        .incidents
-        .iter()
-        .map(|incident| incident.get("id").and_then(|id| id.as_str()).unwrap_or("?"))
-        .collect();
-    ids.join(", ")
+    let told = status.incidents.iter().map(|incident| {
+        let died = count(incident.count, "agent");
+        format!("{} ({died}, {}, {})", incident.id, incident.cause.as_str(), incident.state.as_str())
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn rig_notes(rig: &Rig, paint: Paint) -> Vec<String> {

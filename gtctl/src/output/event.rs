@@ -39,9 +39,9 @@ fn mood(of: &str) -> Tone {
         | kind::AGENT_LINGERING
         | kind::TMUX_SERVER_DIED
         | kind::DAEMON_DEGRADED
-        | "incident.opened" => Tone::Bad,
+        | kind::INCIDENT_OPENED => Tone::Bad,
         kind::AGENT_RESTARTING | kind::AGENT_BACKOFF | kind::CONFIG_REJECTED => Tone::Warn,
-        kind::AGENT_READY | "incident.closed" => Tone::Good,
+        kind::AGENT_READY | kind::INCIDENT_CLOSED => Tone::Good,
         _ => Tone::Plain,
     }
 }
@@ -92,6 +92,18 @@ pub fn facts(event: &Event) -> String {
         kind::HEARTBEAT_COMPLETED => {
             parts.extend(number("number").map(|n| format!("number {n}")));
             parts.extend(ms("duration_ms").map(|took| format!("took {took}")));
+        }
+        kind::INCIDENT_OPENED => {
+            parts.extend(text("id").map(str::to_owned));
+            let within = ms("window_ms").map(|window| format!(" within {window}")).unwrap_or_default();
+            parts.extend(number("count").map(|n| format!("{n} agents died{within}")));
+            parts.extend(text("possible_cause").map(str::to_owned));
+        }
+        kind::INCIDENT_CLOSED => {
+            parts.extend(text("id").map(str::to_owned));
+            let many = number("count").map(|n| format!(" of {n}")).unwrap_or_default();
+            parts.extend(number("recovered").map(|n| format!("{n}{many} are back")));
+            parts.extend(ms("duration_ms").map(|took| format!("after {took}")));
         }
         kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),

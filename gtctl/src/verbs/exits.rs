@@ -46,7 +46,7 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-fn table(items: &[Exit]) -> Table {
+pub(super) fn table(items: &[Exit]) -> Table {
     let mut table = Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID"]);
     for exit in items {
         let how = match &exit.exec_error {

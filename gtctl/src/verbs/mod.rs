@@ -2,6 +2,7 @@
 
 mod attach;
 mod daemon;
+mod deaths;
 mod declare_dead;
 mod demo;
 mod down;
@@ -44,6 +45,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Explain(args) => explain::run(cx, &args).await,
         Verb::Events(args) => events::run(cx, &args).await,
         Verb::Exits(args) => exits::run(cx, &args).await,
+        Verb::Deaths(args) => deaths::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,

@@ -46,6 +46,8 @@ fn reads_in_words() {
         &["explain", "alpha/witness"],
         &["exits"],
         &["exits", "alpha/witness", "--output"],
+        &["deaths"],
+        &["deaths", "incidents"],
         &["signals"],
         &["events"],
         &["daemon", "status"],
@@ -80,7 +82,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 18] = [
+    let cases: [(&[&str], &str); 20] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -90,6 +92,8 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["peek", "alpha/witness"], "agent.capture"),
         (&["explain", "alpha/witness"], "agent.explain"),
         (&["exits"], "agent.exits"),
+        (&["deaths", "--since", "1h"], "deaths.list"),
+        (&["deaths", "incidents"], "deaths.incidents"),
         (&["signals"], "agent.signals"),
         (&["daemon", "status"], "daemon.status"),
         (&["daemon", "heartbeat"], "daemon.heartbeat"),
@@ -261,7 +265,7 @@ fn check_says_it_by_the_exit_code() {
             0,
         ),
         ("the daemon is degraded", |s| s.daemon.degraded = true, 5),
-        ("an incident is open", |s| s.incidents.push(json!({"id": "i1"})), 5),
+        ("an incident is open", |s| s.incidents.push(values::incident(true)), 5),
         ("the town is held down", |s| s.daemon.hold = true, 3),
         (
             "none runs",

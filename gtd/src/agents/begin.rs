@@ -17,6 +17,7 @@ use super::order::{FailureKind, Life, Overrides, Place, What};
 use super::runtime::{Prepared, Shared, target};
 use super::task::{EndOrder, Work};
 use super::tend::is_over;
+use super::waves;
 use crate::process::launch::{self as launch_file, Launch as LaunchFile};
 use crate::process::record::{self as files, Phase, Record, RecordLook};
 use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};
@@ -48,6 +49,7 @@ pub(super) async fn begin(
     work: &mut Work<'_>,
     overrides: &Overrides,
     before: Option<Place>,
+    place: Option<waves::Place>,
 ) -> Option<Living> {
     let shared = work.shared.clone();
     let prepared = match shared.prepare.prepare(work.agent, work.instance, overrides) {
@@ -57,9 +59,9 @@ pub(super) async fn begin(
             return None;
         }
     };
-    let all = work.shared;
+    let mut place = place.unwrap_or_else(|| shared.starts.queue(waves::rank(work.agent)));
     work.starting = tokio::select! {
-        permit = all.starts.acquire() => permit.ok(),
+        permit = place.turn() => permit,
         end = work.end_ordered() => {
             work.not_launched(FailureKind::Cancelled, format!("asked by {}", end.by), None).await;
             return None;

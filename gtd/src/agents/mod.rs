@@ -25,5 +25,7 @@ pub mod runtime;
 pub mod session_name;
 mod task;
 mod tend;
+pub mod waves;
 
 pub use launch::{Launch, Ready};
+pub use waves::rank;

@@ -15,7 +15,8 @@ use super::attention::Attention;
 use super::launch::Launch;
 use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
-use super::task;
+use super::task::{self, Given};
+use super::waves::{Waves, rank};
 use crate::process::{Capture, ExitWatcher, Look, ProcessId, ProcessTable, Spare};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
@@ -71,7 +72,7 @@ pub struct Shared {
     /// What is left alive at an end, however it comes: tmux servers, working gtds, and `[stop] spare`.
     pub look: Arc<dyn Look>,
     /// How many starts may be under way at once.
-    pub starts: Semaphore,
+    pub starts: Waves,
     /// How many stops may be under way at once.
     pub stops: Semaphore,
     /// Who is at the agents' terminals.
@@ -108,7 +109,7 @@ impl Shared {
             prepare,
             reports,
             look: Arc::new(Spare::new(spare)),
-            starts: Semaphore::new(starts.max(1)),
+            starts: Waves::new(starts),
             stops: Semaphore::new(stops.max(1)),
             attention: Attention::default(),
             oom: OomWatch::default(),
@@ -202,7 +203,7 @@ impl Shared {
 #[derive(Clone)]
 pub struct Runtime {
     shared: Arc<Shared>,
-    tasks: Arc<Mutex<BTreeMap<Address, mpsc::Sender<Order>>>>,
+    tasks: Arc<Mutex<BTreeMap<Address, mpsc::Sender<Given>>>>,
 }
 
 /// Why an agent's session cannot be looked at.
@@ -231,7 +232,9 @@ impl Runtime {
             tokio::spawn(task::run(Arc::clone(&self.shared), agent.clone(), receiver));
             sender
         });
-        if let Err(error) = sender.try_send(order) {
+        // In the order in which the supervisor gives them, whichever task runs first.
+        let place = matches!(order, Order::Launch { .. }).then(|| self.shared.starts.queue(rank(agent)));
+        if let Err(error) = sender.try_send(Given { order, place }) {
             // The supervisor never has more than a launch and an end or two under way for one agent.
             tracing::error!(%agent, %error, "an order could not be passed on");
         }

@@ -5,19 +5,27 @@
 use std::sync::Arc;
 
 use gtd_proto::{Address, InstanceId};
-use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::order::{Failure, FailureKind, Order, What};
 use super::runtime::Shared;
+use super::waves::{Permit, Place};
 use super::{adopt, begin, tend};
 
+/// An order, with the place that a launch has among the starts.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) order: Order,
+    pub(super) place: Option<Place>,
+}
+
 /// Runs until there is nobody to give orders.
-pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Order>) {
-    while let Some(order) = orders.recv().await {
+pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Given>) {
+    while let Some(Given { order, place }) = orders.recv().await {
         match order {
             Order::Launch { instance, overrides, before } => {
                 let mut work = Work::new(&shared, &agent, &instance, &mut orders);
-                if let Some(life) = begin::begin(&mut work, &overrides, before).await {
+                if let Some(life) = begin::begin(&mut work, &overrides, before, place).await {
                     tend::tend(&mut work, life).await;
                 }
             }
@@ -41,9 +49,9 @@ pub(super) struct Work<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) agent: &'a Address,
     pub(super) instance: &'a InstanceId,
-    pub(super) orders: &'a mut mpsc::Receiver<Order>,
+    pub(super) orders: &'a mut mpsc::Receiver<Given>,
     /// While it is one of the few starts that may be under way at once.
-    pub(super) starting: Option<SemaphorePermit<'a>>,
+    pub(super) starting: Option<Permit>,
 }
 
 /// An order to end the present instance.
@@ -68,7 +76,7 @@ impl<'a> Work<'a> {
         shared: &'a Arc<Shared>,
         agent: &'a Address,
         instance: &'a InstanceId,
-        orders: &'a mut mpsc::Receiver<Order>,
+        orders: &'a mut mpsc::Receiver<Given>,
     ) -> Self {
         Self { shared, agent, instance, orders, starting: None }
     }
@@ -90,7 +98,7 @@ impl<'a> Work<'a> {
     /// Waits for an order about this instance, also to let go of it.
     pub(super) async fn asked(&mut self) -> Asked {
         loop {
-            match self.orders.recv().await {
+            match self.orders.recv().await.map(|given| given.order) {
                 Some(Order::End { instance, force, keep_pane, by }) if instance == *self.instance => {
                     return Asked::End(EndOrder { force, keep_pane, by });
                 }
@@ -107,7 +115,9 @@ impl<'a> Work<'a> {
     pub(super) async fn end_ordered(&mut self) -> EndOrder {
         loop {
             match self.orders.recv().await {
-                Some(Order::End { instance, force, keep_pane, by }) if instance == *self.instance => {
+                Some(Given { order: Order::End { instance, force, keep_pane, by }, .. })
+                    if instance == *self.instance =>
+                {
                     return EndOrder { force, keep_pane, by };
                 }
                 Some(_) => {}
@@ -119,8 +129,8 @@ impl<'a> Work<'a> {
 
     /// An order to end this instance that has come already.
     pub(super) fn end_was_ordered(&mut self) -> Option<EndOrder> {
-        while let Ok(order) = self.orders.try_recv() {
-            if let Order::End { instance, force, keep_pane, by } = order
+        while let Ok(given) = self.orders.try_recv() {
+            if let Order::End { instance, force, keep_pane, by } = given.order
                 && instance == *self.instance
             {
                 return Some(EndOrder { force, keep_pane, by });

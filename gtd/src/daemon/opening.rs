@@ -24,7 +24,7 @@ use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat, resources};
+use crate::supervisor::{Settings, facts, heartbeat, incident, resources};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
@@ -36,6 +36,8 @@ const BUS: usize = 4_096;
 const REPORTS: usize = 4_096;
 /// Messages of the tmux driver that may wait.
 const TMUX_EVENTS: usize = 256;
+/// How many black boxes are looked at for deaths that belong to a mass death: more than a town has agents.
+const RECENT_DEATHS: u32 = 1_000;
 /// The ledger's fact that holds the text of the last configuration that was good at a start.
 const LAST_GOOD: &str = "config";
 
@@ -146,11 +148,18 @@ impl Daemon {
         if !observing {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, .. } = state;
+        let Loaded { agents, instances, hold, heartbeat_number, facts: known, .. } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
-        let (core, mut first_turn) =
+        let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
+        match ledger.exits(None, Some(RECENT_DEATHS)).await {
+            Ok(exits) => reasons.extend(core.recall_deaths(&known, exits, line.now())),
+            Err(error) => {
+                reasons.extend(core.recall_deaths(&known, Vec::new(), line.now()));
+                reasons.push(format!("the last deaths cannot be read: {error}"));
+            }
+        }
         first_turn.writes.splice(0..0, before);
         let (supervisor, handle, inbox) =
             Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
@@ -344,6 +353,7 @@ fn settings(config: &Config) -> Settings {
             },
             settle: restart.settle,
         },
+        mass_death: mass_death(config),
         start_timeout: config.start.timeout,
         drain: config.stop.drain,
         bounds: Bounds {
@@ -351,6 +361,18 @@ fn settings(config: &Config) -> Settings {
             min_free_memory: config.start.min_free_memory.0,
             min_free_disk: config.start.min_free_disk.0,
         },
+    }
+}
+
+fn mass_death(config: &Config) -> incident::Numbers {
+    let numbers = &config.mass_death;
+    incident::Numbers {
+        threshold: numbers.threshold,
+        share: numbers.share,
+        window: numbers.window,
+        hold: numbers.hold,
+        hold_max: numbers.hold_max,
+        canary: numbers.canary,
     }
 }
 

@@ -202,6 +202,19 @@ impl Ledger {
         self.read(move |conn| read::exits(conn, agent.as_ref(), limit)).await
     }
 
+    /// Black boxes of ends that nobody asked for, since an instant, the newest first; 20 unless given, at most
+    /// 1,000.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn deaths(
+        &self,
+        since: Option<Timestamp>,
+        limit: Option<u32>,
+    ) -> Result<Vec<Exit>, LedgerError> {
+        self.read(move |conn| read::deaths(conn, since, limit)).await
+    }
+
     /// Signals we sent after an instant, for one agent or all, the newest first; 20 unless given, at most 1,000.
     ///
     /// # Errors

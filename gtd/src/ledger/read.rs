@@ -123,6 +123,26 @@ pub(super) fn exits(
     )
 }
 
+/// Black boxes of ends that nobody asked for, the newest first.
+pub(super) fn deaths(
+    conn: &Connection,
+    since: Option<Timestamp>,
+    limit: Option<u32>,
+) -> Result<Vec<Exit>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT exit FROM exits WHERE cause <> 'requested' AND ended_at >= ?1
+         ORDER BY ended_at DESC, id DESC LIMIT ?2",
+    )?;
+    let since = since.map(instant).unwrap_or_default();
+    let mut rows = statement.query(params![since, self::limit(limit, LIMIT_DEFAULT)])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        items.push(decoded("exit", &text)?);
+    }
+    Ok(items)
+}
+
 /// Signals we sent, the newest first.
 pub(super) fn signals(
     conn: &Connection,

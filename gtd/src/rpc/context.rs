@@ -85,7 +85,7 @@ impl Context {
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = self.handle.shared().reasons();
         self.handle.view().read(|shown| {
-            for key in ["tmux", "ledger"] {
+            for key in ["tmux", "tmux:trouble", "ledger"] {
                 reasons.extend(shown.alerts.get(key).map(|alert| alert.message.clone()));
             }
         });

@@ -12,6 +12,7 @@ mod agent;
 mod connection;
 pub mod context;
 mod daemon;
+mod deaths;
 pub mod dialect;
 pub mod discover;
 pub mod endpoint;

@@ -34,7 +34,7 @@ impl TownServer for Context {
                 tmux,
                 rigs,
                 agents: shown.without_rig().cloned().collect(),
-                incidents: Vec::new(),
+                incidents: shown.incidents.iter().filter(|incident| incident.is_open()).cloned().collect(),
                 alerts: shown.alerts.values().cloned().collect(),
                 summary: shown.summary(),
             })

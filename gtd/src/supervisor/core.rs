@@ -5,11 +5,13 @@
 //! made-up world.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 use serde_json::json;
 
+use super::incident::Breaker;
 use super::machine::{Current, Machine, Memo, Pause, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
@@ -19,10 +21,15 @@ use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
 use crate::agents::order::{Life, Order, Report, What};
+use crate::agents::rank;
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
 /// Name of the ledger's fact that nobody knows what should run.
 pub const OBSERVING: &str = "observing";
+
+/// How long a new daemon puts off what follows from deaths while it looks for other agents. It takes some
+/// milliseconds, unless tmux does not answer.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// Something that happened.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub enum Input {
     Mended(Vec<Address>),
     /// The machine's figures, looked at again.
     Figures(Figures),
+    /// The machine was suspended, and goes on.
+    Resumed,
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -78,6 +87,10 @@ pub struct Core {
     pub(super) waiters: Vec<Waiter>,
     /// What limits starts beside failures.
     pub(super) limits: Limits,
+    pub(super) breaker: Breaker,
+    /// Until then, what died while no daemon was there is not decided on before all have been looked for: their
+    /// deaths belong together.
+    looking_until: Timestamp,
     makers: Makers,
 }
 
@@ -103,6 +116,8 @@ impl Core {
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             limits: Limits::default(),
+            breaker: Breaker::default(),
+            looking_until: after(now, LOOKING),
             makers,
         };
         let mut turn = Turn::default();
@@ -135,7 +150,7 @@ impl Core {
                 for agent in agents {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
                         if machine.phase == Phase::Broken {
-                            machine.start_or_rest(
+                            machine.start_unless_held(
                                 "what it could not be launched for is there now",
                                 situation,
                                 turn,
@@ -162,10 +177,13 @@ impl Core {
                 }
             }
             Input::Figures(figures) => self.limits.figures = figures,
+            Input::Resumed => self.breaker.resumed(now),
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }
+        self.heed_deaths(now, &mut turn);
         self.pass_time(now, &mut turn);
+        self.tend_incident(now, &mut turn);
         self.answer(now, &mut turn);
         turn
     }
@@ -174,9 +192,14 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let healthy_after = self.settings.numbers.healthy_after;
-        let agents = self.agents.values().filter_map(|machine| machine.deadline(healthy_after));
+        let looking = self.is_looking(Timestamp::MIN);
+        let agents = self.agents.values().filter_map(|machine| {
+            let deadline = machine.deadline(healthy_after)?;
+            let later = looking && matches!(machine.phase, Phase::Dead { .. });
+            Some(if later { deadline.max(self.looking_until) } else { deadline })
+        });
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
-        agents.chain(waiters).min()
+        agents.chain(waiters).chain(self.incident_deadline()).min()
     }
 
     /// The agents, by address.
@@ -211,6 +234,7 @@ impl Core {
         turn: &mut Turn,
         r#move: impl FnOnce(&mut Machine, &mut Situation<'_>, &mut Turn) -> R,
     ) -> Option<R> {
+        let looking = self.is_looking(now);
         let machine = self.agents.get_mut(agent)?;
         let mut situation = Situation {
             now,
@@ -220,6 +244,8 @@ impl Core {
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
             limits: &mut self.limits,
+            looking,
+            incident: self.breaker.held(&self.settings.mass_death),
             new_instance: &mut *self.makers.instance,
             chance: &mut *self.makers.chance,
         };
@@ -329,22 +355,29 @@ impl Core {
     }
 
     pub(super) fn reconcile_all(&mut self, now: Timestamp, turn: &mut Turn) {
-        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+        for agent in self.by_rank() {
             self.each(&agent, now, turn, Machine::reconcile);
         }
     }
 
     fn pass_time(&mut self, now: Timestamp, turn: &mut Turn) {
         let healthy_after = self.settings.numbers.healthy_after;
-        let due: Vec<Address> = self
+        let mut due: Vec<Address> = self
             .agents
             .values()
             .filter(|machine| machine.deadline(healthy_after).is_some_and(|deadline| deadline <= now))
             .map(|machine| machine.address.clone())
             .collect();
+        due.sort_by_key(rank);
         for agent in due {
             self.each(&agent, now, turn, Machine::on_time);
         }
+    }
+
+    /// Agents of an earlier daemon are still being looked for, and it has not taken too long yet.
+    fn is_looking(&self, now: Timestamp) -> bool {
+        let adopting = |machine: &Machine| machine.phase == Phase::Adopting;
+        now < self.looking_until && self.agents.values().any(adopting)
     }
 
     fn answer(&mut self, now: Timestamp, turn: &mut Turn) {

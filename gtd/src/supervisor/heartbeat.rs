@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Input;
 use super::handle::Handle;
+use super::leftovers;
 use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
@@ -33,6 +34,7 @@ pub struct State {
     /// When the present interval began.
     pub interval: Duration,
     missing: BTreeMap<Address, u32>,
+    leftovers: leftovers::Seen,
 }
 
 /// Runs a round at the start, at each interval, and when somebody asks, until the daemon goes down.
@@ -205,6 +207,12 @@ async fn follow_up(handle: &Handle, look: Look) {
     if let Ok(listing) = &look.listing {
         show_sessions(handle, listing).await;
         let (found, gone) = audit(handle, listing);
+        let before = {
+            let mut state = handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut state.leftovers)
+        };
+        let seen = leftovers::sweep(handle, listing, &before).await;
+        handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner).leftovers = seen;
         handle.input(Input::Found(found)).await;
         if !gone.is_empty() {
             handle.input(Input::PaneGone(gone)).await;

@@ -86,6 +86,8 @@ pub enum Pause {
     Held,
     /// Its account, or the machine, forbids a start now: looked at again then.
     Throttled,
+    /// Many died together, and restarts are held: whoever holds them ends this.
+    Incident,
 }
 
 /// Where an agent is in its life.
@@ -164,8 +166,6 @@ pub struct Machine {
     pub owed: Option<(Timestamp, Pause)>,
     /// The account it ran under last: limits of providers are kept by it.
     pub account: Option<String>,
-    /// A person wants the next start, whatever the limit of its account says.
-    pub passes: bool,
     /// Since when and why it cannot be told whether its present instance lives, while it cannot.
     pub unsure: Option<(Timestamp, String)>,
     /// The last instance, present or not.
@@ -174,6 +174,9 @@ pub struct Machine {
     pub told: Option<InstanceId>,
     /// Where the last instance ran: its pane is used again.
     pub last_place: Option<Place>,
+    /// A person wants it now: neither a limit of its account nor a hold after a mass death stops it. Until its
+    /// next start.
+    pub passes: bool,
     /// What the agent says that it does.
     pub activity: Activity,
     /// Why it cannot be observed, while it cannot.
@@ -236,11 +239,11 @@ impl Machine {
             throttle: None,
             owed: None,
             account: None,
-            passes: false,
             unsure: None,
             last_instance: None,
             told: None,
             last_place: None,
+            passes: false,
             activity: Activity::Unknown,
             blind: None,
             lingering: Vec::new(),
@@ -309,6 +312,7 @@ impl Machine {
     #[must_use]
     pub fn deadline(&self, healthy_after: Duration) -> Option<Timestamp> {
         match &self.phase {
+            Phase::Waiting { why: Pause::Incident, .. } => None,
             Phase::Starting { deadline } => Some(*deadline),
             Phase::Draining { until, .. } | Phase::Waiting { until, .. } => Some(*until),
             Phase::Dead { settled_at, gone: true, .. } => Some(*settled_at),

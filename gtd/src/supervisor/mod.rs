@@ -11,6 +11,8 @@ mod explain;
 pub mod facts;
 pub mod handle;
 pub mod heartbeat;
+pub mod incident;
+mod leftovers;
 mod life;
 pub mod machine;
 mod moves;

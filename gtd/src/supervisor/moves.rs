@@ -12,6 +12,9 @@ use crate::agents::order::Order;
 
 impl Machine {
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp, reason: Option<String>, turn: &mut Turn) {
+        if matches!(phase, Phase::Rest | Phase::Starting { .. } | Phase::Running) {
+            self.passes = false;
+        }
         self.phase = phase;
         self.since = now;
         self.reason = reason;
@@ -92,23 +95,26 @@ impl Machine {
                 let why = "its turn did not end in time".to_owned();
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
-            Phase::Dead { died_at, settled_at, gone: true, next } if now >= settled_at => {
+            Phase::Dead { died_at, settled_at, gone: true, next }
+                if now >= settled_at && (!situation.looking || self.passes) =>
+            {
                 self.follow(next, died_at, situation, turn);
             }
             Phase::Waiting { until, why: Pause::Throttled } if now >= until => {
                 self.look_at_throttle(situation, turn);
             }
-            Phase::Waiting { until, why } if now >= until => {
+            Phase::Waiting { until, why } if now >= until && why != Pause::Incident => {
                 let words = match why {
                     Pause::Backoff => "its back-off is over",
                     Pause::Quarantine => "its quarantine is over: one try",
                     Pause::Held => "it was left to its person for as long as configured",
+                    Pause::Incident => "its hold is over",
                     Pause::Retry | Pause::Throttled => "another try",
                 };
                 if why == Pause::Held {
                     turn.released(self, words, "supervisor", now);
                 }
-                self.start_or_rest(words, situation, turn);
+                self.start_unless_held(words, situation, turn);
             }
             Phase::Running => {
                 let healthy = self
@@ -165,6 +171,16 @@ impl Machine {
             Next::Rest => self.enter(Phase::Rest, now, reason, turn),
             Next::Start { delay } => {
                 let due = after(died_at, delay);
+                if situation.incident.is_some() && !self.passes {
+                    self.lifetime += 1;
+                    turn.restarting(self, delay, now);
+                    self.phase = Phase::Waiting { until: due, why: Pause::Backoff };
+                    self.await_incident(situation, turn);
+                    if let Phase::Waiting { until, .. } = self.phase {
+                        turn.backoff(self, until, since(now, until), now);
+                    }
+                    return;
+                }
                 if due > now && !delay.is_zero() {
                     // Whatever else forbids a start now is asked when it is due: it makes nothing forgotten.
                     self.lifetime += 1;
@@ -177,7 +193,8 @@ impl Machine {
                     self.lifetime += 1;
                     turn.restarting(self, delay, now);
                 }
-                self.start_or_rest("it died", situation, turn);
+                let why = if self.passes { "it was asked for" } else { "it died" };
+                self.start_or_rest(why, situation, turn);
             }
             Next::Quarantine { period, failures } => {
                 self.lifetime += 1;
@@ -191,7 +208,7 @@ impl Machine {
                 turn.held(self, period.map(|_| until), now);
             }
             // The limit was noted at the death; whether it still stands is asked like at any other start.
-            Next::Throttle { .. } => self.start_or_rest("it died", situation, turn),
+            Next::Throttle { .. } => self.start_unless_held("it died", situation, turn),
             Next::Broken => {
                 self.enter(Phase::Broken, now, reason, turn);
                 turn.quarantined(self, None, self.memory.consecutive, now);
@@ -269,7 +286,7 @@ impl Machine {
             Phase::Rest if self.wish.intent == Intent::Running => {
                 match self.may_start(situation, Asker::Policy) {
                     Ok(()) | Err(Blocked { shortage: Some(_), .. }) => {
-                        self.start_or_rest("it should run", situation, turn);
+                        self.start_unless_held("it should run", situation, turn);
                     }
                     Err(blocked) => {
                         if self.reason.as_ref() != Some(&blocked.reason) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
+use super::incident;
 use super::policy::Numbers;
 use super::throttle::{Limits, Shortage};
 
@@ -14,6 +15,8 @@ use super::throttle::{Limits, Shortage};
 pub struct Settings {
     /// The restart policy's.
     pub numbers: Numbers,
+    /// The mass-death breaker's.
+    pub mass_death: incident::Numbers,
     /// How long a start may take until it counts as unconfirmed.
     pub start_timeout: Duration,
     /// How long a stop waits for the end of a turn.
@@ -103,6 +106,10 @@ pub struct Situation<'a> {
     pub tmux: Option<&'a str>,
     /// What limits starts now.
     pub limits: &'a mut Limits,
+    /// Other agents are still being looked for after a restart of the daemon: nothing follows from a death yet.
+    pub looking: bool,
+    /// Restarts are held after a mass death.
+    pub incident: Option<incident::Held<'a>>,
     /// Makes instance ids.
     pub new_instance: &'a mut (dyn FnMut() -> InstanceId + Send),
     /// Rolls a number between -1 and 1.

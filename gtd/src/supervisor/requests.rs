@@ -193,6 +193,12 @@ impl Core {
                         machine.on_time(situation, turn);
                     }
                 }
+                // Only a person passes a hold after a mass death.
+                Phase::Rest | Phase::Waiting { .. } | Phase::Broken
+                    if situation.incident.is_some() && !machine.passes =>
+                {
+                    machine.await_incident(situation, turn);
+                }
                 Phase::Rest | Phase::Waiting { .. } | Phase::Broken => {
                     machine.launch("it was asked for", situation, turn);
                 }
@@ -310,6 +316,8 @@ impl Core {
                 .next_account()
                 .filter(|account| situation.limits.lift_account(account))
                 .map(str::to_owned);
+            // Of one that runs there is nothing to pass.
+            machine.passes &= waits || matches!(machine.phase, Phase::Dead { .. });
             if waits {
                 turn.released(machine, "reset", &ask.by, now);
                 machine.start_or_rest("it was reset", situation, turn);

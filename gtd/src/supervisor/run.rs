@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, ErrorKind, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, Incident, RpcError, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,10 +17,10 @@ use super::planner::{Facts, Settings};
 use super::policy::{after, since};
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
-use super::view::{alert, render, settle_alerts};
+use super::view::{alert, incident_alerts, render, settle_alerts};
 use crate::agents::order::{Failure, FailureKind, Order, Report, What};
 use crate::agents::runtime::Runtime;
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Now, ShiftWatch};
 use crate::feed::Bus;
 use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
 use crate::tmux::{ServerId, ServerState, TmuxEvent};
@@ -69,6 +69,10 @@ impl Timeline {
     pub fn start(clock: Clock) -> Self {
         let start = clock.now();
         Self { clock, start }
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The present instant of the core's time.
@@ -132,20 +136,30 @@ impl Supervisor {
     ) {
         let tmux = self.tmux_trouble();
         let mut first = first;
+        let mut shifts = ShiftWatch::new(self.line.clock());
+        // The incidents of earlier daemons are shown from the start.
+        first.incident = true;
         merge(&mut first, self.core.step(Input::Tmux(tmux), self.line.now()));
         self.carry_out(first).await;
         loop {
             let wake = self.wake();
-            let mut turn = tokio::select! {
+            let woke = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(report) = reports.recv() => self.core.step(Input::Report(report), self.line.now()),
+                Some(report) = reports.recv() => Message::Input(Box::new(Input::Report(report))),
                 message = inbox.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => message,
                     None => break,
                 },
-                () = tokio::time::sleep(wake) => self.core.step(Input::Time, self.line.now()),
+                () = tokio::time::sleep(wake) => Message::Input(Box::new(Input::Time)),
             };
+            let mut turn = Turn::default();
+            // Before what is told of a suspension is judged.
+            if shifts.look().is_resume() {
+                turn = self.core.step(Input::Resumed, self.line.now());
+            }
+            let next = self.take(woke);
+            merge(&mut turn, next);
             // Whatever else has come by now shares the commit.
             for _ in 0..BATCH {
                 if let Ok(report) = reports.try_recv() {
@@ -231,6 +245,8 @@ impl Supervisor {
             TmuxEvent::Degraded(why) => {
                 turn.writes.push(happened(kind::DAEMON_DEGRADED, json!({ "reason": why })));
             }
+            // An alert ends with it.
+            TmuxEvent::Mended => turn.changed.extend(self.core.agents().keys().cloned()),
             TmuxEvent::Usable => tracing::info!("tmux can be used again"),
             TmuxEvent::Changed => self.shared.sessions_changed.notify_one(),
         }
@@ -324,6 +340,7 @@ impl Supervisor {
         let now = self.line.now();
         let core = &self.core;
         let degraded = self.shared.reasons();
+        let complaint = self.runtime.driver().complaint().filter(|_| core.tmux_trouble().is_none());
         self.shared.view.change(|shown| {
             for agent in &turn.changed {
                 if let Some(machine) = core.agents().get(agent) {
@@ -335,11 +352,18 @@ impl Supervisor {
                 shown.facts.clone_from(core.facts());
             }
             shown.hold = core.hold().cloned();
+            if turn.incident || shown.incidents.iter().any(Incident::is_open) {
+                shown.incidents = core.incidents();
+            }
             let mut alerts = core.facts().findings.clone();
+            alerts.extend(incident_alerts(&shown.incidents, now));
             alerts.extend(agent_alerts(core, now));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
                 alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, now));
+            }
+            if let Some(why) = complaint {
+                alerts.push(alert("tmux:trouble", Severity::Warning, why, "gtctl daemon status", now));
             }
             if let Some(why) = &self.ledger_failed {
                 let message = format!("the ledger cannot be written, and nothing is started: {why}");
@@ -395,6 +419,12 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
 }
 
 fn merge(turn: &mut Turn, more: Turn) {
+    // Of a fact only the last word counts, and the record of a mass death has one with each death.
+    turn.writes.retain(|old| {
+        let Write::Fact { key, .. } = old else { return true };
+        !more.writes.iter().any(|new| matches!(new, Write::Fact { key: other, .. } if other == key))
+    });
+    turn.incident |= more.incident;
     turn.writes.extend(more.writes);
     turn.orders.extend(more.orders);
     turn.answers.extend(more.answers);

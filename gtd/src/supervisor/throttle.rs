@@ -326,7 +326,7 @@ impl Machine {
     pub(super) fn look_at_throttle(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
         let Some(throttle) = self.throttle.clone() else {
-            return self.start_or_rest("what it waited for is over", situation, turn);
+            return self.start_unless_held("what it waited for is over", situation, turn);
         };
         match self.may_start(situation, Asker::Policy) {
             Err(Blocked { shortage: Some(shortage), .. }) => self.throttle(shortage, situation, turn),
@@ -339,15 +339,15 @@ impl Machine {
                     turn.touched(&self.address);
                 } else {
                     self.release_throttle("what it waited for is over", now, turn);
-                    self.start_or_rest("what it waited for is over", situation, turn);
+                    self.start_unless_held("what it waited for is over", situation, turn);
                 }
             }
             Ok(()) => {
                 self.release_throttle("what it waited for is over, and it is its turn", now, turn);
-                self.start_or_rest("what it waited for is over", situation, turn);
+                self.start_unless_held("what it waited for is over", situation, turn);
             }
             // Parked, or without tmux, meanwhile: that is the reason now.
-            Err(_) => self.start_or_rest("what it waited for is over", situation, turn),
+            Err(_) => self.start_unless_held("what it waited for is over", situation, turn),
         }
     }
 

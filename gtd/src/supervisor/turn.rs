@@ -66,14 +66,19 @@ pub struct Turn {
     pub answers: Vec<(Ticket, Answer)>,
     /// Agents whose shown state may have changed.
     pub changed: BTreeSet<Address>,
+    /// An incident opened, closed, or came further.
+    pub incident: bool,
     pub(super) outcomes: Vec<(Address, Outcome)>,
+    /// Ends that were told, for the mass-death breaker.
+    pub(super) exits: Vec<Exit>,
 }
 
 impl Turn {
     /// Nothing follows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.orders.is_empty() && self.answers.is_empty() && self.changed.is_empty()
+        let Self { writes, orders, answers, changed, incident, .. } = self;
+        writes.is_empty() && orders.is_empty() && answers.is_empty() && changed.is_empty() && !incident
     }
 
     pub(super) fn touched(&mut self, agent: &Address) {
@@ -240,6 +245,7 @@ impl Turn {
             fields.insert("detected_by".to_owned(), Value::from(detected_by));
             fields.insert("detect_ms".to_owned(), json!(detect_ms));
         }
+        self.exits.push(exit.clone());
         self.writes.push(Write::Exit(Box::new(exit)));
         self.event(machine, kind::AGENT_EXITED, now, data);
     }

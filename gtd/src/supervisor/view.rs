@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 use gtd_proto::town::{Alert, Rig, Severity};
-use gtd_proto::{Activity, Address, Agent, AgentName, Intent, Restarts, RigName, RpcError, State, Timestamp};
+use gtd_proto::{
+    Activity, Address, Agent, AgentName, Incident, IncidentState, Intent, Restarts, RigName, RpcError, State,
+    Timestamp,
+};
 
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
@@ -42,6 +45,8 @@ pub struct Shown {
     pub facts: Facts,
     /// What a person should know of, by key.
     pub alerts: BTreeMap<String, Alert>,
+    /// Mass deaths, the newest first, open and closed.
+    pub incidents: Vec<Incident>,
     /// The town was stopped as a whole.
     pub hold: Option<HoldRow>,
     /// Sessions on the server at the last listing.
@@ -208,6 +213,24 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }
+}
+
+/// What a person should know of the open incident.
+pub(super) fn incident_alerts(incidents: &[Incident], now: Timestamp) -> Vec<Alert> {
+    let open = incidents.iter().filter(|incident| incident.is_open());
+    let told = open.map(|incident| {
+        let (many, cause) = (incident.count, incident.cause.as_str());
+        let span = humantime::format_duration(std::time::Duration::from_millis(incident.window_ms));
+        let then = match (&incident.state, &incident.canary) {
+            (IncidentState::Holding, _) => "restarts are held".to_owned(),
+            (IncidentState::Canary, Some(agent)) => format!("{agent} goes first, the others are held"),
+            _ => "they are being started again".to_owned(),
+        };
+        let message = format!("{many} agents died within {span} ({cause}): {then}");
+        let key = format!("incident:{}", incident.id);
+        alert(key, Severity::Error, message, "gtctl deaths incidents", now)
+    });
+    told.collect()
 }
 
 /// Opens and closes alerts: what is still there keeps its `since`.

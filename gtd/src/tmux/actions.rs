@@ -167,6 +167,36 @@ impl Driver {
         self.kill(server, "kill-pane", pane.to_string()).await
     }
 
+    /// Whether a pane's process has ended and the pane remains, and the command line that tmux started it with, as
+    /// tmux writes it. `None` when there is no such pane.
+    ///
+    /// # Errors
+    /// `WrongServer`, others as they are.
+    pub async fn started_with(
+        &self,
+        server: &ServerId,
+        pane: &PaneId,
+    ) -> Result<Option<(bool, String)>, TmuxError> {
+        let known = self.meant(server)?;
+        let target = pane.to_string();
+        let list = CommandList::new([
+            "display-message",
+            "-p",
+            "-t",
+            &target,
+            "#{pane_id} #{pane_dead} #{pane_start_command}",
+        ]);
+        let answer = match self.run(&known, &list).await {
+            Err(TmuxError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let line = String::from_utf8_lossy(&answer).trim_end_matches('\n').to_owned();
+        // Of a pane that is not there tmux may write empty fields.
+        let Some(rest) = line.strip_prefix(&format!("{target} ")) else { return Ok(None) };
+        let (dead, command) = rest.split_once(' ').unwrap_or((rest, ""));
+        Ok(Some((dead == "1", command.to_owned())))
+    }
+
     /// Ends a session; the processes of its panes get SIGHUP. `false` when there is no such session.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::control::Control;
+use super::doorplate;
 use super::error::TmuxError;
 use super::lifecycle::Inner;
 use super::server::{ServerId, introduce};
@@ -51,6 +52,13 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             }
             () = inner.state.poke.notified() => {}
             () = finished(work.as_mut()), if !idle => work = None,
+            () = tokio::time::sleep(doorplate::EVERY), if idle && !view.renew && !view.silent => {
+                if inner.socket_changed() {
+                    let inner = Arc::clone(&inner);
+                    let look = async move { inner.mind_socket().await };
+                    work = Some(AbortOnDropHandle::new(tokio::spawn(look)));
+                }
+            }
             () = tokio::time::sleep_until(tries.next), if idle && (view.renew || view.silent) => {
                 tries.tried();
                 let inner = Arc::clone(&inner);

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::{DriverConfig, holder_name};
 use super::control::Control;
+use super::doorplate::Doorplate;
 use super::error::TmuxError;
 use super::facts::Facts;
 use super::listing::HOLDER_OPTION;
@@ -44,6 +45,8 @@ pub(super) struct Inner {
     /// Notified when sessions changed.
     pub(super) hint: Arc<Notify>,
     pub(super) closed: CancellationToken,
+    /// The socket that our server last answered on.
+    pub(super) doorplate: Doorplate,
     /// Held while deciding which server we work with.
     pub(super) deciding: tokio::sync::Mutex<()>,
     /// Held by those who change sessions, all together, or by the one who connects, alone: see
@@ -70,6 +73,7 @@ impl Inner {
             state,
             hint,
             closed: CancellationToken::new(),
+            doorplate: Doorplate::default(),
             deciding: tokio::sync::Mutex::new(()),
             calm: tokio::sync::RwLock::new(()),
             tasks: TaskTracker::new(),
@@ -180,7 +184,7 @@ impl Inner {
     }
 
     /// Looks at program, socket and process table. `None` is proof that no server lives. Under the lock.
-    async fn look(&self) -> Result<Option<Known>, TmuxError> {
+    pub(super) async fn look(&self) -> Result<Option<Known>, TmuxError> {
         let deadline = self.config.command_timeout;
         if self.state.lock().version.is_none() {
             let last = self.state.lock().last.clone();
@@ -399,6 +403,7 @@ impl Inner {
                 }
             }
             TmuxError::Refused(text) => self.state.complain(text),
+            TmuxError::Junk(_) => self.state.complain(&error.to_string()),
             _ => {}
         }
         error

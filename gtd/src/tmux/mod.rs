@@ -13,6 +13,7 @@
 mod actions;
 mod config;
 mod control;
+mod doorplate;
 mod driver;
 mod error;
 mod facts;

@@ -64,6 +64,8 @@ pub enum TmuxEvent {
     Changed,
     /// Something is not as it should be, though work goes on. A sentence for people.
     Degraded(String),
+    /// What was told as degraded is as it should be again.
+    Mended,
 }
 
 /// At most one [`TmuxEvent::Changed`] in this time: a listing of 1,000 panes takes 5 ms of tmux's time.
@@ -233,7 +235,15 @@ impl State {
 
     /// All is well again: the next complaint is news.
     pub(super) fn content(&self) {
-        self.lock().complaint.clear();
+        let before = std::mem::take(&mut self.lock().complaint);
+        if !before.is_empty() {
+            self.tell(TmuxEvent::Mended);
+        }
+    }
+
+    /// The last complaint, while it holds.
+    pub(super) fn complaint(&self) -> Option<String> {
+        Some(self.lock().complaint.clone()).filter(|text| !text.is_empty())
     }
 }
 

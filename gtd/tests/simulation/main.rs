@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod incidents;
 mod policy;
 mod schedule;
 mod world;

@@ -22,7 +22,7 @@ impl World {
         let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
         let how = How { now: self.dice.one_in(2), force: self.dice.one_in(3) };
         let survives = !self.dice.one_in(20);
-        match self.dice.roll(21) {
+        match self.dice.roll(25) {
             0..=5 => {
                 let alive: Vec<InstanceId> =
                     self.processes.iter().filter(|(_, p)| p.alive).map(|(id, _)| id.clone()).collect();
@@ -85,7 +85,8 @@ impl World {
                 let ask = Ask { by: "mayor".into(), reason: None, wait: Wait::ToTheEnd };
                 self.ask(Request::Start { agent, overrides: None, ask }, survives);
             }
-            _ => self.crash(),
+            20 => self.crash(),
+            _ => self.many_die(),
         }
         if !survives {
             self.crash();
@@ -142,6 +143,7 @@ impl World {
                 }
             }
         }
+        self.check_closed();
         assert!(self.unanswered.is_empty(), "nobody answered {:?}\n{}", self.unanswered, self.story());
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use gtd_proto::town::{Alert, DaemonBrief, Rig, RoleStatus, Severity, TmuxServer, TmuxState, TownStatus};
 use gtd_proto::{
-    Activity, Address, Agent, Cause, Change, Event, Exit, InstanceId, Intent, Items, PlanStep, Reply,
-    Restarts, RigName, Seq, State, Timestamp, TownId, daemon, event, exit, explain,
+    Activity, Address, Agent, Cause, Change, Event, Exit, Incident, IncidentCause, IncidentState, InstanceId,
+    Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, daemon, event, exit,
+    explain,
 };
 use serde_json::{Value, json};
 
@@ -75,6 +76,29 @@ pub fn backoff(address: &str) -> Agent {
     agent.reason = Some("3 failures in a row, the last one: signal 9".to_owned());
     agent.next_attempt = Some(Timestamp::now() + Duration::from_secs(20 * 60 + 20));
     agent
+}
+
+/// Six agents that died together, or three.
+pub fn incident(open: bool) -> Incident {
+    let agents = ["alpha", "beta", "gamma"]
+        .iter()
+        .flat_map(|rig| ["witness", "refinery"].map(|role| format!("{rig}/{role}").parse().unwrap()));
+    let agents: Vec<Address> = agents.take(if open { 6 } else { 3 }).collect();
+    let opened_at = ago(if open { 0 } else { 60 });
+    Incident {
+        id: if open { "i2" } else { "i1" }.to_owned(),
+        opened_at,
+        closed_at: (!open).then(|| opened_at + Duration::from_millis(12_400)),
+        count: agents.len() as u64,
+        window_ms: 30_000,
+        sessions: agents.iter().map(|agent| format!("gt-{agent}").replace('/', "-")).collect(),
+        canary: (!open).then(|| agents[0].clone()),
+        recovered: if open { 1 } else { 3 },
+        agents,
+        cause: if open { IncidentCause::TmuxServer } else { IncidentCause::Crashes },
+        state: if open { IncidentState::Holding } else { IncidentState::Closed },
+        held_until: open.then(|| Timestamp::now() + Duration::from_millis(9_900)),
+    }
 }
 
 pub fn rig(name: &str, operational: bool) -> Rig {
@@ -309,6 +333,8 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 truncated: false,
             }),
             "agent.exits" => answer(Items { items: vec![exit(&named())] }),
+            "deaths.list" => answer(Items { items: vec![exit("alpha/witness")] }),
+            "deaths.incidents" => answer(Items { items: vec![incident(true), incident(false)] }),
             "agent.signals" => answer(Items {
                 items: vec![gtd_proto::agent::SignalSent {
                     at: ago(10),

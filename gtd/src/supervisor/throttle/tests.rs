@@ -122,8 +122,13 @@ impl Bars {
         let rigs: BTreeMap<_, _> = self.registered.then(|| (rig.clone(), facts)).into_iter().collect();
         let facts = Facts { known: self.known, rigs, ..Facts::default() };
         let bounds = Bounds { max_agents: 2, min_free_memory: 100, min_free_disk: 0 };
-        let settings =
-            Settings { numbers: Numbers::default(), start_timeout: RELEASE_GAP, drain: RELEASE_GAP, bounds };
+        let settings = Settings {
+            numbers: Numbers::default(),
+            mass_death: crate::supervisor::incident::Numbers::default(),
+            start_timeout: RELEASE_GAP,
+            drain: RELEASE_GAP,
+            bounds,
+        };
         let figures = Figures { free_memory: self.free_memory, free_disk: None };
         let mut limits = Limits { figures, running: self.running, ..Limits::default() };
         if self.limited {
@@ -140,6 +145,8 @@ impl Bars {
             observing: self.observing,
             tmux: self.tmux.then_some("tmux does not answer"),
             limits: &mut limits,
+            looking: false,
+            incident: None,
             new_instance: &mut InstanceId::generate,
             chance: &mut || 0.0,
         };
