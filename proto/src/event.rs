@@ -71,10 +71,14 @@ pub mod kind {
     pub const RIG_DISCOVERED: &str = "rig.discovered";
     /// A rig left the registry. `{}`
     pub const RIG_REMOVED: &str = "rig.removed";
-    /// A rig became non-operational. `{reason}`
+    /// A rig was parked, or its state file bars it otherwise. `{reason, by, why}`
     pub const RIG_PARKED: &str = "rig.parked";
-    /// A rig became operational again. `{}`
+    /// The end of that. `{by, why, still}`: `still` is why its agents may not be started even so
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// A rig was docked. `{reason, by, why}`
+    pub const RIG_DOCKED: &str = "rig.docked";
+    /// The end of that. `{by, why, still}`
+    pub const RIG_UNDOCKED: &str = "rig.undocked";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// A file of ours or others was read again. `{file}`

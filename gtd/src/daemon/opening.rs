@@ -23,8 +23,9 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat};
+use crate::supervisor::{Settings, facts, heartbeat, rig_files};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
+use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
 use crate::town::{Layout, snapshot};
@@ -92,9 +93,12 @@ impl Daemon {
         let Opened { ledger, condition, mut state } = opened;
         let bus = Bus::new(ledger.clone(), BUS);
         let run_dir = run_dir(&layout, &identity.id)?;
+        let mut memory: Option<Memory> =
+            state.facts.get(facts::TOWN_FILES).and_then(|fact| serde_json::from_value(fact.clone()).ok());
         let first = {
             let layout = Arc::clone(&layout);
-            tokio::task::spawn_blocking(move || snapshot::read_settled(&layout, None)).await
+            let before = memory.clone().map(|memory| memory.recalled(&layout));
+            tokio::task::spawn_blocking(move || snapshot::read_settled(&layout, before.as_ref())).await
         };
         let first =
             Arc::new(first.map_err(|error| DaemonError::Missing(format!("the town was not read: {error}")))?);
@@ -142,14 +146,16 @@ impl Daemon {
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
         }
+        before.extend(facts::remembered(&first, &mut memory));
         if !observing {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, .. } = state;
+        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, .. } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
-        let (core, mut first_turn) =
+        let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
+        core.recall_rigs(&recalled);
         first_turn.writes.splice(0..0, before);
         let (supervisor, handle, inbox) =
             Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
@@ -164,7 +170,9 @@ impl Daemon {
             heartbeat::survey(&handle).await;
         }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
-        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
+        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), memory, changes));
+        let stop = CancellationToken::new();
+        tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), stop.clone()));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
         Ok(Self {
@@ -180,7 +188,7 @@ impl Daemon {
             watch,
             prepare,
             heartbeat_number,
-            stop: CancellationToken::new(),
+            stop,
             last,
             supervisor,
         })

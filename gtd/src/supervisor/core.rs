@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, InstanceId, Intent, Timestamp};
+use gtd_proto::{Activity, Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
 use super::machine::{Current, Machine, Memo, Phase, Then, Wish};
@@ -15,6 +15,8 @@ use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
 use super::requests::Request;
+use super::rig_requests::Chore;
+use super::rigs::Record;
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
 use crate::agents::order::{Life, Order, Report, What};
@@ -48,6 +50,17 @@ pub enum Input {
     PaneGone(Vec<Address>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
+    /// A file was written for a rig, or could not be.
+    RigWritten {
+        /// Which rig.
+        rig: RigName,
+        /// What was to be written.
+        chore: Chore,
+        /// When that was done.
+        at: Timestamp,
+        /// Why it could not be.
+        error: Option<String>,
+    },
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -72,6 +85,7 @@ pub struct Core {
     /// The sessions were looked at for marks of instances that the ledger may not know. Nothing is started before.
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
+    pub(super) rigs: BTreeMap<RigName, Record>,
     pub(super) waiters: Vec<Waiter>,
     makers: Makers,
 }
@@ -96,6 +110,7 @@ impl Core {
             observing,
             surveyed: !observing,
             agents: BTreeMap::new(),
+            rigs: BTreeMap::new(),
             waiters: Vec::new(),
             makers,
         };
@@ -151,11 +166,15 @@ impl Core {
                     });
                 }
             }
+            Input::RigWritten { rig, chore, at, error } => {
+                self.rig_written(&rig, chore, at, error, now, &mut turn);
+            }
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }
         self.pass_time(now, &mut turn);
         self.answer(now, &mut turn);
+        self.forget_removed(&mut turn);
         turn
     }
 
@@ -205,6 +224,7 @@ impl Core {
             now,
             settings: &self.settings,
             facts: &self.facts,
+            rigs: &self.rigs,
             held: self.hold.is_some(),
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
@@ -259,28 +279,26 @@ impl Core {
         }
     }
 
-    fn learn(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
-        for (rig, new) in &facts.rigs {
-            let old = self.facts.rigs.get(rig);
+    fn learn(&mut self, mut facts: Facts, now: Timestamp, turn: &mut Turn) {
+        self.keep_newer(&mut facts);
+        let old = std::mem::replace(&mut self.facts, facts);
+        let rigs: Vec<RigName> = self.facts.rigs.keys().cloned().collect();
+        let mut discovered = Vec::new();
+        for rig in rigs.iter().filter(|rig| !old.rigs.contains_key(*rig)) {
             // What the ledger remembers agents of was discovered by an earlier daemon.
-            let remembered = self.agents.contains_key(&Address::Witness(rig.clone()));
-            let happened = match old {
-                None if remembered => None,
-                None => Some((kind::RIG_DISCOVERED, json!({ "barred": new.barred }))),
-                Some(old) if old.barred == new.barred => None,
-                Some(_) => Some(match &new.barred {
-                    Some(why) => (kind::RIG_PARKED, json!({ "reason": why })),
-                    None => (kind::RIG_UNPARKED, json!({})),
-                }),
-            };
-            if let Some((name, data)) = happened {
-                turn.writes.push(rig_event(name, rig, now, data));
+            if !self.agents.contains_key(&Address::Witness(rig.clone())) {
+                self.first_sight(rig, now);
+                discovered.push(rig);
             }
         }
-        for rig in self.facts.rigs.keys().filter(|rig| !facts.rigs.contains_key(*rig)) {
+        self.settle_rigs(None, now, turn);
+        for rig in discovered {
+            let barred = self.facts.rigs.get(rig).and_then(|facts| facts.standing.barred.clone());
+            turn.writes.push(rig_event(kind::RIG_DISCOVERED, rig, now, json!({ "barred": barred })));
+        }
+        for rig in old.rigs.keys().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
             turn.writes.push(rig_event(kind::RIG_REMOVED, rig, now, json!({})));
         }
-        self.facts = facts;
         for (agent, mode) in
             wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>()
         {
@@ -353,7 +371,7 @@ impl Core {
     }
 }
 
-fn rig_event(name: &'static str, rig: &gtd_proto::RigName, at: Timestamp, data: serde_json::Value) -> Write {
+fn rig_event(name: &'static str, rig: &RigName, at: Timestamp, data: serde_json::Value) -> Write {
     Write::Event(NewEvent {
         at,
         kind: name.into(),
@@ -379,6 +397,11 @@ fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
     machine.lifetime = row.lifetime_restarts;
     machine.reason = memo.reason;
     machine.last_place = memo.place;
+    machine.idling = memo.idling;
+    machine.idling.since = machine.idling.since.map(|since| since.min(now));
+    if machine.idling.since.is_some() {
+        machine.activity = Activity::Idle;
+    }
     machine.phase = match (memo.waiting, memo.verdict) {
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
         (Some((until, why)), _) => {

@@ -32,6 +32,7 @@ impl Machine {
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
+        self.forget_idling();
         self.alert = None;
         let deadline = after(now, situation.settings.start_timeout);
         self.enter(Phase::Starting { deadline }, now, Some(why.to_owned()), turn);
@@ -115,6 +116,7 @@ impl Machine {
                     turn.agent_row(self);
                     turn.touched(&self.address);
                 }
+                self.end_idle(situation, turn);
             }
             _ => {}
         }
@@ -195,7 +197,11 @@ impl Machine {
 
     /// Policy looks after the role, or no longer does. What somebody asked for stays as it is.
     pub(super) fn follow_mode(&mut self, mode: &Mode, now: Timestamp, turn: &mut Turn) {
-        let wish = Wish::of_policy(mode, now);
+        self.idling.ttl = match mode {
+            Mode::OnDemand(ttl) => Some(*ttl),
+            _ => None,
+        };
+        let wish = Wish::of_policy(&self.address, mode, now);
         if self.wish.is_of_policy() && (self.wish.intent, &self.wish.reason) != (wish.intent, &wish.reason) {
             if self.phase == Phase::Rest {
                 self.reason.clone_from(&wish.reason);
@@ -210,7 +216,11 @@ impl Machine {
         // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
         // knowledge of what should run, nothing is ended either.
         let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
-        let unwanted = !situation.observing && (situation.held || stopped);
+        let ended = !situation.observing && (situation.held || stopped);
+        let aside = situation.aside(&self.address).filter(|_| !situation.observing);
+        if let (Some(_), Err(blocked)) = (aside, situation.may_start(&self.address, true)) {
+            self.nothing_follows(blocked.error, turn);
+        }
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => {
                 match situation.may_start(&self.address, false) {
@@ -223,12 +233,18 @@ impl Machine {
                     }
                 }
             }
-            Phase::Starting { .. } | Phase::Running if unwanted => {
-                let why = if situation.held { "the town is stopped" } else { "it should not run" };
+            Phase::Starting { .. } | Phase::Running if ended || aside.is_some() => {
+                let unwanted = aside.unwrap_or("it should not run");
+                let why = if situation.held { "the town is stopped" } else { unwanted };
                 let ask = End::new(Then::Rest, "supervisor", why);
                 self.end(ask, situation, turn);
             }
-            Phase::Waiting { .. } | Phase::Broken if unwanted => {
+            // What waits for its quarantine to end, or for its program, is let wait.
+            Phase::Waiting { why: Pause::Backoff | Pause::Retry, .. } if !ended && aside.is_some() => {
+                self.enter(Phase::Rest, situation.now, aside.map(str::to_owned), turn);
+                self.close_pane(turn);
+            }
+            Phase::Waiting { .. } | Phase::Broken if ended => {
                 let why = if situation.held {
                     Some("the town is stopped".to_owned())
                 } else {

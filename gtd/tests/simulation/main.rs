@@ -88,7 +88,8 @@ fn makers(seed: u64) -> Makers {
 
 fn facts(names: &[&str]) -> Facts {
     let rig = |name: &str| RigFacts {
-        barred: None,
+        file: FileState::default(),
+        standing: Standing::default(),
         witness: Mode::Always,
         refinery: Mode::Always,
         path: format!("/town/{name}"),
@@ -378,8 +379,10 @@ impl World {
             13 => {
                 let names: Vec<RigName> = self.facts.rigs.keys().cloned().collect();
                 let rig = names[usize::try_from(self.dice.roll(3)).unwrap()].clone();
-                let barred = self.dice.one_in(2).then(|| "parked".to_owned());
-                self.facts.rigs.get_mut(&rig).unwrap().barred = barred;
+                let status = self.dice.one_in(2).then_some(Status::Parked);
+                let file = FileState { sight: Sight::Good, status, restarts: None };
+                self.facts.rigs.get_mut(&rig).unwrap().file = file;
+                self.facts.read_at = self.now;
                 let facts = self.facts.clone();
                 self.step(Input::Facts(facts), survives);
             }
@@ -397,7 +400,7 @@ impl World {
     /// The world becomes quiet and friendly, and stays so for two days.
     fn calm_down(&mut self) {
         for facts in self.facts.rigs.values_mut() {
-            facts.barred = None;
+            facts.file.status = None;
         }
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);
