@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod rigs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,8 +26,10 @@ use gtd::supervisor::core::{Core, Input, Makers};
 use gtd::supervisor::machine::Phase;
 use gtd::supervisor::policy::{Numbers, after};
 use gtd::supervisor::requests::{Ask, How, Request, Wait};
+use gtd::supervisor::rigs::{FileState, Sight, Standing};
 use gtd::supervisor::turn::{Answer, Ticket, Turn};
 use gtd::supervisor::{Facts, Mode, RigFacts, Settings};
+use gtd::town::wisp::Status;
 use gtd_proto::exit::ExecError;
 use gtd_proto::{Address, InstanceId, Intent, RigName, State, Timestamp};
 
@@ -60,6 +63,7 @@ struct World {
     agents: BTreeMap<Address, AgentRow>,
     instances: BTreeMap<InstanceId, InstanceRow>,
     hold: Option<HoldRow>,
+    kept: BTreeMap<String, serde_json::Value>,
     processes: BTreeMap<InstanceId, Process>,
     due: Vec<(Timestamp, Report)>,
     facts: Facts,
@@ -156,6 +160,7 @@ impl World {
             agents: BTreeMap::new(),
             instances: BTreeMap::new(),
             hold: None,
+            kept: BTreeMap::new(),
             processes: BTreeMap::new(),
             due: Vec::new(),
             facts: facts(&["a", "a-b", "a-witness"]),
@@ -190,6 +195,8 @@ impl World {
                     self.instances.insert(row.instance.clone(), row);
                 }
                 Write::Hold(hold) => self.hold = hold,
+                Write::Fact { key, value: Some(value) } => drop(self.kept.insert(key, value)),
+                Write::Fact { key, value: None } => drop(self.kept.remove(&key)),
                 _ => {}
             }
         }
@@ -333,8 +340,9 @@ impl World {
         let seed = self.dice.roll(1 << 30);
         let rows = self.agents.values().cloned().collect();
         let instances = self.instances.values().cloned().collect();
-        let (core, turn) =
+        let (mut core, turn) =
             Core::resume(settings(), false, self.hold.clone(), rows, instances, makers(seed), self.now);
+        core.recall_rigs(&self.kept);
         self.core = core;
         self.carry_out(turn, true);
         let facts = self.facts.clone();
@@ -477,24 +485,4 @@ fn a_stop_outlives_the_daemon() {
     let machine = &world.core.agents()[&agent];
     assert_eq!((machine.state(), machine.wish.intent), (State::Stopped, Intent::Stopped));
     assert_eq!(machine.wish.reason.as_deref(), Some("enough"));
-}
-
-#[test]
-fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
-    let mut world = World::new(3);
-    world.pass(after(world.now, Duration::from_secs(600)));
-    let agent = Address::Witness(RigName::new("a").unwrap());
-    let until = after(world.now, Duration::from_millis(1));
-    let ask = Ask { by: "person".into(), reason: None, wait: Wait::Until(until) };
-    world.tickets += 1;
-    let request = Request::Restart { agent, overrides: None, how: How { now: true, force: false }, ask };
-    let turn =
-        world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
-    assert!(turn.answers.is_empty());
-    let turn = world.core.step(Input::Time, until);
-    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else {
-        panic!("no answer")
-    };
-    assert_eq!(error.code, 1013);
-    assert_eq!(error.data["reached"], "stopping");
 }
