@@ -146,7 +146,10 @@ pub fn changed(done: &str, change: &RigChange, paint: Paint) -> Vec<String> {
     let asleep = [&rig.witness, &rig.refinery]
         .into_iter()
         .filter(|agent| rig.operational && agent.state == State::Stopped && agent.intent == Intent::Stopped);
-    out.extend(asleep.map(|agent| format!("  {} stays stopped, as {} wanted", agent.agent, agent.intent_by)));
+    out.extend(asleep.map(|agent| {
+        let why = agent.intent_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("  {} stays stopped, by {}{why}", agent.agent, agent.intent_by)
+    }));
     out
 }
 

@@ -172,7 +172,7 @@ impl Daemon {
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), memory, changes));
         let stop = CancellationToken::new();
-        tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), stop.clone()));
+        tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), watch.looker(), stop.clone()));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
         Ok(Self {

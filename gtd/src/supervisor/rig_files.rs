@@ -16,6 +16,7 @@ use super::handle::{Handle, Shared};
 use super::requests::{Request, Wait};
 use super::rig_requests::Chore;
 use super::turn::Answer;
+use crate::town::watch::Looker;
 use crate::town::{Layout, registry, wisp_edit};
 
 /// Time after which a file that could not be written is tried again.
@@ -33,7 +34,7 @@ impl Shared {
 }
 
 /// Writes until the daemon goes down.
-pub async fn keep(handle: Handle, layout: Arc<Layout>, stop: CancellationToken) {
+pub async fn keep(handle: Handle, layout: Arc<Layout>, looker: Looker, stop: CancellationToken) {
     loop {
         let chores = handle.view().read(|shown| shown.chores.clone());
         for (rig, chore) in chores {
@@ -46,6 +47,8 @@ pub async fn keep(handle: Handle, layout: Arc<Layout>, stop: CancellationToken) 
                 tracing::warn!(%rig, ?chore, %error, "a file was not written");
             }
             handle.input(Input::RigWritten { rig, chore, at: handle.now(), error }).await;
+            // Somebody may have changed it at the same moment: nobody would hear of that if it is as it was read last.
+            looker.look_again();
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -164,14 +164,16 @@ impl Record {
     fn is_parked(&self, file: FileState) -> bool {
         match self.edit {
             Some(Edit::Park) => true,
-            Some(Edit::Unpark) => false,
+            Some(Edit::Unpark | Edit::Clear) => false,
             // A file that is gone, or torn, unparks nothing.
             _ => self.parked.is_some() || file.status == Some(Status::Parked),
         }
     }
 
     fn is_docked(&self, file: FileState) -> bool {
-        let by_file = file.status == Some(Status::Docked) && self.edit != Some(Edit::Undock);
+        // What it said of docking was taken over when our own word for it was decided.
+        let to_go = self.edit.is_some_and(|edit| edit.takes_out(Status::Docked));
+        let by_file = file.status == Some(Status::Docked) && !to_go;
         self.docked.is_some() || by_file
     }
 
@@ -216,7 +218,7 @@ impl Record {
 
     pub(super) fn park(&mut self, mark: Mark, file: FileState) {
         // The file has one word for both: what it says of docking must not get lost under ours.
-        if file.status == Some(Status::Docked) && self.docked.is_none() && self.edit != Some(Edit::Undock) {
+        if self.is_docked(file) && self.docked.is_none() {
             self.docked =
                 Some(Mark { by: BY_FILE.to_owned(), reason: None, at: self.told.since.unwrap_or(mark.at) });
         }
@@ -233,25 +235,30 @@ impl Record {
         self.parked = None;
         self.unreadable = false;
         if written {
-            self.edit = Some(Edit::Unpark);
+            // Under a park that may not be there yet there may still be the dock that was lifted meanwhile.
+            let lifted = self.edit == Some(Edit::Park) && self.docked.is_none();
+            self.edit = Some(if lifted { Edit::Clear } else { Edit::Unpark });
         }
     }
 
     pub(super) fn dock(&mut self, mark: Mark) {
         self.docked.get_or_insert(mark);
         self.unreadable = false;
-        if self.edit == Some(Edit::Undock) {
-            self.edit = None;
-        }
+        self.edit = match self.edit {
+            Some(Edit::Undock) => None,
+            Some(Edit::Clear) => Some(Edit::Unpark),
+            edit => edit,
+        };
     }
 
     pub(super) fn undock(&mut self, file: FileState) {
         self.docked = None;
         self.unreadable = false;
-        // The one word is spoken for already where something else is to be written there.
-        if file.status == Some(Status::Docked) && self.edit.is_none() && !self.is_parked(file) {
-            self.edit = Some(Edit::Undock);
-        }
+        self.edit = match self.edit {
+            None if file.status == Some(Status::Docked) => Some(Edit::Undock),
+            Some(Edit::Unpark) => Some(Edit::Clear),
+            edit => edit,
+        };
     }
 
     /// The file says what it should.
@@ -266,9 +273,8 @@ impl Record {
                 file.sight = Sight::Good;
                 file.status = Some(Status::Parked);
             }
-            Edit::Unpark | Edit::Undock => {
-                let gone = if edit == Edit::Unpark { Status::Parked } else { Status::Docked };
-                file.status = file.status.filter(|status| *status != gone);
+            Edit::Unpark | Edit::Undock | Edit::Clear => {
+                file.status = file.status.filter(|status| !edit.takes_out(*status));
             }
         }
     }

@@ -23,6 +23,21 @@ pub enum Edit {
     Unpark,
     /// No longer that it is docked; other words are left.
     Undock,
+    /// Neither of both.
+    Clear,
+}
+
+impl Edit {
+    /// Whether the file no longer says this afterwards.
+    #[must_use]
+    pub fn takes_out(self, status: Status) -> bool {
+        match self {
+            Self::Park => status == Status::Docked,
+            Self::Unpark => status == Status::Parked,
+            Self::Undock => status == Status::Docked,
+            Self::Clear => true,
+        }
+    }
 }
 
 /// Brings a state file to say what it should. A file that says so already is not written.
@@ -33,7 +48,7 @@ pub fn edit(path: &Path, rig: &RigName, edit: Edit) -> Result<(), EditError> {
     let before = file::read_object(path).map_err(EditError::Unreadable)?;
     let mut map = match (&before, edit) {
         (Some(map), _) => map.clone(),
-        (None, Edit::Unpark | Edit::Undock) => return Ok(()),
+        (None, Edit::Unpark | Edit::Undock | Edit::Clear) => return Ok(()),
         (None, Edit::Park) => fresh(rig),
     };
     change(&mut map, edit)?;
@@ -72,11 +87,10 @@ fn change(map: &mut Map<String, Value>, edit: Edit) -> Result<(), EditError> {
             values.insert("status".to_owned(), json!("parked"));
             unblock(map);
         }
-        Edit::Unpark | Edit::Undock => {
-            let gone = if edit == Edit::Unpark { Status::Parked } else { Status::Docked };
+        Edit::Unpark | Edit::Undock | Edit::Clear => {
             for key in slips {
                 let word = values.get(&key).and_then(Value::as_str).map(plain);
-                if word.is_some_and(|word| word_of(&word) == Some(gone)) {
+                if word.and_then(|word| word_of(&word)).is_some_and(|status| edit.takes_out(status)) {
                     values.shift_remove(&key);
                 }
             }
@@ -145,6 +159,7 @@ mod tests {
             ),
             (Some(r#"{"values":{"status":"docked"}}"#), Edit::Unpark, r#"{"values":{"status":"docked"}}"#),
             (Some(r#"{"values":{"status":"parked"}}"#), Edit::Undock, r#"{"values":{"status":"parked"}}"#),
+            (Some(r#"{"values":{"status":"docked","Status":"park"}}"#), Edit::Clear, r#"{"values":{}}"#),
             (Some(r#"{"values":{"status":"dock"}}"#), Edit::Undock, r#"{"values":{}}"#),
         ];
         for (text, what, expected) in cases {
@@ -155,7 +170,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_written_over() {
         for text in ["", "{", "[]", r#"{"values":[]}"#] {
-            for what in [Edit::Park, Edit::Unpark, Edit::Undock] {
+            for what in [Edit::Park, Edit::Unpark, Edit::Undock, Edit::Clear] {
                 assert!(matches!(after(Some(text), what), Err(EditError::Unreadable(_))), "{text:?}");
             }
         }

@@ -21,15 +21,11 @@ struct Disk {
 
 impl Disk {
     fn write(&mut self, edit: Edit) {
-        let gone = match edit {
-            Edit::Park => {
-                self.file = FileState { sight: Sight::Good, status: Some(Status::Parked), restarts: None };
-                return;
-            }
-            Edit::Unpark => Status::Parked,
-            Edit::Undock => Status::Docked,
-        };
-        self.file.status = self.file.status.filter(|status| *status != gone);
+        if edit == Edit::Park {
+            self.file = FileState { sight: Sight::Good, status: Some(Status::Parked), restarts: None };
+        } else {
+            self.file.status = self.file.status.filter(|status| !edit.takes_out(*status));
+        }
     }
 }
 
