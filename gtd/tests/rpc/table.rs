@@ -91,6 +91,21 @@ impl RigServer for StandIn {
     async fn add(&self, _: &Extensions, _: params::RigAdd) -> RpcResult<Reply<town::RigAdded>> {
         reached("rig.add")
     }
+    async fn remove(&self, _: &Extensions, _: params::RigRemove) -> RpcResult<Reply<town::RigRemoved>> {
+        reached("rig.remove")
+    }
+    async fn park(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.park")
+    }
+    async fn unpark(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.unpark")
+    }
+    async fn dock(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.dock")
+    }
+    async fn undock(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.undock")
+    }
 }
 
 macro_rules! role {
