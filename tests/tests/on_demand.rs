@@ -109,13 +109,17 @@ fn off_is_hands_off_a_person_may_start_it_and_nobody_restarts_it() {
     let town = Setup::new().rigs(&["a"]).no_refineries().toml("[witness]\nmode = \"off\"").make();
     town.start();
     town.call("witness.start", json!({"rig": "a"}));
+    town.call("rig.park", json!({"rig": "a"}));
+    assert_eq!(town.agent("a/witness")["state"], "stopped");
+    town.call("rig.unpark", json!({"rig": "a"}));
+    assert_eq!(town.agent("a/witness")["running"], true, "somebody had started it");
     let seq = town.seq();
     town.process("a/witness").kill();
     town.wait_event(seq, "agent.exited", "a/witness", CHANGE);
     let agent = town.wait_state("a/witness", "stopped");
     assert!(agent["reason"].as_str().unwrap().contains("settings/gtd.toml"), "{agent:#}");
     town.call("daemon.heartbeat", json!({}));
-    assert_eq!(town.starts("a/witness").len(), 1);
+    assert_eq!(town.starts("a/witness").len(), 2);
     assert!(because(&town).contains("settings/gtd.toml"));
 }
 

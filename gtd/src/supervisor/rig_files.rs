@@ -20,7 +20,7 @@ use crate::town::watch::Looker;
 use crate::town::{Layout, registry, wisp_edit};
 
 /// Time after which a file that could not be written is tried again.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Takes in what is to be written, and wakes whoever writes it.
@@ -37,6 +37,7 @@ impl Shared {
 pub async fn keep(handle: Handle, layout: Arc<Layout>, looker: Looker, stop: CancellationToken) {
     loop {
         let chores = handle.view().read(|shown| shown.chores.clone());
+        let idle = chores.is_empty();
         for (rig, chore) in chores {
             let error = {
                 let (layout, rig) = (Arc::clone(&layout), rig.clone());
@@ -53,7 +54,7 @@ pub async fn keep(handle: Handle, layout: Arc<Layout>, looker: Looker, stop: Can
         tokio::select! {
             () = stop.cancelled() => return,
             () = handle.shared().chores_changed.notified() => {}
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(AGAIN), if !idle => {}
         }
     }
 }

@@ -113,7 +113,8 @@ impl Core {
             turn.writes.push(record_write(rig, record));
         }
         self.settle_rigs(Some((rig, ask)), now, turn);
-        let agents = self.bring_into_line(rig, now, turn);
+        let freed = matches!(what, RigAsk::Unpark | RigAsk::Undock | RigAsk::Keep);
+        let agents = self.bring_into_line(rig, freed, now, turn);
         Self::reply(turn, ticket, Answer::Rig { already, agents });
     }
 
@@ -132,13 +133,24 @@ impl Core {
     }
 
     /// Ends or starts what follows from a rig's new standing; those with which something is under way now.
-    fn bring_into_line(&mut self, rig: &RigName, now: Timestamp, turn: &mut Turn) -> BTreeSet<Address> {
+    fn bring_into_line(
+        &mut self,
+        rig: &RigName,
+        freed: bool,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> BTreeSet<Address> {
         let mut agents = BTreeSet::new();
         for agent in [Address::Witness(rig.clone()), Address::Refinery(rig.clone())] {
             turn.touched(&agent);
             self.each(&agent, now, turn, |machine, situation, turn| {
                 let still = is_still(machine);
                 machine.reconcile(situation, turn);
+                // What somebody has started comes back with the rig also where policy looks after nobody.
+                let left = freed && machine.phase == Phase::Rest && machine.is_asked_for();
+                if left && situation.may_start(&machine.address, true).is_ok() {
+                    machine.launch("its rig may run again", situation, turn);
+                }
                 if !still || !is_still(machine) {
                     agents.insert(agent.clone());
                 }

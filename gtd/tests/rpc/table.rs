@@ -192,7 +192,9 @@ fn enough(name: &str) -> Value {
     match name {
         "daemon.hello" => json!({"client": "test", "protocol": 1}),
         "rig.add" => json!({"name": "a", "source": "/x"}),
-        "rig.status" => json!({"rig": "a"}),
+        "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
+            json!({"rig": "a"})
+        }
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
