@@ -55,6 +55,9 @@ fn a_park_ends_the_standing_agents_and_its_end_brings_back_what_was_to_run() {
         (&json!("requested"), &json!(false))
     );
 
+    let signals = town.call("agent.signals", json!({"agent": "a/witness"}));
+    assert_eq!(signals["items"][0]["by"], "person", "{signals:#}");
+
     let again = town.call("rig.park", json!({"rig": "a"}));
     assert_eq!(again["already"], true, "{again:#}");
     assert_eq!(again["parked"]["reason"], "too noisy", "the first word stands: {again:#}");

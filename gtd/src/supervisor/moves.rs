@@ -236,7 +236,8 @@ impl Machine {
             Phase::Starting { .. } | Phase::Running if ended || aside.is_some() => {
                 let unwanted = aside.unwrap_or("it should not run");
                 let why = if situation.held { "the town is stopped" } else { unwanted };
-                let ask = End::new(Then::Rest, "supervisor", why);
+                let by = aside.and_then(|_| situation.aside_by(&self.address)).unwrap_or("supervisor");
+                let ask = End::new(Then::Rest, by, why);
                 self.end(ask, situation, turn);
             }
             // What waits for its quarantine to end, or for its program, is let wait.

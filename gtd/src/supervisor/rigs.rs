@@ -283,8 +283,19 @@ impl Record {
 impl Situation<'_> {
     /// Why a rig's witness or refinery must not go on running: what was asked for, not what is in a file.
     pub(super) fn aside(&self, agent: &Address) -> Option<&'static str> {
+        self.record_of(agent)?.aside()
+    }
+
+    /// Who asked for that.
+    pub(super) fn aside_by(&self, agent: &Address) -> Option<&str> {
+        let record = self.record_of(agent)?;
+        let mark = record.removing.as_ref().or(record.parked.as_ref()).or(record.docked.as_ref())?;
+        Some(&mark.by)
+    }
+
+    fn record_of(&self, agent: &Address) -> Option<&Record> {
         let standing = matches!(agent.role(), Role::Witness | Role::Refinery);
-        agent.rig().filter(|_| standing).and_then(|rig| self.rigs.get(rig)?.aside())
+        agent.rig().filter(|_| standing).and_then(|rig| self.rigs.get(rig))
     }
 }
 
