@@ -17,7 +17,7 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status};
 pub use shared::{Overrides, Plan};
-pub use town::{Demo, Down, Init, Rig, RigAdd, Up};
+pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
 
 use crate::exit;
@@ -93,7 +93,7 @@ pub enum Verb {
     Down(Down),
     /// Make a town
     Init(Init),
-    /// Rigs: add, list, status
+    /// Rigs: add, list, status, park, dock, remove
     #[command(subcommand)]
     Rig(Rig),
     /// A rig's witness, which watches its workers

@@ -37,6 +37,7 @@ use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
+use crate::town::memory::Memory;
 use crate::town::watch::Watch;
 use crate::town::{Layout, Snapshot};
 
@@ -319,10 +320,14 @@ async fn hear_town(
     handle: Handle,
     prepare: Arc<Preparer>,
     config: Arc<Config>,
+    mut memory: Option<Memory>,
     mut changes: mpsc::Receiver<Arc<Snapshot>>,
 ) {
     while let Some(snapshot) = changes.recv().await {
         prepare.see(Arc::clone(&snapshot));
+        if let Some(write) = facts::remembered(&snapshot, &mut memory) {
+            handle.write(vec![write]).await;
+        }
         handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
     }
 }

@@ -77,14 +77,18 @@ pub mod kind {
     pub const RIG_DISCOVERED: &str = "rig.discovered";
     /// A rig left the registry. `{}`
     pub const RIG_REMOVED: &str = "rig.removed";
-    /// A rig became non-operational. `{reason}`
+    /// A rig was parked, or its state file bars it otherwise. `{reason, by, why}`
     pub const RIG_PARKED: &str = "rig.parked";
-    /// A rig became operational again. `{}`
+    /// The end of that. `{by, why, still}`: `still` is why its agents may not be started even so
     pub const RIG_UNPARKED: &str = "rig.unparked";
     /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
     pub const INCIDENT_OPENED: &str = "incident.opened";
     /// It is over. `{id, recovered, duration_ms, count, cause}`
     pub const INCIDENT_CLOSED: &str = "incident.closed";
+    /// A rig was docked. `{reason, by, why}`
+    pub const RIG_DOCKED: &str = "rig.docked";
+    /// The end of that. `{by, why, still}`
+    pub const RIG_UNDOCKED: &str = "rig.undocked";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`

@@ -154,6 +154,11 @@ methods! {
     "rig.list" Read (params::None) -> Reply<Items<town::Rig>>, "All rigs";
     "rig.status" Read (params::RigRef) -> Reply<town::Rig>, "One rig";
     "rig.add" Write (params::RigAdd) -> Reply<town::RigAdded>, "Clone a repository and register it as a rig";
+    "rig.remove" Destructive (params::RigRemove) -> Reply<town::RigRemoved>, "End what runs of a rig and take it out of the registry; its directory stays";
+    "rig.park" Disruptive (params::RigAside) -> Reply<town::RigChange>, "Set a rig aside on this machine: its witness and refinery end, and nothing of it is started";
+    "rig.unpark" Disruptive (params::RigAside) -> Reply<town::RigChange>, "The end of a park: what was to run is started again";
+    "rig.dock" Disruptive (params::RigAside) -> Reply<town::RigChange>, "Set a rig aside for good";
+    "rig.undock" Disruptive (params::RigAside) -> Reply<town::RigChange>, "The end of a dock";
     "witness.start" Disruptive (params::RigStart) -> Reply<Change>, "Start a rig's witness";
     "witness.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's witness; it stays stopped";
     "witness.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's witness as a new instance";

@@ -135,6 +135,45 @@ params! {
         reason: Option<String>,
     }
 
+    /// `rig.park`, `rig.unpark`, `rig.dock`, `rig.undock`
+    RigAside {
+        /// The rig.
+        rig: RigName,
+        /// Why, for the record and for whoever wonders.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+    }
+
+    /// `rig.remove`
+    RigRemove {
+        /// The rig: registered, or with agents that are left of when it was.
+        rig: RigName,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// Also with work in it that is not pushed; the directory stays in any case.
+        #[serde(default)]
+        force: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
     /// `witness.start`, `refinery.start`
     RigStart {
         /// The rig.

@@ -76,6 +76,26 @@ mod traits {
         /// Clone a repository and register it as a rig.
         #[method(name = "rig.add", with_extensions)]
         async fn add(&self, params: params::RigAdd) -> RpcResult<Reply<town::RigAdded>>;
+
+        /// End what runs of a rig and take it out of the registry; its directory stays.
+        #[method(name = "rig.remove", with_extensions)]
+        async fn remove(&self, params: params::RigRemove) -> RpcResult<Reply<town::RigRemoved>>;
+
+        /// Set a rig aside on this machine.
+        #[method(name = "rig.park", with_extensions)]
+        async fn park(&self, params: params::RigAside) -> RpcResult<Reply<town::RigChange>>;
+
+        /// The end of a park.
+        #[method(name = "rig.unpark", with_extensions)]
+        async fn unpark(&self, params: params::RigAside) -> RpcResult<Reply<town::RigChange>>;
+
+        /// Set a rig aside for good.
+        #[method(name = "rig.dock", with_extensions)]
+        async fn dock(&self, params: params::RigAside) -> RpcResult<Reply<town::RigChange>>;
+
+        /// The end of a dock.
+        #[method(name = "rig.undock", with_extensions)]
+        async fn undock(&self, params: params::RigAside) -> RpcResult<Reply<town::RigChange>>;
     }
 
     /// Witnesses.

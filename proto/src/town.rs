@@ -89,9 +89,21 @@ pub struct Rig {
     pub path: String,
     /// Agents may be started in it.
     pub operational: bool,
-    /// Why not.
+    /// Why not: the first of several reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Since when, for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// It is parked: set aside on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Aside>,
+    /// It is docked: set aside for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docked: Option<Aside>,
+    /// It is being removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
     /// Prefix of its work items.
     pub prefix: String,
     /// Its witness.
@@ -102,6 +114,64 @@ pub struct Rig {
     pub polecats: Vec<Agent>,
     /// People's workspaces in it, by name.
     pub crew: Vec<String>,
+}
+
+/// Who set a rig aside, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Aside {
+    /// Who: `person`, an agent's address, or `state file` where somebody wrote it there.
+    pub by: String,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When; of a state file, when it was first seen so.
+    pub at: Timestamp,
+}
+
+/// The answer to a change of a rig's standing: the rig, and what became of the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RigChange {
+    /// The rig after the change, or as it is when nothing was waited for.
+    #[serde(flatten)]
+    pub rig: Rig,
+    /// It was so already; nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
+    /// Answered before the effect (`wait_ms` is 0): follow the events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+    /// The agents that were ended, or started again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Outcome>,
+    /// Nothing was done; `plan` says what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// With `dry_run`: the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanStep>,
+}
+
+/// The answer to `rig.remove`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RigRemoved {
+    /// The rig's name.
+    pub name: RigName,
+    /// Its directory, which stays where it is.
+    pub path: String,
+    /// What else of it is left on disk, never deleted: paths.
+    pub left: Vec<String>,
+    /// Answered before the effect (`wait_ms` is 0): follow the events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+    /// The agents that were ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Outcome>,
+    /// Nothing was done; `plan` says what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// With `dry_run`: the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanStep>,
 }
 
 /// Something a person should know of: opened and closed once, however often it is seen.

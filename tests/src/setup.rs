@@ -20,6 +20,7 @@ pub struct Setup {
     toml: String,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) depth: usize,
+    pub(crate) name: String,
     empty: bool,
 }
 
@@ -41,6 +42,7 @@ impl Setup {
             toml: String::new(),
             env: Vec::new(),
             depth: 0,
+            name: "t".to_owned(),
             empty: false,
         }
     }
@@ -111,6 +113,13 @@ impl Setup {
     #[must_use]
     pub fn deep(mut self, levels: usize) -> Self {
         self.depth = levels;
+        self
+    }
+
+    /// Gives the town's directory another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
         self
     }
 

@@ -35,7 +35,7 @@ impl Town {
         for _ in 0..setup.depth {
             root.push("d".repeat(30));
         }
-        root.push("t");
+        root.push(&setup.name);
         let town = Self {
             base,
             root,
@@ -119,6 +119,16 @@ impl Town {
         if !rigs.iter().any(|known| known == rig) {
             rigs.push(rig.to_owned());
         }
+    }
+
+    /// A rig's directory was moved by a test.
+    ///
+    /// # Panics
+    /// When another thread panicked.
+    pub fn rigs_moved(&self, from: &str, to: &str) {
+        let mut rigs = self.rigs.lock().expect("no panic while held");
+        rigs.retain(|known| known != from);
+        rigs.push(to.to_owned());
     }
 
     /// Sets a variable in the surroundings of everything of ours that is started from now on.

@@ -233,3 +233,143 @@ fn a_storm_of_writes_to_the_registry_ends_in_its_last_state() {
     wait_for(Duration::from_secs(10), "the last state", || rig(&town, "b"));
     wait_no_alert(&town);
 }
+
+/// What a file can be in place of the registry: each is no registry, and none is an empty one.
+const NO_REGISTRIES: [&[u8]; 6] =
+    [b"", b"{\"version\":1,\"rigs\":{\"a\"", b"[]", b"null", b"{\"version\":1}", b"\x00\xff\xfe junk"];
+
+#[test]
+fn whatever_stands_in_place_of_the_registry_the_last_good_one_counts() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().up();
+    let before = town.running();
+    let path = town.path("mayor/rigs.json");
+    let good = fs::read(&path).unwrap();
+    for bad in NO_REGISTRIES {
+        fs::write(&path, bad).unwrap();
+        wait_alert(&town, "rigs.json");
+        assert_eq!(town.running(), before);
+        assert!(rig(&town, "a").is_some(), "{bad:?}");
+        town.replace("mayor/rigs.json", std::str::from_utf8(&good).unwrap());
+        wait_no_alert(&town);
+    }
+    // Not readable: tests may run as root, whom no mode stops.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    wait_alert(&town, "rigs.json");
+    town.process("a/witness").kill();
+    town.wait_new_instance("a/witness", &before[0].1);
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, &good).unwrap();
+    wait_no_alert(&town);
+}
+
+#[test]
+fn the_last_good_registry_outlives_the_daemon() {
+    // It is killed more often here than policy puts up with.
+    let patient = "[restart]\nburst = 0\nbase = \"10ms\"\nmax = \"50ms\"";
+    let town = Setup::new().rigs(&["a", "b"]).no_refineries().toml(patient).up();
+    let path = town.path("mayor/rigs.json");
+    let good = fs::read_to_string(&path).unwrap();
+    for (n, bad) in NO_REGISTRIES.iter().enumerate() {
+        let before = town.running();
+        let victim = town.process("b/witness");
+        town.kill_daemon();
+        victim.kill();
+        match n {
+            0 => fs::remove_file(&path).unwrap(),
+            _ => fs::write(&path, bad).unwrap(),
+        }
+        town.start();
+        wait_alert(&town, "rigs.json");
+        assert!(rig(&town, "a").is_some() && rig(&town, "b").is_some(), "never \"no rigs\"");
+        town.wait_new_instance("b/witness", &before[1].1);
+        town.wait_state("a/witness", "running");
+        assert_eq!(town.running()[0], before[0], "adopted");
+        town.replace("mayor/rigs.json", &good);
+        wait_no_alert(&town);
+    }
+    // A good one is believed, also when it says that there are none.
+    town.stop_daemon();
+    town.write_registry(&[]);
+    town.start();
+    assert_eq!(town.call("rig.list", json!({}))["items"], json!([]));
+    town.write_registry(&["a", "b"]);
+    wait_no_alert(&town);
+    town.assert_never_two();
+}
+
+#[test]
+fn a_registry_of_ten_megabytes_is_read_and_edited() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().make();
+    let mut registry: Value =
+        serde_json::from_slice(&fs::read(town.path("mayor/rigs.json")).unwrap()).unwrap();
+    registry["notes"] = json!("x".repeat(10 << 20));
+    town.replace("mayor/rigs.json", &registry.to_string());
+    town.start();
+    town.wait_state("a/witness", "running");
+    wait_no_alert(&town);
+    town.make_rig("b");
+    registry["rigs"]["b"] = registry["rigs"]["a"].clone();
+    registry["rigs"]["b"]["beads"]["prefix"] = json!("bb");
+    town.replace("mayor/rigs.json", &registry.to_string());
+    town.wait_state("b/witness", "running");
+    town.call("rig.remove", json!({"rig": "b"}));
+    registry["rigs"].as_object_mut().unwrap().remove("b");
+    let after: Value = serde_json::from_slice(&fs::read(town.path("mayor/rigs.json")).unwrap()).unwrap();
+    assert_eq!(after, registry);
+    town.stop_daemon();
+    town.start();
+    assert_eq!(town.agent("a/witness")["running"], true);
+}
+
+#[test]
+fn rigs_with_hyphens_and_rigs_of_one_prefix_are_told_apart() {
+    let town = Setup::new().rigs(&["a", "a-b", "a-b-witness"]).no_refineries().up();
+    // All three are registered with one prefix from here on.
+    let mut registry: Value =
+        serde_json::from_slice(&fs::read(town.path("mayor/rigs.json")).unwrap()).unwrap();
+    for rig in ["a", "a-b", "a-b-witness"] {
+        registry["rigs"][rig]["beads"]["prefix"] = json!("x-");
+    }
+    town.replace("mayor/rigs.json", &registry.to_string());
+    let alert = wait_alert(&town, "same prefix");
+    assert_eq!(alert["key"], "prefix:x", "{alert:#}");
+    let before = town.running();
+    assert_eq!(before.len(), 3);
+    let names: std::collections::BTreeSet<String> =
+        town.agents().iter().filter_map(|agent| agent["session_name"].as_str().map(str::to_owned)).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    town.call("rig.park", json!({"rig": "a-b"}));
+    let left: Vec<_> = town.running();
+    assert_eq!(left, [before[0].clone(), before[2].clone()], "and nobody of the others");
+    town.call("rig.unpark", json!({"rig": "a-b"}));
+    town.process("a-b-witness/witness").kill();
+    town.wait_new_instance("a-b-witness/witness", &before[2].1);
+    assert_eq!(town.running()[0], before[0]);
+    town.assert_never_two();
+}
+
+#[test]
+fn a_rig_whose_directory_is_gone_is_an_alert_and_spoils_no_other() {
+    let town = Setup::new().rigs(&["a", "b"]).no_refineries().up();
+    let process = town.process("a/witness");
+    fs::rename(town.path("a"), town.path("a-away")).unwrap();
+    let alert = wait_alert(&town, "is missing");
+    assert_eq!(alert["key"], "rig:a:directory", "{alert:#}");
+    town.call("daemon.heartbeat", json!({}));
+    assert!(process.alive(), "what runs is not ended for it");
+    process.kill();
+    let broken = town.wait_state("a/witness", "quarantined");
+    assert_eq!(broken["intent"], "running", "{broken:#}");
+    assert_eq!(town.agent("b/witness")["running"], true);
+    town.stop_daemon();
+    town.start();
+    wait_alert(&town, "is missing");
+    assert!(!town.path("a").exists(), "nothing makes it anew");
+    fs::rename(town.path("a-away"), town.path("a")).unwrap();
+    wait_for(gtd_tests::START, "it is started when a round finds the directory", || {
+        town.call("daemon.heartbeat", json!({}));
+        town.try_agent("a/witness").filter(|agent| agent["running"] == true)
+    });
+    wait_no_alert(&town);
+}

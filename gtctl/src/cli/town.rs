@@ -67,8 +67,61 @@ pub enum Rig {
     Add(RigAdd),
     /// All rigs
     List,
-    /// One rig with its agents
+    /// One rig with its agents: its state, who made it so, and how to undo that
     Status(RigName1),
+    /// Set a rig aside on this machine, for hours: its witness and refinery end
+    Park(RigAside),
+    /// The end of a park: brings back what was to run
+    Unpark(RigAside),
+    /// Set a rig aside for good
+    Dock(RigAside),
+    /// The end of a dock: brings back what was to run
+    Undock(RigAside),
+    /// End what runs of a rig and take it out of the registry; its directory stays
+    Remove(RigRemove),
+}
+
+/// `rig park`, `unpark`, `dock`, `undock`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A rig that is parked or docked starts nothing. Its polecats are left to finish, and what should run
+is remembered: a witness that a person stopped stays stopped. Unparking does not undock.
+
+Examples:
+  gtctl rig park alpha --reason 'moving the repository'
+  gtctl rig unpark alpha")]
+pub struct RigAside {
+    /// The rig
+    pub rig: RigName,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `rig remove`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Refused while a polecat of it runs, and while its worktrees have work that is nowhere else: changes
+that are not committed, stashes, commits that are not pushed. Nothing on disk is ever deleted.
+
+Examples:
+  gtctl rig remove alpha --dry-run
+  gtctl rig remove alpha --yes")]
+pub struct RigRemove {
+    /// The rig
+    pub rig: RigName,
+    /// Also with work in it that is nowhere else
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
 }
 
 /// `rig add`

@@ -154,6 +154,16 @@ pub fn signal_name(signal: i32) -> String {
     }
 }
 
+/// The command that ends what keeps an agent's whole rig from running.
+fn aside(agent: &Agent) -> Option<String> {
+    let rig = agent.rig.as_ref()?;
+    match agent.reason.as_deref()? {
+        "rig parked" => Some(format!("gtctl rig unpark {rig}")),
+        "rig docked" => Some(format!("gtctl rig undock {rig}")),
+        _ => None,
+    }
+}
+
 /// Commands that make sense now, with what they do.
 fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
     if agent.role == Role::Crew {
@@ -171,6 +181,9 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             out.push((plain("attach"), "look at it and type"));
             out.push((on("restart"), "end it and start it anew"));
             out.push((on("stop"), "end it; it stays stopped"));
+        }
+        State::Stopped if aside(agent).is_some() => {
+            out.push((aside(agent), "its rig is set aside: the end of that brings it back"));
         }
         State::Stopped | State::Held => out.push((on("start"), "start it")),
         State::Backoff | State::Throttled | State::Quarantined => {

@@ -1,20 +1,19 @@
-//! `gtctl rig`: add, list, status.
+//! `gtctl rig`: add, list, status, park and dock with their ends, remove.
 
 use std::path::Path;
 
+use gtd_proto::params;
 use gtd_proto::rpc::RigClient;
-use gtd_proto::{params, town};
 
 use super::progress;
-use crate::cli::{Rig, RigAdd};
+use crate::cli::{Rig, RigAdd, RigAside, RigRemove};
 use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::change::plan;
-use crate::output::paint::{Tone, tone};
-use crate::output::table::{Cell, Table};
-use crate::output::{agents, note};
+use crate::output::confirm::confirm;
+use crate::output::{note, rig};
 
 /// Runs the verb.
 ///
@@ -31,11 +30,100 @@ pub async fn run(cx: &mut Context, verb: Rig) -> Result<Code, Failure> {
             if cx.screen.json {
                 cx.screen.envelope("rig.status", &answer)?;
             } else {
-                show(cx, &answer.body)?;
+                let lines = rig::card(&answer.body, cx.screen.paint, cx.screen.width);
+                cx.screen.lines(lines)?;
             }
             Ok(Code::Done)
         }
+        Rig::Park(args) => aside(cx, Aside::Park, args).await,
+        Rig::Unpark(args) => aside(cx, Aside::Unpark, args).await,
+        Rig::Dock(args) => aside(cx, Aside::Dock, args).await,
+        Rig::Undock(args) => aside(cx, Aside::Undock, args).await,
+        Rig::Remove(args) => remove(cx, args).await,
     }
+}
+
+/// Which change of a rig's standing.
+#[derive(Debug, Clone, Copy)]
+enum Aside {
+    Park,
+    Unpark,
+    Dock,
+    Undock,
+}
+
+async fn aside(cx: &mut Context, what: Aside, args: RigAside) -> Result<Code, Failure> {
+    let session = cx.connect().await?;
+    let wait = args.waiting.wait_ms();
+    let request = params::RigAside {
+        rig: args.rig,
+        reason: args.reason.reason,
+        dry_run: args.plan.dry_run,
+        wait_ms: wait,
+        idempotency_key: None,
+    };
+    let client = &session.client;
+    let (method, doing, done) = match what {
+        Aside::Park => ("rig.park", "parking", "parked"),
+        Aside::Unpark => ("rig.unpark", "unparking", "unparked"),
+        Aside::Dock => ("rig.dock", "docking", "docked"),
+        Aside::Undock => ("rig.undock", "undocking", "undocked"),
+    };
+    let asking = async {
+        match what {
+            Aside::Park => client::change(wait, RigClient::park(client, request)).await,
+            Aside::Unpark => client::change(wait, RigClient::unpark(client, request)).await,
+            Aside::Dock => client::change(wait, RigClient::dock(client, request)).await,
+            Aside::Undock => client::change(wait, RigClient::undock(client, request)).await,
+        }
+    };
+    let answer = progress::with_clock(doing, asking).await?;
+    let screen = &mut cx.screen;
+    if screen.json {
+        screen.envelope(method, &answer)?;
+    } else {
+        let lines = match answer.body.dry_run {
+            true => plan(&answer.body.plan, screen.paint, screen.width),
+            false => rig::changed(done, &answer.body, screen.paint),
+        };
+        screen.lines(lines)?;
+    }
+    Ok(partly(answer.body.items.iter().all(|item| item.ok)))
+}
+
+async fn remove(cx: &mut Context, args: RigRemove) -> Result<Code, Failure> {
+    if !args.plan.dry_run {
+        let question =
+            format!("End what runs of rig {} and take it out of the town? Its directory stays.", args.rig);
+        confirm("rig remove", args.force, cx.global.yes, &question)?;
+    }
+    let session = cx.connect().await?;
+    let wait = args.waiting.wait_ms();
+    let request = params::RigRemove {
+        rig: args.rig,
+        dry_run: args.plan.dry_run,
+        force: args.force,
+        wait_ms: wait,
+        idempotency_key: None,
+        reason: args.reason.reason,
+    };
+    let asking = client::change(wait, RigClient::remove(&session.client, request));
+    let answer = progress::with_clock("removing", asking).await?;
+    let screen = &mut cx.screen;
+    if screen.json {
+        screen.envelope("rig.remove", &answer)?;
+    } else {
+        let lines = match answer.body.dry_run {
+            true => plan(&answer.body.plan, screen.paint, screen.width),
+            false => rig::removed(&answer.body, screen.paint),
+        };
+        screen.lines(lines)?;
+    }
+    Ok(partly(answer.body.items.iter().all(|item| item.ok)))
+}
+
+fn partly(all: bool) -> Code {
+    if all { Code::Done } else { Code::Partial }
 }
 
 async fn add(cx: &mut Context, args: RigAdd) -> Result<Code, Failure> {
@@ -89,52 +177,12 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
         screen.envelope("rig.list", &answer)?;
         return Ok(Code::Done);
     }
-    let mut table =
-        Table::new(&["RIG", "STATE", "WITNESS", "REFINERY", "POLECATS", "PREFIX", "PATH", "REASON"]);
-    let mut rigs: Vec<&town::Rig> = answer.body.items.iter().collect();
-    rigs.sort_by_key(|rig| rig.operational);
-    for rig in rigs {
-        let (word, mood) =
-            if rig.operational { ("operational", Tone::Good) } else { ("not operational", Tone::Warn) };
-        let state = |agent: &gtd_proto::Agent| Cell::new(agent.state.as_str(), tone(agent.state));
-        table.row(vec![
-            rig.name.to_string().into(),
-            Cell::new(word, mood),
-            state(&rig.witness),
-            state(&rig.refinery),
-            rig.polecats.len().to_string().into(),
-            rig.prefix.clone().into(),
-            rig.path.clone().into(),
-            rig.reason.clone().unwrap_or_default().into(),
-        ]);
-    }
-    if table.is_empty() {
+    let lines = rig::table(&answer.body.items, screen.paint, screen.width);
+    if lines.is_empty() {
         note("no rigs yet; add one with `gtctl rig add NAME SOURCE`");
-        return Ok(Code::Done);
     }
-    let lines = table.render(screen.paint, screen.width);
     screen.lines(lines)?;
     Ok(Code::Done)
-}
-
-fn show(cx: &mut Context, rig: &town::Rig) -> Result<(), Failure> {
-    let screen = &mut cx.screen;
-    let state = if rig.operational {
-        screen.paint.text(Tone::Good, "operational")
-    } else {
-        let why = rig.reason.as_deref().unwrap_or("no reason given");
-        format!("{}: {why}", screen.paint.text(Tone::Warn, "not operational"))
-    };
-    screen.line(format!("{} - {state}", screen.paint.strong(&format!("rig {}", rig.name))))?;
-    screen.line(format!("    Path: {}", rig.path))?;
-    screen.line(format!("  Prefix: {}", rig.prefix))?;
-    if !rig.crew.is_empty() {
-        screen.line(format!("    Crew: {}", rig.crew.join(", ")))?;
-    }
-    screen.line("")?;
-    let all: Vec<&gtd_proto::Agent> = agents::of_rig(rig).collect();
-    let lines = agents::table(&all, screen.paint, screen.width);
-    screen.lines(lines)
 }
 
 #[cfg(test)]

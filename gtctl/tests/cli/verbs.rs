@@ -41,6 +41,7 @@ fn reads_in_words() {
         &["refinery", "status", "alpha"],
         &["rig", "list"],
         &["rig", "status", "alpha"],
+        &["rig", "status", "beta"],
         &["peek", "alpha/witness", "-n", "5"],
         &["capture", "alpha/witness"],
         &["explain", "alpha/witness"],
@@ -71,6 +72,13 @@ fn changes_in_words() {
         &["witness", "restart", "alpha"],
         &["reset", "alpha/witness"],
         &["declare-dead", "alpha/witness", "--evidence", "I have looked"],
+        &["rig", "park", "alpha", "--reason", "too noisy"],
+        &["rig", "park", "alpha", "--no-wait"],
+        &["rig", "unpark", "alpha"],
+        &["rig", "dock", "alpha"],
+        &["rig", "undock", "alpha"],
+        &["rig", "remove", "alpha"],
+        &["rig", "remove", "alpha", "--yes"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -82,13 +90,18 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 25] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
         (&["refinery", "status", "alpha"], "refinery.status"),
         (&["rig", "list"], "rig.list"),
         (&["rig", "status", "alpha"], "rig.status"),
+        (&["rig", "park", "alpha"], "rig.park"),
+        (&["rig", "unpark", "alpha"], "rig.unpark"),
+        (&["rig", "dock", "alpha"], "rig.dock"),
+        (&["rig", "undock", "alpha"], "rig.undock"),
+        (&["rig", "remove", "alpha", "--yes"], "rig.remove"),
         (&["peek", "alpha/witness"], "agent.capture"),
         (&["explain", "alpha/witness"], "agent.explain"),
         (&["exits"], "agent.exits"),

@@ -24,8 +24,9 @@ use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat, incident, resources};
+use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
+use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
 use crate::town::{Layout, snapshot};
@@ -95,9 +96,12 @@ impl Daemon {
         let Opened { ledger, condition, mut state } = opened;
         let bus = Bus::new(ledger.clone(), BUS);
         let run_dir = run_dir(&layout, &identity.id)?;
+        let mut memory: Option<Memory> =
+            state.facts.get(facts::TOWN_FILES).and_then(|fact| serde_json::from_value(fact.clone()).ok());
         let first = {
             let layout = Arc::clone(&layout);
-            tokio::task::spawn_blocking(move || snapshot::read_settled(&layout, None)).await
+            let before = memory.clone().map(|memory| memory.recalled(&layout));
+            tokio::task::spawn_blocking(move || snapshot::read_settled(&layout, before.as_ref())).await
         };
         let first =
             Arc::new(first.map_err(|error| DaemonError::Missing(format!("the town was not read: {error}")))?);
@@ -145,18 +149,20 @@ impl Daemon {
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
         }
+        before.extend(facts::remembered(&first, &mut memory));
         if !observing {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: known, .. } = state;
+        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, .. } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
+        core.recall_rigs(&recalled);
         match ledger.exits(None, Some(RECENT_DEATHS)).await {
-            Ok(exits) => reasons.extend(core.recall_deaths(&known, exits, line.now())),
+            Ok(exits) => reasons.extend(core.recall_deaths(&recalled, exits, line.now())),
             Err(error) => {
-                reasons.extend(core.recall_deaths(&known, Vec::new(), line.now()));
+                reasons.extend(core.recall_deaths(&recalled, Vec::new(), line.now()));
                 reasons.push(format!("the last deaths cannot be read: {error}"));
             }
         }
@@ -179,7 +185,9 @@ impl Daemon {
             heartbeat::survey(&handle).await;
         }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
-        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
+        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), memory, changes));
+        let stop = CancellationToken::new();
+        tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), watch.looker(), stop.clone()));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
         Ok(Self {

@@ -27,6 +27,7 @@ pub mod peer;
 mod refusal;
 mod reply;
 mod rig;
+mod rig_change;
 pub mod server;
 mod service;
 mod subscription;

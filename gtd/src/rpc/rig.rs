@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gtd_proto::rpc::{RefineryServer, RigServer, WitnessServer};
-use gtd_proto::town::{Rig, RigAdded, RoleStatus};
+use gtd_proto::town::{Rig, RigAdded, RigChange, RigRemoved, RoleStatus};
 use gtd_proto::{Address, Change, InstanceId, Items, PlanStep, Reply, RigName, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
@@ -11,6 +11,7 @@ use jsonrpsee::core::{RpcResult, async_trait};
 use super::context::{Context, refuse};
 use crate::agents::order::{FailureKind, Overrides};
 use crate::supervisor::requests::{How, Request};
+use crate::supervisor::rig_requests::RigAsk;
 use crate::supervisor::view::at_rest;
 use crate::town::add::{self, AddError};
 use crate::town::git::Git;
@@ -40,6 +41,26 @@ impl RigServer for Context {
         let added =
             self.handle.once(key.as_deref(), "rig.add", self.add_rig(params)).await.map_err(refuse)?;
         Ok(Reply::at(seq, added))
+    }
+
+    async fn remove(&self, peer: &Extensions, params: params::RigRemove) -> RpcResult<Reply<RigRemoved>> {
+        self.remove_rig(peer, params).await.map_err(refuse)
+    }
+
+    async fn park(&self, peer: &Extensions, params: params::RigAside) -> RpcResult<Reply<RigChange>> {
+        self.set_aside(RigAsk::Park, "rig.park", peer, params).await.map_err(refuse)
+    }
+
+    async fn unpark(&self, peer: &Extensions, params: params::RigAside) -> RpcResult<Reply<RigChange>> {
+        self.set_aside(RigAsk::Unpark, "rig.unpark", peer, params).await.map_err(refuse)
+    }
+
+    async fn dock(&self, peer: &Extensions, params: params::RigAside) -> RpcResult<Reply<RigChange>> {
+        self.set_aside(RigAsk::Dock, "rig.dock", peer, params).await.map_err(refuse)
+    }
+
+    async fn undock(&self, peer: &Extensions, params: params::RigAside) -> RpcResult<Reply<RigChange>> {
+        self.set_aside(RigAsk::Undock, "rig.undock", peer, params).await.map_err(refuse)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, InstanceId, Intent, Timestamp};
+use gtd_proto::{Activity, Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
 use super::incident::Breaker;
@@ -17,6 +17,8 @@ use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
 use super::requests::Request;
+use super::rig_requests::Chore;
+use super::rigs::Record;
 use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
@@ -60,6 +62,17 @@ pub enum Input {
     Figures(Figures),
     /// The machine was suspended, and goes on.
     Resumed,
+    /// A file was written for a rig, or could not be.
+    RigWritten {
+        /// Which rig.
+        rig: RigName,
+        /// What was to be written.
+        chore: Chore,
+        /// When that was done.
+        at: Timestamp,
+        /// Why it could not be.
+        error: Option<String>,
+    },
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -84,6 +97,7 @@ pub struct Core {
     /// The sessions were looked at for marks of instances that the ledger may not know. Nothing is started before.
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
+    pub(super) rigs: BTreeMap<RigName, Record>,
     pub(super) waiters: Vec<Waiter>,
     /// What limits starts beside failures.
     pub(super) limits: Limits,
@@ -114,6 +128,7 @@ impl Core {
             observing,
             surveyed: !observing,
             agents: BTreeMap::new(),
+            rigs: BTreeMap::new(),
             waiters: Vec::new(),
             limits: Limits::default(),
             breaker: Breaker::default(),
@@ -178,6 +193,9 @@ impl Core {
             }
             Input::Figures(figures) => self.limits.figures = figures,
             Input::Resumed => self.breaker.resumed(now),
+            Input::RigWritten { rig, chore, at, error } => {
+                self.rig_written(&rig, chore, at, error, now, &mut turn);
+            }
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }
@@ -185,6 +203,7 @@ impl Core {
         self.pass_time(now, &mut turn);
         self.tend_incident(now, &mut turn);
         self.answer(now, &mut turn);
+        self.forget_removed(&mut turn);
         turn
     }
 
@@ -240,6 +259,7 @@ impl Core {
             now,
             settings: &self.settings,
             facts: &self.facts,
+            rigs: &self.rigs,
             held: self.hold.is_some(),
             observing: self.observing || !self.surveyed,
             tmux: self.tmux.as_deref(),
@@ -297,28 +317,26 @@ impl Core {
         }
     }
 
-    fn learn(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
-        for (rig, new) in &facts.rigs {
-            let old = self.facts.rigs.get(rig);
+    fn learn(&mut self, mut facts: Facts, now: Timestamp, turn: &mut Turn) {
+        self.keep_newer(&mut facts);
+        let old = std::mem::replace(&mut self.facts, facts);
+        let rigs: Vec<RigName> = self.facts.rigs.keys().cloned().collect();
+        let mut discovered = Vec::new();
+        for rig in rigs.iter().filter(|rig| !old.rigs.contains_key(*rig)) {
             // What the ledger remembers agents of was discovered by an earlier daemon.
-            let remembered = self.agents.contains_key(&Address::Witness(rig.clone()));
-            let happened = match old {
-                None if remembered => None,
-                None => Some((kind::RIG_DISCOVERED, json!({ "barred": new.barred }))),
-                Some(old) if old.barred == new.barred => None,
-                Some(_) => Some(match &new.barred {
-                    Some(why) => (kind::RIG_PARKED, json!({ "reason": why })),
-                    None => (kind::RIG_UNPARKED, json!({})),
-                }),
-            };
-            if let Some((name, data)) = happened {
-                turn.writes.push(rig_event(name, rig, now, data));
+            if !self.agents.contains_key(&Address::Witness(rig.clone())) {
+                self.first_sight(rig, now);
+                discovered.push(rig);
             }
         }
-        for rig in self.facts.rigs.keys().filter(|rig| !facts.rigs.contains_key(*rig)) {
+        self.settle_rigs(None, now, turn);
+        for rig in discovered {
+            let barred = self.facts.rigs.get(rig).and_then(|facts| facts.standing.barred.clone());
+            turn.writes.push(rig_event(kind::RIG_DISCOVERED, rig, now, json!({ "barred": barred })));
+        }
+        for rig in old.rigs.keys().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
             turn.writes.push(rig_event(kind::RIG_REMOVED, rig, now, json!({})));
         }
-        self.facts = facts;
         for (agent, mode) in
             wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>()
         {
@@ -398,7 +416,7 @@ impl Core {
     }
 }
 
-fn rig_event(name: &'static str, rig: &gtd_proto::RigName, at: Timestamp, data: serde_json::Value) -> Write {
+fn rig_event(name: &'static str, rig: &RigName, at: Timestamp, data: serde_json::Value) -> Write {
     Write::Event(NewEvent {
         at,
         kind: name.into(),
@@ -425,6 +443,11 @@ fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
     machine.reason = memo.reason;
     machine.last_place = memo.place;
     (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
+    machine.idling = memo.idling;
+    machine.idling.since = machine.idling.since.map(|since| since.min(now));
+    if machine.idling.since.is_some() {
+        machine.activity = Activity::Idle;
+    }
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.

@@ -1,11 +1,13 @@
 //! Why an agent is as it is: the verdict, the facts it rests on, and how old each of them is.
 
 use gtd_proto::explain::{Decision, Explanation, Observed};
-use gtd_proto::{Address, Agent, ErrorKind, Intent, RpcError, State, Timestamp};
+use gtd_proto::{Address, Agent, ErrorKind, Intent, RigName, Role, RpcError, State, Timestamp};
 
 use super::declare::refused;
 use super::handle::Handle;
+use super::planner::{Mode, RigFacts};
 use super::policy::since;
+use super::rigs::Standing;
 use super::turn::millis;
 use super::view::Shown;
 
@@ -135,10 +137,10 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
     }
     if let Some(rig) = &agent.rig {
         match shown.facts.rigs.get(rig) {
-            Some(facts) => match &facts.barred {
-                Some(reason) => because.push(format!("rig {rig} is not operational: {reason}")),
-                None => because.push(format!("rig {rig} is operational")),
-            },
+            Some(facts) => {
+                because.push(standing(rig, &facts.standing));
+                because.extend(mode(agent, facts));
+            }
             None => because.push(format!("rig {rig} is not registered")),
         }
     }
@@ -151,6 +153,37 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
         because.push(format!("process {pid} of instance {instance} is proven alive"));
     }
     because
+}
+
+/// Whether the rig is operational; if not, who made it so, and how that is undone.
+fn standing(rig: &RigName, standing: &Standing) -> String {
+    let Some(reason) = &standing.barred else { return format!("rig {rig} is operational") };
+    let (aside, undo) = match reason.as_str() {
+        "parked" => (standing.parked.as_ref(), format!("; undo it with: gtctl rig unpark {rig}")),
+        "docked" => (standing.docked.as_ref(), format!("; undo it with: gtctl rig undock {rig}")),
+        _ => (None, String::new()),
+    };
+    let by = aside.map(|aside| format!(", by {}", aside.by)).unwrap_or_default();
+    let why =
+        aside.and_then(|aside| aside.reason.as_deref()).map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("rig {rig} is not operational: {reason}{by}{why}{undo}")
+}
+
+/// What policy does about the role, where that is not to keep it running.
+fn mode(agent: &Agent, facts: &RigFacts) -> Option<String> {
+    let mode = match agent.role {
+        Role::Witness => &facts.witness,
+        Role::Refinery => &facts.refinery,
+        _ => return None,
+    };
+    match mode {
+        Mode::Always => None,
+        Mode::Off(why) => Some(format!("policy leaves it alone: {why}")),
+        Mode::OnDemand(ttl) => {
+            let ttl = humantime::format_duration(*ttl);
+            Some(format!("it runs on demand, and is ended after idling for {ttl} (settings/gtd.toml)"))
+        }
+    }
 }
 
 fn observations(agent: &Agent, shown: &Shown, now: Timestamp) -> Vec<Observed> {

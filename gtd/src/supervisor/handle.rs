@@ -33,6 +33,8 @@ pub struct Shared {
     pub(super) askers: Mutex<Vec<oneshot::Sender<HeartbeatReport>>>,
     /// Wakes the heartbeat for them.
     pub(super) round_wanted: Notify,
+    /// There is something to be written into files for the rigs.
+    pub(super) chores_changed: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
     reasons: Mutex<Vec<String>>,
     keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -139,7 +141,7 @@ impl Handle {
         let _ = receiver.await;
     }
 
-    async fn ask(&self, request: Request) -> Result<Answer, RpcError> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Answer, RpcError> {
         let gone =
             || RpcError::new(ErrorKind::ShuttingDown, "the daemon is going down").hint("gtctl daemon start");
         let (answer, answered) = oneshot::channel();
@@ -160,7 +162,7 @@ impl Handle {
                 })?;
                 Ok(Change { agent, already, accepted, dry_run: false, plan: Vec::new(), survivors })
             }
-            Answer::Town(_) | Answer::Failed(_) => {
+            Answer::Rig { .. } | Answer::Town(_) | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
@@ -173,7 +175,7 @@ impl Handle {
     pub async fn change_town(&self, request: Request) -> Result<Vec<town::Outcome>, RpcError> {
         match self.ask(request).await? {
             Answer::Town(items) => Ok(items),
-            Answer::Changed { .. } | Answer::Failed(_) => {
+            Answer::Changed { .. } | Answer::Rig { .. } | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
 use super::throttle::Throttle;
@@ -29,9 +30,13 @@ pub struct Wish {
 
 impl Wish {
     /// What policy wants where nobody has said anything else.
-    pub(super) fn of_policy(mode: &Mode, now: Timestamp) -> Self {
+    pub(super) fn of_policy(agent: &Address, mode: &Mode, now: Timestamp) -> Self {
         let (intent, reason) = match mode {
             Mode::Always => (Intent::Running, "the role is always on".to_owned()),
+            Mode::OnDemand(_) => {
+                let role = agent.role();
+                (Intent::Stopped, format!("[{role}] mode is \"on_demand\", and nobody asked for it"))
+            }
             Mode::Off(why) => (Intent::Stopped, why.clone()),
         };
         Self { intent, by: SUPERVISOR.to_owned(), reason: Some(reason), at: now }
@@ -185,6 +190,8 @@ pub struct Machine {
     pub lingering: Vec<String>,
     /// Something about it that a person should know.
     pub alert: Option<String>,
+    /// How long it has idled, by its own word.
+    pub idling: Idling,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -220,15 +227,19 @@ pub struct Memo {
     /// Where the last instance ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// How long the present instance has idled.
+    #[serde(default, skip_serializing_if = "Idling::is_blank")]
+    pub idling: Idling,
 }
 
 impl Machine {
     /// An agent seen for the first time: it should run because its role is always on.
     #[must_use]
     pub fn new(address: Address, now: Timestamp) -> Self {
+        let wish = Wish::of_policy(&address, &Mode::Always, now);
         Self {
             address,
-            wish: Wish::of_policy(&Mode::Always, now),
+            wish,
             overrides: Overrides::default(),
             memory: Memory::default(),
             lifetime: 0,
@@ -248,6 +259,7 @@ impl Machine {
             blind: None,
             lingering: Vec::new(),
             alert: None,
+            idling: Idling::default(),
         }
     }
 
@@ -276,6 +288,7 @@ impl Machine {
             account: self.account.clone(),
             reason: self.reason.clone(),
             place: self.last_place.clone(),
+            idling: self.idling.clone(),
         }
     }
 
@@ -316,8 +329,10 @@ impl Machine {
             Phase::Starting { deadline } => Some(*deadline),
             Phase::Draining { until, .. } | Phase::Waiting { until, .. } => Some(*until),
             Phase::Dead { settled_at, gone: true, .. } => Some(*settled_at),
-            Phase::Running if self.has_to_prove_itself() => {
-                self.born_at().map(|born| after(born, healthy_after))
+            Phase::Running => {
+                let unproven = self.has_to_prove_itself();
+                let healthy = self.born_at().filter(|_| unproven).map(|born| after(born, healthy_after));
+                healthy.into_iter().chain(self.idle_until()).min()
             }
             _ => None,
         }

@@ -36,6 +36,7 @@ impl Machine {
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
+        self.forget_idling();
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;
@@ -135,6 +136,7 @@ impl Machine {
                     turn.agent_row(self);
                     turn.touched(&self.address);
                 }
+                self.end_idle(situation, turn);
             }
             _ => {}
         }
@@ -266,7 +268,11 @@ impl Machine {
 
     /// Policy looks after the role, or no longer does. What somebody asked for stays as it is.
     pub(super) fn follow_mode(&mut self, mode: &Mode, now: Timestamp, turn: &mut Turn) {
-        let wish = Wish::of_policy(mode, now);
+        self.idling.ttl = match mode {
+            Mode::OnDemand(ttl) => Some(*ttl),
+            _ => None,
+        };
+        let wish = Wish::of_policy(&self.address, mode, now);
         if self.wish.is_of_policy() && (self.wish.intent, &self.wish.reason) != (wish.intent, &wish.reason) {
             if self.phase == Phase::Rest {
                 self.reason.clone_from(&wish.reason);
@@ -281,7 +287,11 @@ impl Machine {
         // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
         // knowledge of what should run, nothing is ended either.
         let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
-        let unwanted = !situation.observing && (situation.held || stopped);
+        let ended = !situation.observing && (situation.held || stopped);
+        let aside = situation.aside(&self.address).filter(|_| !situation.observing);
+        if let (Some(_), Err(blocked)) = (aside, situation.may_start(&self.address, true)) {
+            self.nothing_follows(blocked.error, turn);
+        }
         match self.phase {
             Phase::Rest if self.wish.intent == Intent::Running => {
                 match self.may_start(situation, Asker::Policy) {
@@ -296,12 +306,23 @@ impl Machine {
                     }
                 }
             }
-            Phase::Starting { .. } | Phase::Running if unwanted => {
-                let why = if situation.held { "the town is stopped" } else { "it should not run" };
-                let ask = End::new(Then::Rest, "supervisor", why);
+            Phase::Starting { .. } | Phase::Running if ended || aside.is_some() => {
+                let unwanted = aside.unwrap_or("it should not run");
+                let why = if situation.held { "the town is stopped" } else { unwanted };
+                let by = aside.and_then(|_| situation.aside_by(&self.address)).unwrap_or("supervisor");
+                let ask = End::new(Then::Rest, by, why);
                 self.end(ask, situation, turn);
             }
-            Phase::Waiting { .. } | Phase::Broken if unwanted => {
+            // What waits for its quarantine to end, for its program or for its person is let wait.
+            Phase::Waiting {
+                why: Pause::Backoff | Pause::Retry | Pause::Incident | Pause::Throttled,
+                ..
+            } if !ended && aside.is_some() => {
+                self.set_aside();
+                self.enter(Phase::Rest, situation.now, aside.map(str::to_owned), turn);
+                self.close_pane(turn);
+            }
+            Phase::Waiting { .. } | Phase::Broken if ended => {
                 let why = if situation.held {
                     Some("the town is stopped".to_owned())
                 } else {

@@ -8,6 +8,7 @@ use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcErr
 
 use super::incident;
 use super::policy::Numbers;
+use super::rigs::{FileState, Record, Standing, barred, unknown_rig};
 use super::throttle::{Limits, Shortage};
 
 /// The numbers that the heart goes by.
@@ -49,13 +50,17 @@ pub struct Facts {
     pub root: String,
     /// What is wrong with its files: `since` is when it was first seen so.
     pub findings: Vec<Alert>,
+    /// When the reading of its files began.
+    pub read_at: Timestamp,
 }
 
 /// What the heart needs to know of a rig, and what results show of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RigFacts {
-    /// Why its agents may not be started, if they may not: `parked`, `docked`, …
-    pub barred: Option<String>,
+    /// What its state file says.
+    pub file: FileState,
+    /// Whether its agents may be started, from the file and the ledger together. The heart sets it.
+    pub standing: Standing,
     /// Whether its witness is kept running.
     pub witness: Mode,
     /// Whether its refinery is kept running.
@@ -75,6 +80,8 @@ pub struct RigFacts {
 pub enum Mode {
     /// It is kept running.
     Always,
+    /// Somebody may start it; then it is kept running until it has been idle for this long.
+    OnDemand(Duration),
     /// Hands off: a person may start it. With the reason.
     Off(String),
 }
@@ -98,6 +105,8 @@ pub struct Situation<'a> {
     pub settings: &'a Settings,
     /// The town as it was last seen.
     pub facts: &'a Facts,
+    /// What the ledger says of the rigs.
+    pub rigs: &'a BTreeMap<RigName, Record>,
     /// The whole town was stopped.
     pub held: bool,
     /// What should run is not known: nothing is started or ended until a person says `up`.
@@ -135,24 +144,11 @@ impl Situation<'_> {
         }
         if let Some(rig) = agent.rig() {
             let Some(facts) = self.facts.rigs.get(rig) else {
-                let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
-                return Err(Blocked {
-                    reason: "the rig is not registered".to_owned(),
-                    error: RpcError::new(
-                        ErrorKind::RigNotFound,
-                        format!("no rig {:?} is registered", rig.as_str()),
-                    )
-                    .hint("gtctl rig list")
-                    .with("known", known),
-                    shortage: None,
-                });
+                let reason = "the rig is not registered".to_owned();
+                return Err(Blocked { reason, error: unknown_rig(rig, self.facts), shortage: None });
             };
-            if let Some(why) = &facts.barred {
-                let hint = match why.as_str() {
-                    "parked" => format!("gtctl rig status {rig}"),
-                    _ => "gtctl status".to_owned(),
-                };
-                return Err(not_operational(agent, why, &format!("rig {why}"), &hint));
+            if let Some(blocked) = barred(agent, rig, facts, self.rigs.get(rig)) {
+                return Err(blocked);
             }
             let mode = match agent.role() {
                 Role::Witness => Some(&facts.witness),
@@ -182,7 +178,7 @@ impl Situation<'_> {
     }
 }
 
-fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocked {
+pub(super) fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocked {
     Blocked {
         reason: why.to_owned(),
         error: RpcError::new(ErrorKind::RigNotOperational, format!("{agent} may not be started: {why}"))

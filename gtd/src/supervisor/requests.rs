@@ -1,13 +1,17 @@
 //! What people and agents ask for, and who waits for what.
 
+use std::collections::BTreeSet;
+
 use gtd_proto::params::ReportState;
-use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RpcError, Timestamp};
+use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
 use super::machine::{Machine, Pause, Phase, Then, Wish};
 use super::moves::{End, cancelled};
 use super::planner::Situation;
 use super::policy;
+use super::rig_requests::RigAsk;
+use super::rigs::unknown_rig;
 use super::throttle::Asker;
 use super::turn::{Answer, Outcome, Ticket, Turn};
 use super::waiting::Awaited;
@@ -67,6 +71,24 @@ pub enum Request {
         instance: InstanceId,
         /// What it says.
         state: ReportState,
+    },
+    /// Change a rig's standing.
+    Rig {
+        /// Which.
+        rig: RigName,
+        /// What is asked of it.
+        what: RigAsk,
+        /// Who asks, and why. Nobody waits: see [`Self::RigSettled`].
+        ask: Ask,
+    },
+    /// Say when these agents of a rig are where its standing wants them.
+    RigSettled {
+        /// Which.
+        rig: RigName,
+        /// Those that something was begun with.
+        agents: BTreeSet<Address>,
+        /// How long the caller waits.
+        wait: Wait,
     },
     /// Stop everything, and keep it so.
     TownStop {
@@ -137,6 +159,8 @@ impl Core {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
+            Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }
@@ -147,13 +171,7 @@ impl Core {
             return Ok(());
         }
         if let Some(rig) = agent.rig().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
-            let known: Vec<&str> = self.facts.rigs.keys().map(gtd_proto::RigName::as_str).collect();
-            return Err(RpcError::new(
-                ErrorKind::RigNotFound,
-                format!("no rig {:?} is registered", rig.as_str()),
-            )
-            .hint("gtctl rig list")
-            .with("known", known));
+            return Err(unknown_rig(rig, &self.facts));
         }
         Err(RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))
             .hint("gtctl status"))
@@ -359,6 +377,7 @@ impl Core {
                 policy::progressed(&mut machine.memory);
                 turn.agent_row(machine);
             }
+            machine.declared(state, now, turn);
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
             turn.reported(machine, state, now);
             if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {

@@ -277,6 +277,7 @@ impl Supervisor {
                 self.ledger_failed = None;
                 // Shown before it is told: whoever hears of an event can read the state that it led to.
                 self.show(&turn);
+                self.shared.see_chores(self.core.chores());
                 self.bus.publish(events);
             }
             Err(error) => {
@@ -343,9 +344,12 @@ impl Supervisor {
         let complaint = self.runtime.driver().complaint().filter(|_| core.tmux_trouble().is_none());
         self.shared.view.change(|shown| {
             for agent in &turn.changed {
-                if let Some(machine) = core.agents().get(agent) {
-                    let rendered = render(machine, shown.sessions.get(agent));
-                    shown.agents.insert(agent.clone(), rendered);
+                match core.agents().get(agent) {
+                    Some(machine) => {
+                        let rendered = render(machine, shown.sessions.get(agent));
+                        shown.agents.insert(agent.clone(), rendered);
+                    }
+                    None => drop(shown.agents.remove(agent)),
                 }
             }
             if shown.facts != *core.facts() {
@@ -357,6 +361,7 @@ impl Supervisor {
             }
             let mut alerts = core.facts().findings.clone();
             alerts.extend(incident_alerts(&shown.incidents, now));
+            alerts.extend(core.rig_alerts(now));
             alerts.extend(agent_alerts(core, now));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
@@ -391,8 +396,10 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
         let hint = format!("gtctl explain {address}");
         let lost = facts.known && address.rig().is_some_and(|rig| !facts.rigs.contains_key(rig));
         if lost && machine.current.is_some() {
+            let rig = address.rig().map(ToString::to_string).unwrap_or_default();
             let message = format!("{address} runs, and its rig is no longer registered; it is left alone");
-            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, "gtctl rig list", now));
+            let hint = format!("put {rig} back into mayor/rigs.json, or: gtctl rig remove {rig}");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
         } else if let Some(note) = &machine.alert {
             let message = format!("{address}: {note}");
             alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));

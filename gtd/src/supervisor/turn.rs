@@ -49,6 +49,13 @@ pub enum Answer {
         /// Processes that a stop could not end.
         survivors: Vec<String>,
     },
+    /// About a rig's standing.
+    Rig {
+        /// It was so already.
+        already: bool,
+        /// The agents that are being ended or started for it.
+        agents: BTreeSet<Address>,
+    },
     /// About the whole town: each agent with what became of it.
     Town(Vec<gtd_proto::town::Outcome>),
     /// It failed.

@@ -11,6 +11,8 @@ use gtd_proto::{
 
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
+use super::rig_requests::Chore;
+use super::rigs::unknown_rig;
 use crate::ledger::HoldRow;
 
 /// What the last listing said of an agent's session.
@@ -51,6 +53,8 @@ pub struct Shown {
     pub hold: Option<HoldRow>,
     /// Sessions on the server at the last listing.
     pub sessions_total: u64,
+    /// What is to be written into files for the rigs.
+    pub chores: Vec<(RigName, Chore)>,
 }
 
 impl View {
@@ -76,23 +80,21 @@ impl Shown {
     /// # Errors
     /// `rig_not_found`, with the rigs there are.
     pub fn rig(&self, name: &RigName) -> Result<Rig, RpcError> {
-        let facts = self.facts.rigs.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.facts.rigs.keys().map(RigName::as_str).collect();
-            RpcError::new(
-                gtd_proto::ErrorKind::RigNotFound,
-                format!("no rig {:?} is registered", name.as_str()),
-            )
-            .hint("gtctl rig list")
-            .with("known", known)
-        })?;
+        let facts = self.facts.rigs.get(name).ok_or_else(|| unknown_rig(name, &self.facts))?;
+        let standing = &facts.standing;
+        let hold = self.hold.as_ref();
         let role = |agent: Address| {
             self.agents.get(&agent).cloned().unwrap_or_else(|| at_rest(&agent, Timestamp::UNIX_EPOCH))
         };
         Ok(Rig {
             name: name.clone(),
             path: facts.path.clone(),
-            operational: facts.barred.is_none() && self.hold.is_none(),
-            reason: facts.barred.clone().or_else(|| self.hold.as_ref().map(|_| "town is down".to_owned())),
+            operational: standing.barred.is_none() && hold.is_none(),
+            reason: standing.barred.clone().or_else(|| hold.map(|_| "town is down".to_owned())),
+            since: standing.since.or_else(|| hold.map(|hold| hold.at)),
+            parked: standing.parked.clone(),
+            docked: standing.docked.clone(),
+            removing: standing.removing,
             prefix: facts.prefix.clone(),
             witness: role(Address::Witness(name.clone())),
             refinery: role(Address::Refinery(name.clone())),

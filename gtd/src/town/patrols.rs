@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gtd_proto::{RigName, Role};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::file;
 use super::wisp::truth;
 
 /// One switch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// Whether the patrol is on.
     pub enabled: bool,
@@ -21,7 +22,7 @@ pub struct Switch {
 }
 
 /// The switches by the patrols' names.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Patrols {
     /// Those that the file has.
     pub switches: BTreeMap<String, Switch>,
@@ -29,15 +30,35 @@ pub struct Patrols {
     pub odd: Vec<String>,
 }
 
+/// How a patrol is switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Off {
+    /// By its own switch.
+    Disabled,
+    /// It is for other rigs.
+    NotListed,
+}
+
 impl Patrols {
     /// Whether a role is to be kept running, in a rig where it belongs to one. What the file does not
     /// mention is on.
     #[must_use]
     pub fn enabled(&self, role: Role, rig: Option<&RigName>) -> bool {
-        self.switches.get(role.as_str()).is_none_or(|switch| {
-            let listed = |rig: &RigName| switch.rigs.iter().any(|name| name == rig.as_str());
-            switch.enabled && (switch.rigs.is_empty() || rig.is_none_or(listed))
-        })
+        self.off(role, rig).is_none()
+    }
+
+    /// How a role is switched off, if it is.
+    #[must_use]
+    pub fn off(&self, role: Role, rig: Option<&RigName>) -> Option<Off> {
+        let switch = self.switches.get(role.as_str())?;
+        let listed = |rig: &RigName| switch.rigs.iter().any(|name| name == rig.as_str());
+        if !switch.enabled {
+            Some(Off::Disabled)
+        } else if !switch.rigs.is_empty() && rig.is_some_and(|rig| !listed(rig)) {
+            Some(Off::NotListed)
+        } else {
+            None
+        }
     }
 }
 

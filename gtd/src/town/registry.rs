@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gtd_proto::RigName;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::file;
 use super::finding::Finding;
 
 /// What the registry says of one rig.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Entry {
     /// Where its repository came from.
     pub git_url: Option<String>,
@@ -124,6 +125,25 @@ pub fn add(path: &Path, rig: &RigName, git_url: &str, prefix: &str, at: &str) ->
         .map_err(|error| EditError::Unwritable(error.to_string()))
 }
 
+/// Takes a rig out, and keeps everything else. `false` when it was not in it.
+///
+/// # Errors
+/// When the registry cannot be read or written. It is then unchanged.
+pub fn remove(path: &Path, rig: &RigName) -> Result<bool, EditError> {
+    let mut map = file::read_object(path)
+        .and_then(|map| map.ok_or("is missing".into()))
+        .map_err(EditError::Unreadable)?;
+    parse(&map).map_err(EditError::Unreadable)?;
+    let rigs = map.get_mut("rigs").and_then(Value::as_object_mut);
+    // Not the swap that the map does by default: the others keep their order.
+    if rigs.and_then(|rigs| rigs.shift_remove(rig.as_str())).is_none() {
+        return Ok(false);
+    }
+    file::replace(path, &file::pretty(&Value::Object(map)), 0o600)
+        .map(|()| true)
+        .map_err(|error| EditError::Unwritable(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +193,23 @@ mod tests {
         assert!(matches!(add(&path, &rig, "url", "m", ""), Err(EditError::Unreadable(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"{\"rigs\":");
         assert!(matches!(add(&dir.path().join("no"), &rig, "u", "m", ""), Err(EditError::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_removal_keeps_order_and_what_is_not_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rigs.json");
+        let before = r#"{"z":[1],"rigs":{"c":{"q":null},"b":{},"bad name":{},"a":{"x":"y"}},"version":1}"#;
+        std::fs::write(&path, before).unwrap();
+        assert_eq!(remove(&path, &RigName::new("b").unwrap()), Ok(true));
+        let after: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(after.to_string(), before.replace(r#""b":{},"#, ""));
+        let kept = std::fs::read(&path).unwrap();
+        assert_eq!(remove(&path, &RigName::new("b").unwrap()), Ok(false));
+        assert_eq!(std::fs::read(&path).unwrap(), kept, "not even written anew");
+        std::fs::write(&path, "{\"rigs\":").unwrap();
+        assert!(matches!(remove(&path, &RigName::new("a").unwrap()), Err(EditError::Unreadable(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"rigs\":");
     }
 
     proptest::proptest! {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gtd_proto::{AgentName, RigName, Role};
 
@@ -13,7 +13,7 @@ use super::file::{Known, absent};
 use super::finding::Finding;
 use super::layout::Layout;
 use super::marker::TownFile;
-use super::patrols::Patrols;
+use super::patrols::{Off, Patrols};
 use super::registry::Registry;
 use super::rigs::Members;
 use super::settings::Settings;
@@ -38,7 +38,19 @@ pub struct Snapshot {
     /// What a person should know of.
     pub findings: Vec<Finding>,
     /// What cannot be read now, by the key of its finding.
-    failures: BTreeSet<String>,
+    pub(super) failures: BTreeSet<String>,
+    /// When this reading of it began.
+    pub began: Began,
+}
+
+/// When a reading began. Two readings that found the same are equal, whenever they were made.
+#[derive(Debug, Clone, Copy)]
+pub struct Began(pub Instant);
+
+impl PartialEq for Began {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What is known of a rig.
@@ -57,7 +69,7 @@ pub struct RigFacts {
     /// Whether its agents may be started, or why not.
     pub operational: Result<(), Reason>,
     /// What the state file said when it was last read.
-    state: Known<wisp::State>,
+    pub state: Known<wisp::State>,
     /// Its workers.
     pub polecats: Known<Members>,
     /// People's workspaces in it.
@@ -92,7 +104,13 @@ impl Snapshot {
     /// Whether a role is to be kept running; none when the switches were never read.
     #[must_use]
     pub fn patrol(&self, role: Role, rig: Option<&RigName>) -> Option<bool> {
-        self.patrols.value().map(|patrols| patrols.enabled(role, rig))
+        self.patrol_off(role, rig).map(|off| off.is_none())
+    }
+
+    /// How a role is switched off, if it is; none when the switches were never read.
+    #[must_use]
+    pub fn patrol_off(&self, role: Role, rig: Option<&RigName>) -> Option<Option<Off>> {
+        self.patrols.value().map(|patrols| patrols.off(role, rig))
     }
 
     /// The name of the town.
@@ -145,6 +163,7 @@ pub(super) fn settle(layout: &Layout, previous: Option<&Snapshot>) -> (Snapshot,
 /// small reads per rig.
 #[must_use]
 pub fn read(layout: &Layout, previous: Option<&Snapshot>) -> Snapshot {
+    let began = Began(Instant::now());
     let mut notes = Notes::default();
     let town = notes.file(
         "town",
@@ -206,6 +225,7 @@ pub fn read(layout: &Layout, previous: Option<&Snapshot>) -> Snapshot {
         settings,
         findings: notes.findings,
         failures: notes.failures,
+        began,
     }
 }
 
@@ -249,9 +269,9 @@ fn read_rig(
         notes.odd(&key("state:odd"), &format!("rig {rig}: .beads-wisp/config/{rig}.json"), &[odd.to_owned()]);
     }
     let operational = match &state {
-        Known::Good(state) => state.operational,
+        Known::Good(state) => state.operational(),
         // What was set aside stays so, for its own reason; what ran may not be started until it is known.
-        Known::Kept { value, .. } => value.operational.and(Err(Reason::Unreadable)),
+        Known::Kept { value, .. } => value.operational().and(Err(Reason::Unreadable)),
         Known::Unknown { .. } => Err(Reason::Unreadable),
     };
     let mut members = |kind: &str, before: Option<&Known<Members>>| {

@@ -40,6 +40,23 @@ const WAITING: usize = 4;
 pub struct Watch {
     wake: SyncSender<()>,
     stop: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
+}
+
+/// Asks a watch to look; may be kept by others.
+#[derive(Debug, Clone)]
+pub struct Looker {
+    wake: SyncSender<()>,
+    again: Arc<AtomicBool>,
+}
+
+impl Looker {
+    /// Looks now, and sends what is seen also when it is as before: for whoever changed something, and must know
+    /// whether that is still so.
+    pub fn look_again(&self) {
+        self.again.store(true, Ordering::Release);
+        let _ = self.wake.try_send(());
+    }
 }
 
 impl Watch {
@@ -57,10 +74,18 @@ impl Watch {
         let (wake, woken) = sync_channel(1);
         let (send, receive) = mpsc::channel(WAITING);
         let stop = Arc::new(AtomicBool::new(false));
+        let again = Arc::new(AtomicBool::new(false));
         let eyes = Eyes::new(layout.clone(), wake.clone());
-        let worker = Worker { layout: layout.clone(), eyes, last: first, send, stop: Arc::clone(&stop) };
+        let (layout, told) = (layout.clone(), Arc::clone(&again));
+        let worker = Worker { layout, eyes, last: first, send, stop: Arc::clone(&stop), again: told };
         std::thread::Builder::new().name("town-watch".to_owned()).spawn(move || worker.run(&woken))?;
-        Ok((Self { wake, stop }, receive))
+        Ok((Self { wake, stop, again }, receive))
+    }
+
+    /// Asks this watch to look, from elsewhere.
+    #[must_use]
+    pub fn looker(&self) -> Looker {
+        Looker { wake: self.wake.clone(), again: Arc::clone(&self.again) }
     }
 
     /// Looks now, whether or not something was noticed.
@@ -82,6 +107,7 @@ struct Worker {
     last: Arc<Snapshot>,
     send: mpsc::Sender<Arc<Snapshot>>,
     stop: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -89,9 +115,10 @@ impl Worker {
         let mut unsent = None;
         loop {
             let began = Instant::now();
+            let again = self.again.swap(false, Ordering::AcqRel);
             let (snapshot, waited) = self.look();
             let cost = began.elapsed().saturating_sub(waited);
-            if snapshot != *self.last {
+            if again || snapshot != *self.last {
                 self.last = Arc::new(snapshot);
                 unsent = Some(Arc::clone(&self.last));
             }

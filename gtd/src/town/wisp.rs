@@ -49,19 +49,45 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// What a state file says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What `status` says, when it sets the rig aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// On this machine.
+    Parked,
+    /// Everywhere.
+    Docked,
+}
+
+impl From<Status> for Reason {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Parked => Self::Parked,
+            Status::Docked => Self::Docked,
+        }
+    }
+}
+
+/// What a state file says. Without a file nothing was ever set, which is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Whether agents may be started, or why not.
-    pub operational: Result<(), Reason>,
+    /// There is a file.
+    pub present: bool,
+    /// The rig is set aside.
+    pub status: Option<Status>,
+    /// Restarts are switched off, in one of two ways.
+    pub restarts: Option<Reason>,
     /// A value that is no word for anything, and was passed over.
     pub odd: Option<String>,
 }
 
-impl Default for State {
-    /// Of a rig without a file: nothing was ever set.
-    fn default() -> Self {
-        Self { operational: Ok(()), odd: None }
+impl State {
+    /// Whether agents may be started, or why not.
+    ///
+    /// # Errors
+    /// With the reason that comes first.
+    pub fn operational(&self) -> Result<(), Reason> {
+        self.status.map(Reason::from).or(self.restarts).map_or(Ok(()), Err)
     }
 }
 
@@ -72,12 +98,12 @@ impl Default for State {
 pub fn read(path: &Path) -> Result<State, String> {
     match file::read_object(path)? {
         None => Ok(State::default()),
-        Some(map) => parse(&map),
+        Some(map) => parse(&map).map(|state| State { present: true, ..state }),
     }
 }
 
 /// A key in the spelling of the file: `Auto-Restart` is `auto_restart`.
-fn plain(key: &str) -> String {
+pub(super) fn plain(key: &str) -> String {
     key.trim().to_ascii_lowercase().replace(['-', ' '], "_")
 }
 
@@ -98,32 +124,35 @@ fn parse(map: &Map<String, Value>) -> Result<State, String> {
     let is_blocked = |name: &str| blocked.iter().any(|key| key == name);
     let value = |name: &str| values.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| value);
 
-    let mut odd = None;
+    let mut state = State::default();
     let status = if is_blocked("status") { None } else { value("status") };
     match status.map(|value| (value, value.as_str().map(plain))) {
-        Some((_, Some(word))) if matches!(word.as_str(), "parked" | "park") => {
-            return Ok(barred(Reason::Parked));
-        }
-        Some((_, Some(word))) if matches!(word.as_str(), "docked" | "dock") => {
-            return Ok(barred(Reason::Docked));
-        }
         None | Some((Value::Null, _)) => {}
+        Some((_, Some(word))) if word_of(&word).is_some() => state.status = word_of(&word),
         Some((_, Some(word))) if matches!(word.as_str(), "" | "operational" | "active") => {}
-        Some((other, _)) => odd = Some(format!("status {other} is neither parked nor docked")),
+        Some((other, _)) => state.odd = Some(format!("status {other} is neither parked nor docked")),
     }
     if is_blocked("auto_restart") {
-        return Ok(barred(Reason::AutoRestartBlocked));
+        state.restarts = Some(Reason::AutoRestartBlocked);
+        return Ok(state);
     }
     match value("auto_restart").map(truth) {
-        Some(Ok(false)) => return Ok(barred(Reason::AutoRestartDisabled)),
+        Some(Ok(false)) => state.restarts = Some(Reason::AutoRestartDisabled),
         None | Some(Ok(true)) => {}
-        Some(Err(other)) => odd = odd.or(Some(format!("auto_restart {other} is neither true nor false"))),
+        Some(Err(other)) => {
+            state.odd = state.odd.or(Some(format!("auto_restart {other} is neither true nor false")));
+        }
     }
-    Ok(State { operational: Ok(()), odd })
+    Ok(state)
 }
 
-fn barred(reason: Reason) -> State {
-    State { operational: Err(reason), odd: None }
+/// The state that a word of `status`, in the spelling of [`plain`], means.
+pub(super) fn word_of(word: &str) -> Option<Status> {
+    match word {
+        "parked" | "park" => Some(Status::Parked),
+        "docked" | "dock" => Some(Status::Docked),
+        _ => None,
+    }
 }
 
 /// A truth value in whatever type it was written.
@@ -176,7 +205,7 @@ mod tests {
         for (text, expected) in cases {
             let value: Value = serde_json::from_str(text).unwrap();
             let state = parse(value.as_object().unwrap()).unwrap();
-            assert_eq!(state, State { operational: *expected, odd: None }, "{text}");
+            assert_eq!((state.operational(), state.odd), (*expected, None), "{text}");
         }
     }
 
@@ -189,7 +218,7 @@ mod tests {
         ] {
             let value: Value = serde_json::from_str(text).unwrap();
             let state = parse(value.as_object().unwrap()).unwrap();
-            assert_eq!(state.operational, Ok(()), "{text}");
+            assert_eq!(state.operational(), Ok(()), "{text}");
             assert!(state.odd.is_some(), "{text}");
         }
     }

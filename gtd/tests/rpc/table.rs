@@ -91,6 +91,21 @@ impl RigServer for StandIn {
     async fn add(&self, _: &Extensions, _: params::RigAdd) -> RpcResult<Reply<town::RigAdded>> {
         reached("rig.add")
     }
+    async fn remove(&self, _: &Extensions, _: params::RigRemove) -> RpcResult<Reply<town::RigRemoved>> {
+        reached("rig.remove")
+    }
+    async fn park(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.park")
+    }
+    async fn unpark(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.unpark")
+    }
+    async fn dock(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.dock")
+    }
+    async fn undock(&self, _: &Extensions, _: params::RigAside) -> RpcResult<Reply<town::RigChange>> {
+        reached("rig.undock")
+    }
 }
 
 macro_rules! role {
@@ -181,7 +196,9 @@ fn enough(name: &str) -> Value {
     match name {
         "daemon.hello" => json!({"client": "test", "protocol": 1}),
         "rig.add" => json!({"name": "a", "source": "/x"}),
-        "rig.status" => json!({"rig": "a"}),
+        "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
+            json!({"rig": "a"})
+        }
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
         "events.unsubscribe" => json!({"subscription": "none"}),

@@ -1,7 +1,6 @@
 //! Mass deaths in the made-up world: agents that die together, tmux servers and machines that go, daemons that
 //! crash meanwhile; and what must hold whenever restarts are held.
 
-use gtd::supervisor::incident::FACT;
 use gtd_proto::event::kind;
 use gtd_proto::{Exit, Incident, IncidentState};
 use serde_json::Value;
@@ -67,7 +66,7 @@ impl World {
     pub fn check_incident(&mut self, turn: &Turn) {
         for write in &turn.writes {
             match write {
-                Write::Fact { key, value: Some(value) } if key.starts_with(FACT) => {
+                Write::Fact { key, value: Some(value) } => {
                     self.kept.facts.insert(key.clone(), value.clone());
                 }
                 Write::Fact { key, value: None } => {

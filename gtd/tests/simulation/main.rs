@@ -14,6 +14,7 @@
 mod cases;
 mod incidents;
 mod policy;
+mod rigs;
 mod schedule;
 mod world;
 
@@ -59,24 +60,4 @@ fn a_stop_outlives_the_daemon() {
     let machine = &world.core.agents()[&agent];
     assert_eq!((machine.state(), machine.wish.intent), (State::Stopped, Intent::Stopped));
     assert_eq!(machine.wish.reason.as_deref(), Some("enough"));
-}
-
-#[test]
-fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
-    let mut world = World::new(3);
-    world.pass(after(world.now, Duration::from_secs(600)));
-    let agent = Address::Witness(RigName::new("a").unwrap());
-    let until = after(world.now, Duration::from_millis(1));
-    let ask = Ask { by: "person".into(), reason: None, wait: Wait::Until(until) };
-    world.tickets += 1;
-    let request = Request::Restart { agent, overrides: None, how: How { now: true, force: false }, ask };
-    let turn =
-        world.core.step(Input::Request { ticket: Ticket(9_999), request: Box::new(request) }, world.now);
-    assert!(turn.answers.is_empty());
-    let turn = world.core.step(Input::Time, until);
-    let Some((Ticket(9_999), Answer::Failed(error))) = turn.answers.into_iter().next() else {
-        panic!("no answer")
-    };
-    assert_eq!(error.code, 1013);
-    assert_eq!(error.data["reached"], "stopping");
 }

@@ -301,8 +301,8 @@ fn no_trouble_of_tmux_or_the_rig_and_no_stop_of_the_town_makes_a_wait_forgotten(
             }
             1 => {
                 let rig = RigName::new("a").unwrap();
-                for barred in [Some("parked".to_owned()), None] {
-                    world.facts.rigs.get_mut(&rig).unwrap().barred = barred;
+                for status in [Some(Status::Parked), None] {
+                    world.set_aside(&rig, status);
                     world.step(Input::Facts(world.facts.clone()), true);
                     world.pass(after(world.now, MINUTE));
                 }

@@ -3,6 +3,13 @@
 use super::world::*;
 
 impl World {
+    /// The rig's state file says this, and was read just now.
+    pub fn set_aside(&mut self, rig: &RigName, status: Option<Status>) {
+        let file = FileState { sight: Sight::Good, status, restarts: None };
+        self.facts.rigs.get_mut(rig).unwrap().file = file;
+        self.facts.read_at = self.now;
+    }
+
     pub fn someone(&mut self) -> Address {
         let rigs: Vec<RigName> =
             ["a", "a-b", "a-witness"].iter().map(|name| RigName::new(*name).unwrap()).collect();
@@ -52,8 +59,8 @@ impl World {
             13 => {
                 let names: Vec<RigName> = self.facts.rigs.keys().cloned().collect();
                 let rig = names[usize::try_from(self.dice.roll(3)).unwrap()].clone();
-                let barred = self.dice.one_in(2).then(|| "parked".to_owned());
-                self.facts.rigs.get_mut(&rig).unwrap().barred = barred;
+                let status = self.dice.one_in(2).then_some(Status::Parked);
+                self.set_aside(&rig, status);
                 let facts = self.facts.clone();
                 self.step(Input::Facts(facts), survives);
             }
@@ -95,8 +102,8 @@ impl World {
 
     /// The world becomes quiet and friendly, and stays so for two days.
     pub fn calm_down(&mut self) {
-        for facts in self.facts.rigs.values_mut() {
-            facts.barred = None;
+        for rig in self.facts.rigs.keys().cloned().collect::<Vec<_>>() {
+            self.set_aside(&rig, None);
         }
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);

@@ -13,9 +13,11 @@ pub use gtd::supervisor::machine::{Machine, Pause, Phase};
 pub use gtd::supervisor::planner::Bounds;
 pub use gtd::supervisor::policy::{Numbers, after};
 pub use gtd::supervisor::requests::{Ask, How, Request, Wait};
+pub use gtd::supervisor::rigs::{FileState, Sight, Standing};
 pub use gtd::supervisor::throttle::Figures;
 pub use gtd::supervisor::turn::{Answer, Ticket, Turn};
 pub use gtd::supervisor::{Facts, Mode, RigFacts, Settings};
+pub use gtd::town::wisp::Status;
 pub use gtd_proto::exit::ExecError;
 pub use gtd_proto::params::ReportState;
 pub use gtd_proto::{Address, InstanceId, Intent, RigName, State, Timestamp};
@@ -93,7 +95,8 @@ pub fn makers(seed: u64) -> Makers {
 
 pub fn facts(names: &[&str]) -> Facts {
     let rig = |name: &str| RigFacts {
-        barred: None,
+        file: FileState::default(),
+        standing: Standing::default(),
         witness: Mode::Always,
         refinery: Mode::Always,
         path: format!("/town/{name}"),
@@ -290,7 +293,8 @@ impl World {
                     "{agent} was started against its intent\n{}",
                     self.story()
                 );
-                let barred = agent.rig().is_none_or(|rig| self.facts.rigs[rig].barred.is_some());
+                let barred =
+                    agent.rig().is_none_or(|rig| self.core.facts().rigs[rig].standing.barred.is_some());
                 let short = self.figures.free_memory.is_some_and(|free| free < 100);
                 let running = self.core.agents().values().filter(|machine| machine.current.is_some()).count();
                 let most = usize::try_from(self.settings.bounds.max_agents).unwrap();
@@ -476,6 +480,7 @@ impl World {
             self.now,
         );
         self.core = core;
+        self.core.recall_rigs(&self.kept.facts);
         self.core.recall_deaths(&self.kept.facts, self.kept.exits(), self.now);
         self.carry_out(turn, true);
         // As the loop does: tmux is looked at before anybody has read the registry.

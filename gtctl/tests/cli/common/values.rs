@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gtd_proto::town::{Alert, DaemonBrief, Rig, RoleStatus, Severity, TmuxServer, TmuxState, TownStatus};
+use gtd_proto::town::{
+    Alert, Aside, DaemonBrief, Outcome, Rig, RigChange, RigRemoved, RoleStatus, Severity, TmuxServer,
+    TmuxState, TownStatus,
+};
 use gtd_proto::{
     Activity, Address, Agent, Cause, Change, Event, Exit, Incident, IncidentCause, IncidentState, InstanceId,
     Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, daemon, event, exit,
@@ -117,12 +120,33 @@ pub fn rig(name: &str, operational: bool) -> Rig {
         path: format!("/towns/demo/{name}"),
         operational,
         reason: (!operational).then(|| "parked".to_owned()),
+        since: (!operational).then(|| ago(2)),
+        parked: (!operational).then(|| Aside {
+            by: "person".to_owned(),
+            reason: Some("too noisy".to_owned()),
+            at: ago(2),
+        }),
+        docked: None,
+        removing: false,
         prefix: "al".to_owned(),
         witness,
         refinery,
         polecats: Vec::new(),
         crew: if operational { vec!["max".to_owned()] } else { Vec::new() },
     }
+}
+
+fn outcome(agent: &str) -> Outcome {
+    Outcome { agent: agent.parse().unwrap(), ok: true, already: false, error: None }
+}
+
+pub fn rig_change(name: &str, aside: bool, accepted: bool) -> RigChange {
+    let mut rig = rig(name, !aside);
+    rig.refinery.intent = Intent::Stopped;
+    rig.refinery.intent_by = "person".to_owned();
+    rig.refinery.state = State::Stopped;
+    let items = if accepted { Vec::new() } else { vec![outcome(&format!("{name}/witness"))] };
+    RigChange { rig, already: false, accepted, items, dry_run: false, plan: Vec::new() }
 }
 
 pub fn town(of: &Path) -> TownStatus {
@@ -326,7 +350,20 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             "daemon.heartbeats" => answer(Items { items: vec![heartbeat()] }),
             "town.status" => answer(&status),
             "rig.list" => answer(Items { items: status.rigs.clone() }),
-            "rig.status" => answer(rig(params["rig"].as_str().unwrap(), true)),
+            "rig.status" => answer(rig(params["rig"].as_str().unwrap(), params["rig"] != "beta")),
+            "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
+                let aside = matches!(method, "rig.park" | "rig.dock");
+                answer(rig_change(params["rig"].as_str().unwrap(), aside, params["wait_ms"] == 0))
+            }
+            "rig.remove" => answer(RigRemoved {
+                name: RigName::new(params["rig"].as_str().unwrap()).unwrap(),
+                path: "/towns/demo/alpha".to_owned(),
+                left: vec!["/towns/demo/alpha".to_owned()],
+                accepted: false,
+                items: vec![outcome("alpha/witness")],
+                dry_run: false,
+                plan: Vec::new(),
+            }),
             "agent.list" => answer(Items { items: listed(&status, params["selector"].as_str()) }),
             "agent.capture" => answer(gtd_proto::agent::Capture {
                 lines: vec!["$ work".to_owned(), "\u{1b}[31mred\u{1b}[0m\tend".to_owned()],

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::super::planner::{Facts, Mode, RigFacts, Settings};
 use super::super::policy::Numbers;
+use super::super::rigs::{FileState, Standing};
 use super::*;
 
 fn at(seconds: i64) -> Timestamp {
@@ -111,7 +112,8 @@ impl Bars {
     fn ask(&self, asker: Asker) -> Result<(), String> {
         let rig = RigName::new("a").unwrap();
         let facts = RigFacts {
-            barred: self.barred.then(|| "parked".to_owned()),
+            file: FileState::default(),
+            standing: Standing { barred: self.barred.then(|| "parked".to_owned()), ..Standing::default() },
             witness: if self.off { Mode::Off("it is off".to_owned()) } else { Mode::Always },
             refinery: Mode::Always,
             path: String::new(),
@@ -145,6 +147,7 @@ impl Bars {
             observing: self.observing,
             tmux: self.tmux.then_some("tmux does not answer"),
             limits: &mut limits,
+            rigs: &BTreeMap::new(),
             looking: false,
             incident: None,
             new_instance: &mut InstanceId::generate,
