@@ -44,8 +44,13 @@ impl Terminal {
     /// # Panics
     /// When the terminal is gone.
     pub fn types(&mut self, keys: &str) {
-        let input = self.child.stdin.as_mut().expect("it was piped");
-        input.write_all(keys.as_bytes()).and_then(|()| input.flush()).expect("type");
+        assert!(self.may_type(keys), "the terminal is gone");
+    }
+
+    /// Types, unless the terminal is gone; whether it was there.
+    pub fn may_type(&mut self, keys: &str) -> bool {
+        let Some(input) = self.child.stdin.as_mut() else { return false };
+        input.write_all(keys.as_bytes()).and_then(|()| input.flush()).is_ok()
     }
 }
 

@@ -98,8 +98,14 @@ fn a_pane_that_is_closed_is_a_crash_by_key_as_by_script() {
         let before = agent["instance"].as_str().unwrap();
         if by_key {
             let mut terminal = Terminal::attach(&town.tmux(), &session(&town), &town.home());
-            // The prefix, `kill-pane`, and yes.
-            terminal.types("\u{2}xy");
+            // The prefix, `kill-pane`, and yes; keys that come all at once are a paste to tmux.
+            terminal.types("\u{2}");
+            let heard = wait_until(CHANGE, || {
+                town.tmux().run(&["list-clients", "-F", "#{client_prefix}"]).lines().any(|line| line == "1")
+            });
+            assert!(heard, "tmux heard no prefix");
+            terminal.types("x");
+            wait_until(CHANGE, || !terminal.may_type("y") || town.agent("a/witness")["instance"] != before);
             town.wait_new_instance("a/witness", before);
         } else {
             town.tmux().run(&["kill-pane", "-t", agent["pane"].as_str().unwrap()]);

@@ -200,6 +200,7 @@ fn enough(name: &str) -> Value {
             json!({"rig": "a"})
         }
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
+        "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
