@@ -144,6 +144,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Tasks of agents read and write small files in passing; on a machine with few cores a wave of starts would
+        // otherwise leave no thread to answer with.
+        .worker_threads(std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(8))
         .thread_name("gtd")
         .build()
         .map_err(system("start the runtime"))?;

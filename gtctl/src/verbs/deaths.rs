@@ -29,7 +29,7 @@ pub async fn run(cx: &mut Context, args: &Deaths) -> Result<Code, Failure> {
             if screen.json {
                 screen.envelope("deaths.list", &answer)?;
             } else if answer.body.items.is_empty() {
-                note(&format!("nothing has died{}", span(args.since)));
+                note(format!("nothing has died{}", span(args.since)));
             } else {
                 let lines = super::exits::table(&answer.body.items).render(screen.paint, screen.width);
                 screen.lines(lines)?;
@@ -44,7 +44,7 @@ pub async fn run(cx: &mut Context, args: &Deaths) -> Result<Code, Failure> {
             if screen.json {
                 screen.envelope("deaths.incidents", &answer)?;
             } else if answer.body.items.is_empty() {
-                note(&format!("there was no mass death{}", span(args.since)));
+                note(format!("there was no mass death{}", span(args.since)));
             } else {
                 let lines = table(&answer.body.items).render(screen.paint, screen.width);
                 screen.lines(lines)?;
