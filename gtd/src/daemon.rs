@@ -28,7 +28,7 @@ use crate::host::lock::{LockError, TownLock};
 use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
 use crate::host::signals::{Signal, Signals};
-use crate::ledger::{self, NewEvent, Write};
+use crate::ledger::{self, Condition, NewEvent, Write};
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
@@ -68,6 +68,9 @@ pub enum DaemonError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The ledger is of a later version.
+    #[error("{0}")]
+    Ledger(String),
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] EndpointError),
@@ -92,7 +95,7 @@ impl DaemonError {
             Self::Lock(_) => 1,
             Self::NoTown { .. } => 2,
             Self::Config(_) => 78,
-            Self::Socket(_) | Self::System { .. } | Self::Missing(_) => 70,
+            Self::Ledger(_) | Self::Socket(_) | Self::System { .. } | Self::Missing(_) => 70,
         }
     }
 
@@ -103,6 +106,7 @@ impl DaemonError {
             Self::NoTown { path, .. } => Some(format!("make one with: gtctl init {}", path.display())),
             Self::Lock(_) => Some("gtctl daemon status".to_owned()),
             Self::Config(error) => error.hint.clone(),
+            Self::Ledger(_) => Some("agents that run go on; start the newer gtd again".to_owned()),
             _ => None,
         }
     }
@@ -126,6 +130,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let lock = TownLock::acquire(&layout.daemon_dir())?;
     // Before the configuration, because it remembers the last good one.
     let opened = ledger::open(&layout.daemon_dir());
+    if let Condition::Newer { why } = &opened.condition {
+        return Err(DaemonError::Ledger(why.clone()));
+    }
     let chosen = opening::choose_config(&layout, &opened.state)?;
     let config = &chosen.config;
     let log_options = LogOptions {

@@ -18,7 +18,7 @@ use crate::config::{Config, ConfigError, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::notify::ServiceManager;
 use crate::host::signals::Signals;
-use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, ServerRow, Write};
+use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
@@ -234,13 +234,16 @@ fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {
     let mut reasons = Vec::new();
     match condition {
         Condition::Fresh | Condition::Existing => {}
-        Condition::SetAside { to, why } => reasons.push(format!(
-            "the ledger was damaged ({why}) and was set aside as {}; nothing is started or ended until `gtctl up`",
-            to.display()
+        Condition::SetAside { to, why, restored } => reasons.push(format!(
+            "the ledger was damaged ({why}) and was set aside as {}; {}",
+            to.display(),
+            recovered(restored.as_ref())
         )),
-        Condition::Unavailable { why } => {
-            reasons.push(format!("the ledger cannot be used, and nothing is remembered: {why}"));
+        Condition::Missing { restored } => {
+            reasons.push(format!("the ledger was gone; {}", recovered(restored.as_ref())));
         }
+        // The loop says so, for as long as it is so.
+        Condition::Unavailable { .. } | Condition::Newer { .. } => {}
     }
     if let Some(other) = identity.copied_from() {
         reasons.push(format!(
@@ -248,6 +251,21 @@ fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// What became of what the lost ledger said, in words.
+fn recovered(restored: Option<&Restored>) -> String {
+    match restored {
+        Some(Restored { from, written_at, older: false }) => {
+            format!("what should run was found in {}, written {written_at:.0}", from.display())
+        }
+        Some(Restored { from, written_at, older: true }) => format!(
+            "what should run was found in an older copy, {} of {written_at:.0}, and may have changed since: nothing is \
+             started or ended until `gtctl up`",
+            from.display()
+        ),
+        None => "what should run is not known: nothing is started or ended until `gtctl up`".to_owned(),
+    }
 }
 
 /// Launch files and records of instances that the ledger has as ended are of no use to anybody.

@@ -89,6 +89,8 @@ pub struct Supervisor {
     settled: Vec<oneshot::Sender<()>>,
     unsaved: Vec<Write>,
     ledger_failed: Option<String>,
+    /// What the ledger says is wrong with it, although it takes what it is given.
+    ledger_trouble: Option<String>,
 }
 
 impl Supervisor {
@@ -116,6 +118,7 @@ impl Supervisor {
             settled: Vec::new(),
             unsaved: Vec::new(),
             ledger_failed: None,
+            ledger_trouble: None,
         };
         (supervisor, handle, inbox)
     }
@@ -168,7 +171,8 @@ impl Supervisor {
     }
 
     fn wake(&self) -> Duration {
-        let quiet = if self.unsaved.is_empty() { Duration::from_secs(3_600) } else { SAVE_AGAIN };
+        let sound = self.unsaved.is_empty() && self.ledger_trouble.is_none();
+        let quiet = if sound { Duration::from_secs(3_600) } else { SAVE_AGAIN };
         match self.core.next_deadline() {
             Some(deadline) => since(self.line.now(), deadline).min(quiet),
             None => quiet,
@@ -239,7 +243,28 @@ impl Supervisor {
         }
     }
 
-    async fn carry_out(&mut self, mut turn: Turn) {
+    /// Takes over what the ledger says of itself, which may change while nothing else happens.
+    fn look_at_ledger(&mut self) {
+        let trouble = self.ledger.trouble();
+        if trouble == self.ledger_trouble {
+            return;
+        }
+        if let Some(before) = &self.ledger_trouble {
+            self.shared.restore(before);
+        }
+        if let Some(now) = &trouble {
+            self.shared.degrade(now.clone());
+        }
+        self.ledger_trouble = trouble;
+        self.show(&Turn::default());
+    }
+
+    async fn carry_out(&mut self, turn: Turn) {
+        self.commit_and_act(turn).await;
+        self.look_at_ledger();
+    }
+
+    async fn commit_and_act(&mut self, mut turn: Turn) {
         if turn.is_empty() && self.unsaved.is_empty() {
             return;
         }
@@ -282,8 +307,10 @@ impl Supervisor {
     /// Passes orders on to the agents' tasks; returns what is to be said of those that must not be begun.
     fn pass_on(&self, orders: Vec<(Address, Order)>) -> Vec<Report> {
         let mut undone = Vec::new();
+        // Also what was written down into the last room there is: the room is for ends.
+        let trouble = self.ledger_failed.clone().or_else(|| self.ledger.trouble());
         for (agent, order) in orders {
-            match (&self.ledger_failed, order) {
+            match (&trouble, order) {
                 // What is not written down is not begun. Ending needs no permission from a disk.
                 (Some(why), Order::Launch { instance, .. }) => {
                     let failure = Failure {
@@ -332,7 +359,7 @@ impl Supervisor {
                 let hint = "gtctl daemon status";
                 alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, now));
             }
-            if let Some(why) = &self.ledger_failed {
+            if let Some(why) = self.ledger_failed.as_ref().or(self.ledger_trouble.as_ref()) {
                 let message = format!("the ledger cannot be written, and nothing is started: {why}");
                 alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", now));
             }

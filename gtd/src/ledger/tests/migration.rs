@@ -83,7 +83,7 @@ async fn a_later_version_migrates_keeps_a_copy_and_is_not_opened_by_the_earlier_
     assert_eq!(policy, r#"{"consecutive":2}"#);
 
     let back = open(dir.path());
-    assert!(matches!(back.condition, Condition::Unavailable { .. }), "{:?}", back.condition);
+    assert!(matches!(back.condition, Condition::Newer { .. }), "{:?}", back.condition);
 }
 
 #[tokio::test]
