@@ -214,7 +214,8 @@ pub struct Ending {
     pub output: Vec<String>,
     /// What it used.
     pub usage: Usage,
-    /// By which means we know: `pidfd`, `record`, `boot id`.
+    /// By which means we know: `pidfd`; of one that ended while no daemon looked, `record`, or `procfs` where there is
+    /// none; `boot id`.
     pub detected_by: &'static str,
     /// From the end to our knowing, when both instants are known.
     pub detect_ms: Option<f64>,

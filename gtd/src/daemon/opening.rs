@@ -22,6 +22,7 @@ use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, Serv
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
+use crate::supervisor::handle::{CLOCK, clock_row};
 use crate::supervisor::run::{Supervisor, Timeline};
 use crate::supervisor::{Settings, facts, heartbeat};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
@@ -83,8 +84,10 @@ impl Daemon {
         let signals = Signals::install().map_err(system("catch signals"))?;
         let manager = ServiceManager::from_env();
         let clock = Clock::system();
-        let line = Timeline::start(clock);
-        let started_at = line.now();
+        let boot = BootId::current().map_err(system("read the boot id"))?;
+        let anchor = opened.state.facts.get(CLOCK).and_then(|fact| serde_json::from_value(fact.clone()).ok());
+        let line = Timeline::resume(clock.clone(), anchor.as_ref(), boot.as_str());
+        let started_at = line.to_wall(line.now());
         let layout = Arc::new(layout);
         let Chosen { config, text, trouble: config_trouble } = chosen;
         let config = Arc::new(config);
@@ -138,7 +141,8 @@ impl Daemon {
             format!("a row of the ledger cannot be read: {what}{then}")
         }));
         reasons.extend(config_trouble);
-        let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, started_at);
+        let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, line.now());
+        before.push(clock_row(&line));
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
         }
@@ -159,6 +163,7 @@ impl Daemon {
         let last = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
+        tokio::spawn(heartbeat::watch_clock(handle.clone(), clock, last.clone()));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
         if observing {
             heartbeat::survey(&handle).await;

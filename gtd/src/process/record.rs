@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::id::{BootId, Pid, ProcessId, StartTime};
 use super::launch::{OLDEST, VERSION, Versioned, describe, read_bounded, replace};
 use super::observe::Observation;
+use crate::clock;
+
+/// Two clocks that are so close agree: time servers slew them.
+const CLOCK_NOISE: Duration = Duration::from_secs(1);
 
 /// How far a shim and its agent have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +136,13 @@ pub struct Record {
     /// When the agent ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// When the shim began by the boot clock, microseconds: nobody sets that one. Shims of the first version wrote
+    /// neither of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_boot_us: Option<u64>,
+    /// When the agent ended by the boot clock, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_boot_us: Option<u64>,
     /// What it used.
     #[serde(default)]
     pub usage: Usage,
@@ -143,6 +155,24 @@ pub struct Record {
 }
 
 impl Record {
+    /// When the shim began, as the wall clock would have shown it then if it had always shown what it shows now.
+    pub fn began(&self) -> Timestamp {
+        self.dated(self.started_at, self.began_boot_us)
+    }
+
+    /// When the agent ended, likewise.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.ended_at.map(|at| self.dated(at, self.ended_boot_us))
+    }
+
+    fn dated(&self, wall: Timestamp, boot_us: Option<u64>) -> Timestamp {
+        let same_boot = || BootId::current().is_ok_and(|boot| boot == self.boot_id);
+        let Some(boot) = boot_us.filter(|_| same_boot()).map(Duration::from_micros) else { return wall };
+        let dated = Timestamp::now().checked_sub(clock::ago(boot)).unwrap_or(wall);
+        // As it was written, unless somebody has set the clock since: the same record reads the same each time.
+        if dated.duration_since(wall).unsigned_abs() < CLOCK_NOISE { wall } else { dated }
+    }
+
     /// The shim's identity.
     pub fn shim_id(&self) -> ProcessId {
         self.identity(self.shim)

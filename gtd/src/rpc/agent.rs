@@ -56,7 +56,7 @@ impl AgentServer for Context {
         if params.dry_run {
             let plan = vec![step("reset", &agent, "forget its failures, and start it if it should run")];
             let shown =
-                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.wall()));
             let change = Change {
                 agent: shown,
                 already: false,

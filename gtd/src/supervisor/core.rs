@@ -48,6 +48,11 @@ pub enum Input {
     PaneGone(Vec<Address>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
+    /// The machine was suspended for so long, until just now.
+    Resumed {
+        /// Time for which it did not run.
+        suspended: std::time::Duration,
+    },
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -71,6 +76,8 @@ pub struct Core {
     pub(super) observing: bool,
     /// The sessions were looked at for marks of instances that the ledger may not know. Nothing is started before.
     surveyed: bool,
+    /// When the machine last came back from being suspended.
+    pub(super) resumed_at: Option<Timestamp>,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) waiters: Vec<Waiter>,
     makers: Makers,
@@ -95,6 +102,7 @@ impl Core {
             tmux: None,
             observing,
             surveyed: !observing,
+            resumed_at: None,
             agents: BTreeMap::new(),
             waiters: Vec::new(),
             makers,
@@ -151,6 +159,7 @@ impl Core {
                     });
                 }
             }
+            Input::Resumed { suspended } => self.resumed(suspended, now, &mut turn),
             Input::Round => self.reconcile_all(now, &mut turn),
             Input::Time => {}
         }

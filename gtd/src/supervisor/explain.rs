@@ -23,7 +23,7 @@ impl Handle {
         let decisions = self.ledger().decisions(agent.clone(), at, Some(DECISIONS)).await;
         let decisions =
             decisions.map_err(|error| RpcError::internal(format!("the ledger cannot be read: {error}")))?;
-        let now = self.now();
+        let now = self.wall();
         let (because, observations) =
             self.view().read(|all| (because(&shown, all), observations(&shown, all, now)));
         Ok(Explanation {

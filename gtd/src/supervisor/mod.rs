@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod core;
+mod dating;
 mod explain;
 pub mod facts;
 pub mod handle;
@@ -16,6 +17,7 @@ mod moves;
 pub mod planner;
 pub mod policy;
 pub mod requests;
+mod resume;
 pub mod run;
 mod town;
 pub mod turn;

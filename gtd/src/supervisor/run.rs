@@ -12,15 +12,16 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Core, Input};
+use super::dating;
 use super::handle::{Handle, Shared};
 use super::planner::{Facts, Settings};
-use super::policy::{after, since};
+use super::policy::since;
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
 use super::view::{alert, render, settle_alerts};
 use crate::agents::order::{Failure, FailureKind, Order, Report, What};
 use crate::agents::runtime::Runtime;
-use crate::clock::{Clock, Now};
+pub use crate::clock::Timeline;
 use crate::feed::Bus;
 use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
 use crate::tmux::{ServerId, ServerState, TmuxEvent};
@@ -51,29 +52,6 @@ pub enum Message {
     Settled(oneshot::Sender<()>),
     /// Show agents, alerts and sessions anew: what they are made of has changed outside.
     Refresh,
-}
-
-/// The pure core's time: it starts at the wall clock and goes on with the boot clock, so that a wall clock
-/// set by hand moves no deadline.
-#[derive(Debug, Clone)]
-pub struct Timeline {
-    clock: Clock,
-    start: Now,
-}
-
-impl Timeline {
-    /// Starts now.
-    #[must_use]
-    pub fn start(clock: Clock) -> Self {
-        let start = clock.now();
-        Self { clock, start }
-    }
-
-    /// The present instant of the core's time.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        after(self.start.wall, self.clock.now().boot.saturating_sub(self.start.boot))
-    }
 }
 
 /// The parts of the loop.
@@ -140,7 +118,7 @@ impl Supervisor {
             let mut turn = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(report) = reports.recv() => self.core.step(Input::Report(report), self.line.now()),
+                Some(report) = reports.recv() => self.hear(report),
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message),
                     None => break,
@@ -150,7 +128,8 @@ impl Supervisor {
             // Whatever else has come by now shares the commit.
             for _ in 0..BATCH {
                 if let Ok(report) = reports.try_recv() {
-                    merge(&mut turn, self.core.step(Input::Report(report), self.line.now()));
+                    let more = self.hear(report);
+                    merge(&mut turn, more);
                 } else if let Ok(message) = inbox.try_recv() {
                     let more = self.take(message);
                     merge(&mut turn, more);
@@ -177,6 +156,11 @@ impl Supervisor {
             Some(deadline) => since(self.line.now(), deadline).min(quiet),
             None => quiet,
         }
+    }
+
+    fn hear(&mut self, mut report: Report) -> Turn {
+        dating::incoming(&mut report, &self.line);
+        self.core.step(Input::Report(report), self.line.now())
     }
 
     fn take(&mut self, message: Message) -> Turn {
@@ -268,6 +252,7 @@ impl Supervisor {
         if turn.is_empty() && self.unsaved.is_empty() {
             return;
         }
+        dating::outgoing(&mut turn.writes, &self.line);
         let mut writes = std::mem::take(&mut self.unsaved);
         writes.append(&mut turn.writes);
         let committed =
@@ -297,6 +282,7 @@ impl Supervisor {
             for report in undone {
                 let mut again = self.core.step(Input::Report(report), self.line.now());
                 self.show(&again);
+                dating::outgoing(&mut again.writes, &self.line);
                 self.unsaved.append(&mut again.writes);
                 orders.append(&mut again.orders);
                 answers.append(&mut again.answers);
@@ -345,7 +331,8 @@ impl Supervisor {
         self.shared.view.change(|shown| {
             for agent in &turn.changed {
                 if let Some(machine) = core.agents().get(agent) {
-                    let rendered = render(machine, shown.sessions.get(agent));
+                    let mut rendered = render(machine, shown.sessions.get(agent));
+                    dating::shown(&mut rendered, &self.line);
                     shown.agents.insert(agent.clone(), rendered);
                 }
             }
