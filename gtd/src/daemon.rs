@@ -3,6 +3,8 @@
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
 mod opening;
+mod rebuilt;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,8 +223,16 @@ impl Daemon {
                 }
             },
         ));
-        let watchdog =
-            tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
+        let (turn, status) = (self.handle.clone(), self.handle.clone());
+        let watchdog = tokio::spawn(told::keep_told(
+            ServiceManager::from_env(),
+            move || {
+                let handle = turn.clone();
+                async move { handle.settled().await }
+            },
+            move || told::line(&status),
+            self.stop.clone(),
+        ));
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -270,7 +280,9 @@ impl Daemon {
                     Some(Signal::Terminate | Signal::Interrupt) | None => return,
                     Some(Signal::Reload) => {
                         tracing::info!("HUP: looking at the town's files again");
+                        self.manager.reloading();
                         self.watch.look();
+                        self.manager.ready();
                     }
                     Some(Signal::Lifecycle) => {
                         tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
@@ -329,19 +341,6 @@ async fn hear_town(
     while let Some(snapshot) = changes.recv().await {
         prepare.see(Arc::clone(&snapshot));
         handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
-    }
-}
-
-/// Tells the service manager that the daemon lives, as long as the supervisor's loop answers.
-async fn feed_watchdog(handle: Handle, manager: ServiceManager, stop: CancellationToken) {
-    let Some(interval) = manager.alive_every() else { return };
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
-        }
-        handle.settled().await;
-        manager.alive();
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, runtime_dir, system};
+use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
 use crate::agents::prepare::Preparer;
 use crate::agents::runtime::{Runtime, Shared, sibling};
 use crate::clock::Clock;
@@ -146,14 +146,22 @@ impl Daemon {
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
         }
-        if !observing {
+        let rebuilt = rebuilt::is(&condition);
+        if rebuilt && let Ok(listing) = driver.list().await {
+            let marks = rebuilt::marks(&listing, identity.id.as_str());
+            before.extend(rebuilt::catch_up(&mut state, marks, line.now()));
+        }
+        if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
         let Loaded { agents, instances, hold, heartbeat_number, .. } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
-        let (core, mut first_turn) =
+        let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
+        if rebuilt {
+            core.survey_first();
+        }
         first_turn.writes.splice(0..0, before);
         let (supervisor, handle, inbox) =
             Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
@@ -165,13 +173,17 @@ impl Daemon {
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
         tokio::spawn(heartbeat::watch_clock(handle.clone(), clock, last.clone()));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
-        if observing {
+        if observing || rebuilt {
             heartbeat::survey(&handle).await;
         }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
+        // What a copied ledger said of running agents is written off by now.
+        if let Err(error) = town_id::settle(&layout, &identity) {
+            handle.shared().degrade(error.to_string());
+        }
         Ok(Self {
             layout,
             config,

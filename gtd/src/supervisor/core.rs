@@ -120,6 +120,11 @@ impl Core {
         (core, turn)
     }
 
+    /// Starts nothing before the sessions were looked at: what was resumed from may lack the last moments.
+    pub fn survey_first(&mut self) {
+        self.surveyed = false;
+    }
+
     /// What follows from an input.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
