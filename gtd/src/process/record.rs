@@ -246,6 +246,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_boot_clock_dated_does_not_care_that_the_wall_clock_was_set() {
+        let text = r#"{"v":1,"instance":"i","boot_id":"b","phase":"gone","shim":{"pid":9,"start":8},"by":"agent","started_at":"2026-01-02T03:04:05Z","ended_at":"2026-01-02T03:04:06Z"}"#;
+        let old: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (old.began(), old.ended()),
+            (old.started_at, old.ended_at),
+            "the wall clock is all there is"
+        );
+        let boot = clock::Clock::system().now().boot;
+        let ago = |seconds| u64::try_from((boot - Duration::from_millis(seconds)).as_micros()).ok();
+        let other = Record { began_boot_us: ago(20), ended_boot_us: ago(5), ..old };
+        assert_eq!(other.began(), other.started_at, "another boot's clock says nothing");
+        // Began a day and some milliseconds ago by a wall clock that was set forward since, or back.
+        let now = Timestamp::now();
+        for (set, day) in [("back", 86_400), ("forward", -86_400)] {
+            let then = now.checked_add(jiff::SignedDuration::from_secs(day)).unwrap();
+            let record = Record {
+                boot_id: BootId::current().unwrap(),
+                started_at: then,
+                ended_at: Some(then),
+                ..other.clone()
+            };
+            let lived = record.ended().unwrap().duration_since(record.began()).as_millis();
+            assert!((14..=17).contains(&lived), "{set}: {lived} ms");
+            assert!(now.duration_since(record.began()).abs().as_secs() < 5, "{set}");
+        }
+        // One that agrees reads as it was written.
+        let began = now.checked_sub(Duration::from_millis(20)).unwrap();
+        let record = Record { boot_id: BootId::current().unwrap(), started_at: began, ..other };
+        assert_eq!(record.began(), began);
+    }
+
+    #[test]
     fn a_record_is_found_missing_torn_or_of_another_version() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record");

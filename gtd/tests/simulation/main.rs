@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod clocks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
