@@ -14,11 +14,12 @@ fn peek_and_the_last_words_begin_with_the_present_instance() {
         .rigs(&["a"])
         .no_refineries()
         .toml("[restart]\nbase = \"10ms\"\nmax = \"10ms\"\nburst = 0\nchurn_deaths = 0\n[mass_death]\nthreshold = 0")
-        .script(&["flood:300", "print:the last word", "idle"])
+        .script(&["flood:120", "print:the last word", "idle"])
         .up();
     for _ in 0..2 {
         let before = town.agent("a/witness")["instance"].as_str().unwrap().to_owned();
-        let shown = || lines(&town.call("agent.capture", json!({"agent": "a/witness", "lines": 1000}))["lines"]);
+        let shown =
+            || lines(&town.call("agent.capture", json!({"agent": "a/witness", "lines": 1000}))["lines"]);
         let begins = |lines: &[String], instance: &str| {
             let starts: Vec<&String> = lines.iter().filter(|line| line.contains("scripted agent")).collect();
             starts.len() == 1 && starts[0].ends_with(instance) && lines[0] == *starts[0]
