@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
+mod announce;
 mod opening;
 mod rebuilt;
 mod told;
@@ -21,6 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::announce::Announcement;
 use crate::agents::prepare::Preparer;
 use crate::config::{Config, ConfigError};
 use crate::feed::Bus;
@@ -206,7 +208,7 @@ impl Daemon {
         let server = Server::start(listening, methods, Limits::default(), counters)
             .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
-        self.announce(&files, &server);
+        self.announce(&server);
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
             self.config.daemon.heartbeat_interval,
@@ -247,7 +249,7 @@ impl Daemon {
     }
 
     /// Says to everybody that the daemon is there.
-    fn announce(&self, files: &DaemonFiles, server: &ServerHandle) {
+    fn announce(&self, server: &ServerHandle) {
         let endpoint = Endpoint {
             socket: server.path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
             pid: own_pid(),
@@ -256,16 +258,13 @@ impl Daemon {
             town_id: self.town_id.clone(),
             started_at: self.started_at,
         };
-        let state = state(self.started_at, None, self.heartbeat_number);
-        for (what, result) in [
-            ("daemon.pid", files.write_pid()),
-            ("state.json", files.write_state(&state)),
-            ("endpoint.json", files.write_endpoint(&endpoint)),
-        ] {
-            if let Err(error) = result {
-                tracing::error!(%error, "{what} was not written");
-                self.handle.shared().degrade(format!("{what} cannot be written: {error}"));
-            }
+        let written = Announcement {
+            dir: self.layout.daemon_dir(),
+            endpoint: endpoint.clone(),
+            state: state(self.started_at, None, self.heartbeat_number),
+        };
+        if !written.write(&self.handle) {
+            tokio::spawn(written.write_later(self.handle.clone(), self.stop.clone()));
         }
         self.manager.ready();
         tracing::info!(socket = %endpoint.socket, version = VERSION, "up");
