@@ -3,12 +3,16 @@
 //! Everything that decides takes a [`Now`] as an argument; only the edges ask a [`Clock`]. Nothing here
 //! sleeps or does I/O beyond reading a clock.
 
+mod line;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gtd_proto::Timestamp;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
+
+pub use line::{Anchor, Timeline};
 
 /// One instant, told by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,6 +251,12 @@ impl ShiftWatch {
         let passed = SignedDuration::try_from(boot).unwrap_or(SignedDuration::MAX);
         Shift { suspended: boot.saturating_sub(awake), wall: wall.saturating_sub(passed) }
     }
+}
+
+/// How long ago, by the boot clock, something happened that was dated by it.
+#[must_use]
+pub fn ago(boot: Duration) -> Duration {
+    since_boot(Counting::Always).saturating_sub(boot)
 }
 
 enum Counting {

@@ -2,7 +2,10 @@
 //!
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
+mod announce;
 mod opening;
+mod rebuilt;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::announce::Announcement;
 use crate::agents::prepare::Preparer;
 use crate::config::{Config, ConfigError};
 use crate::feed::Bus;
@@ -29,7 +33,7 @@ use crate::host::lock::{LockError, TownLock};
 use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
 use crate::host::signals::{Signal, Signals};
-use crate::ledger::{self, NewEvent, Write};
+use crate::ledger::{self, Condition, NewEvent, Write};
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
@@ -70,6 +74,9 @@ pub enum DaemonError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The ledger is of a later version.
+    #[error("{0}")]
+    Ledger(String),
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] EndpointError),
@@ -94,7 +101,7 @@ impl DaemonError {
             Self::Lock(_) => 1,
             Self::NoTown { .. } => 2,
             Self::Config(_) => 78,
-            Self::Socket(_) | Self::System { .. } | Self::Missing(_) => 70,
+            Self::Ledger(_) | Self::Socket(_) | Self::System { .. } | Self::Missing(_) => 70,
         }
     }
 
@@ -105,6 +112,7 @@ impl DaemonError {
             Self::NoTown { path, .. } => Some(format!("make one with: gtctl init {}", path.display())),
             Self::Lock(_) => Some("gtctl daemon status".to_owned()),
             Self::Config(error) => error.hint.clone(),
+            Self::Ledger(_) => Some("agents that run go on; start the newer gtd again".to_owned()),
             _ => None,
         }
     }
@@ -128,6 +136,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let lock = TownLock::acquire(&layout.daemon_dir())?;
     // Before the configuration, because it remembers the last good one.
     let opened = ledger::open(&layout.daemon_dir());
+    if let Condition::Newer { why } = &opened.condition {
+        return Err(DaemonError::Ledger(why.clone()));
+    }
     let chosen = opening::choose_config(&layout, &opened.state)?;
     let config = &chosen.config;
     let log_options = LogOptions {
@@ -202,7 +213,7 @@ impl Daemon {
         let server = Server::start(listening, methods, Limits::default(), counters)
             .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
-        self.announce(&files, &server);
+        self.announce(&server);
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
             self.config.daemon.heartbeat_interval,
@@ -219,8 +230,16 @@ impl Daemon {
                 }
             },
         ));
-        let watchdog =
-            tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
+        let (turn, status) = (self.handle.clone(), self.handle.clone());
+        let watchdog = tokio::spawn(told::keep_told(
+            ServiceManager::from_env(),
+            move || {
+                let handle = turn.clone();
+                async move { handle.settled().await }
+            },
+            move || told::line(&status),
+            self.stop.clone(),
+        ));
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -235,7 +254,7 @@ impl Daemon {
     }
 
     /// Says to everybody that the daemon is there.
-    fn announce(&self, files: &DaemonFiles, server: &ServerHandle) {
+    fn announce(&self, server: &ServerHandle) {
         let endpoint = Endpoint {
             socket: server.path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
             pid: own_pid(),
@@ -244,16 +263,13 @@ impl Daemon {
             town_id: self.town_id.clone(),
             started_at: self.started_at,
         };
-        let state = state(self.started_at, None, self.heartbeat_number);
-        for (what, result) in [
-            ("daemon.pid", files.write_pid()),
-            ("state.json", files.write_state(&state)),
-            ("endpoint.json", files.write_endpoint(&endpoint)),
-        ] {
-            if let Err(error) = result {
-                tracing::error!(%error, "{what} was not written");
-                self.handle.shared().degrade(format!("{what} cannot be written: {error}"));
-            }
+        let written = Announcement {
+            dir: self.layout.daemon_dir(),
+            endpoint: endpoint.clone(),
+            state: state(self.started_at, None, self.heartbeat_number),
+        };
+        if !written.write(&self.handle) {
+            tokio::spawn(written.write_later(self.handle.clone(), self.stop.clone()));
         }
         self.manager.ready();
         tracing::info!(socket = %endpoint.socket, version = VERSION, "up");
@@ -268,7 +284,9 @@ impl Daemon {
                     Some(Signal::Terminate | Signal::Interrupt) | None => return,
                     Some(Signal::Reload) => {
                         tracing::info!("HUP: looking at the town's files again");
+                        self.manager.reloading();
                         self.watch.look();
+                        self.manager.ready();
                     }
                     Some(Signal::Lifecycle) => {
                         tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
@@ -332,19 +350,6 @@ async fn hear_town(
             handle.write(vec![write]).await;
         }
         handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
-    }
-}
-
-/// Tells the service manager that the daemon lives, as long as the supervisor's loop answers.
-async fn feed_watchdog(handle: Handle, manager: ServiceManager, stop: CancellationToken) {
-    let Some(interval) = manager.alive_every() else { return };
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
-        }
-        handle.settled().await;
-        manager.alive();
     }
 }
 

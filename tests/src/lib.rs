@@ -7,6 +7,7 @@
 
 mod agents;
 pub mod client;
+pub mod disk;
 mod guard;
 pub mod journal;
 pub mod procs;

@@ -60,7 +60,7 @@ pub(super) async fn adopt(
                 return None;
             }
             Found::Lost(mut life) => {
-                after_the_shim(work, &mut life, &Told::default()).await;
+                after_the_shim(work, &mut life, &Told::while_away("procfs")).await;
                 return None;
             }
             Found::Reboot => {
@@ -240,7 +240,7 @@ fn stranger((place, _): (Place, Pane), shim: ProcessId) -> Life {
 fn renewed(mut life: Life, record: &Record) -> Life {
     life.shim = record.shim_id();
     life.process = record.agent_id().or(life.process);
-    life.started_at = Some(record.started_at);
+    life.started_at = Some(record.began());
     life
 }
 
@@ -293,7 +293,7 @@ async fn dead(work: &mut Work<'_>, life: Option<Box<Life>>, record: &Record) {
             }
         },
     };
-    after_the_shim(work, &mut life, &Told::default()).await;
+    after_the_shim(work, &mut life, &Told::while_away("record")).await;
 }
 
 /// A life without a place: what is known of an instance whose session is gone together with our memory of it.

@@ -195,6 +195,8 @@ fn shimless_record(life: &Life, instance: &InstanceId) -> Box<Record> {
         by: files::By::Unknown,
         started_at: gtd_proto::Timestamp::now(),
         ended_at: None,
+        began_boot_us: None,
+        ended_boot_us: None,
         usage: files::Usage::default(),
         survivors: Vec::new(),
         spared: Vec::new(),

@@ -231,7 +231,8 @@ pub struct Ending {
     pub oom: Option<Oom>,
     /// Who declared it dead, and how they know.
     pub said: Option<String>,
-    /// By which means we know: `pidfd`, `record`, `boot id`, `person`.
+    /// By which means we know: `pidfd`; of one that ended while no daemon looked, `record`, or `procfs` where there is
+    /// none; `boot id`; `person`.
     pub detected_by: &'static str,
     /// From the end to our knowing, when both instants are known.
     pub detect_ms: Option<f64>,

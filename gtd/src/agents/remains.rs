@@ -31,7 +31,7 @@ pub(super) async fn after_the_shim(work: &mut Work<'_>, life: &mut Life, told: &
         life.process = record.agent_id();
     }
     if !told.ended && life.process.is_some() {
-        tell_end(work, life, record.as_deref(), "pidfd").await;
+        tell_end(work, life, record.as_deref(), told.by).await;
     }
     if life.process.is_none() {
         let why = "its shim ended before it could start the agent";

@@ -31,17 +31,32 @@ const PROMPT_POLL: Duration = Duration::from_millis(250);
 const LAGGING: Duration = Duration::from_secs(10);
 
 /// What was reported of an instance so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Told {
     pub(super) ended: bool,
     ready: bool,
+    /// By which means its end is known.
+    pub(super) by: &'static str,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { ended: false, ready: false, by: "pidfd" }
+    }
+}
+
+impl Told {
+    /// Of one that ended while nobody watched it.
+    pub(super) fn while_away(by: &'static str) -> Self {
+        Self { by, ..Self::default() }
+    }
 }
 
 /// Stays with the instance until it is gone.
 pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
     let Living { mut life, mut shim, process, ready, end, born } = living;
     let shared = Arc::clone(work.shared);
-    let mut told = Told { ready: ready.is_none(), ended: life.process.is_none() };
+    let mut told = Told { ready: ready.is_none(), ended: life.process.is_none(), ..Told::default() };
     let mut agent = process;
     if agent.is_none() && life.process.is_some() {
         ended(work, &life, &mut shim, &mut told).await;
@@ -167,7 +182,8 @@ pub(super) async fn tell_end(
 ) {
     let known = record.filter(|record| matches!(record.phase, Phase::Ended | Phase::Gone));
     let now = Timestamp::now();
-    let ended_at = known.and_then(|record| record.ended_at).unwrap_or(now);
+    let recorded = known.and_then(Record::ended);
+    let ended_at = recorded.unwrap_or(now);
     let by = known.map_or(EndedBy::Unknown, |record| ended_by(record.by));
     // A shim that was killed takes its agent along with KILL, and can write nothing down. Without any
     // record nothing is known.
@@ -184,7 +200,7 @@ pub(super) async fn tell_end(
     let killed = signal == Some(Signal::Kill.number()) && matches!(by, EndedBy::Agent | EndedBy::Unknown);
     let ending = Ending {
         pid: life.process.as_ref().map(|process| process.pid.get()),
-        started_at: life.started_at,
+        started_at: record.map(Record::began).or(life.started_at),
         ended_at,
         code: known.and_then(|record| record.code),
         signal,
@@ -200,7 +216,7 @@ pub(super) async fn tell_end(
         output,
         usage: known.map(usage).unwrap_or_default(),
         detected_by,
-        detect_ms: known.and_then(|record| record.ended_at).map(|at| {
+        detect_ms: recorded.map(|at| {
             let span = now.duration_since(at).as_secs_f64() * 1_000.0;
             (span.max(0.0) * 1_000.0).round() / 1_000.0
         }),

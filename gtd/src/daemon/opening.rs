@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, runtime_dir, system};
+use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
 use crate::agents::prepare::Preparer;
 use crate::agents::runtime::{Runtime, Shared, sibling};
 use crate::clock::Clock;
@@ -18,10 +18,11 @@ use crate::config::{Config, ConfigError, Hold, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::notify::ServiceManager;
 use crate::host::signals::Signals;
-use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, ServerRow, Write};
+use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
+use crate::supervisor::handle::{CLOCK, clock_row};
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
 use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files};
@@ -87,8 +88,10 @@ impl Daemon {
         let signals = Signals::install().map_err(system("catch signals"))?;
         let manager = ServiceManager::from_env();
         let clock = Clock::system();
-        let line = Timeline::start(clock);
-        let started_at = line.now();
+        let boot = BootId::current().map_err(system("read the boot id"))?;
+        let anchor = opened.state.facts.get(CLOCK).and_then(|fact| serde_json::from_value(fact.clone()).ok());
+        let line = Timeline::resume(clock.clone(), anchor.as_ref(), boot.as_str());
+        let started_at = line.to_wall(line.now());
         let layout = Arc::new(layout);
         let Chosen { config, text, trouble: config_trouble } = chosen;
         let config = Arc::new(config);
@@ -145,12 +148,18 @@ impl Daemon {
             format!("a row of the ledger cannot be read: {what}{then}")
         }));
         reasons.extend(config_trouble);
-        let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, started_at);
+        let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, line.now());
+        before.push(clock_row(&line));
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
         }
         before.extend(facts::remembered(&first, &mut memory));
-        if !observing {
+        let rebuilt = rebuilt::is(&condition);
+        if rebuilt && let Ok(listing) = driver.list().await {
+            let marks = rebuilt::marks(&listing, identity.id.as_str());
+            before.extend(rebuilt::catch_up(&mut state, marks, line.now()));
+        }
+        if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
         let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, .. } = state;
@@ -159,12 +168,16 @@ impl Daemon {
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
-        match ledger.exits(None, Some(RECENT_DEATHS)).await {
-            Ok(exits) => reasons.extend(core.recall_deaths(&recalled, exits, line.now())),
+        let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
+            Ok(exits) => exits,
             Err(error) => {
-                reasons.extend(core.recall_deaths(&recalled, Vec::new(), line.now()));
                 reasons.push(format!("the last deaths cannot be read: {error}"));
+                Vec::new()
             }
+        };
+        reasons.extend(core.recall_deaths(&recalled, late, |at| line.from_wall(at), line.now()));
+        if rebuilt {
+            core.survey_first();
         }
         first_turn.writes.splice(0..0, before);
         let (supervisor, handle, inbox) =
@@ -180,16 +193,20 @@ impl Daemon {
         resources.first(&handle).await;
         tokio::spawn(resources.run(handle.clone(), stop.clone()));
         tokio::spawn(handle.runtime().clone().watch_clients(stop.clone()));
+        tokio::spawn(heartbeat::watch_clock(handle.clone(), clock, last.clone()));
         handle.input(Input::Facts(facts::of(&first, &config, handle.now()))).await;
-        if observing {
+        if observing || rebuilt {
             heartbeat::survey(&handle).await;
         }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), memory, changes));
-        let stop = CancellationToken::new();
         tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), watch.looker(), stop.clone()));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
+        // What a copied ledger said of running agents is written off by now.
+        if let Err(error) = town_id::settle(&layout, &identity) {
+            handle.shared().degrade(error.to_string());
+        }
         Ok(Self {
             layout,
             config,
@@ -257,13 +274,16 @@ fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {
     let mut reasons = Vec::new();
     match condition {
         Condition::Fresh | Condition::Existing => {}
-        Condition::SetAside { to, why } => reasons.push(format!(
-            "the ledger was damaged ({why}) and was set aside as {}; nothing is started or ended until `gtctl up`",
-            to.display()
+        Condition::SetAside { to, why, restored } => reasons.push(format!(
+            "the ledger was damaged ({why}) and was set aside as {}; {}",
+            to.display(),
+            recovered(restored.as_ref())
         )),
-        Condition::Unavailable { why } => {
-            reasons.push(format!("the ledger cannot be used, and nothing is remembered: {why}"));
+        Condition::Missing { restored } => {
+            reasons.push(format!("the ledger was gone; {}", recovered(restored.as_ref())));
         }
+        // The loop says so, for as long as it is so.
+        Condition::Unavailable { .. } | Condition::Newer { .. } => {}
     }
     if let Some(other) = identity.copied_from() {
         reasons.push(format!(
@@ -271,6 +291,21 @@ fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// What became of what the lost ledger said, in words.
+fn recovered(restored: Option<&Restored>) -> String {
+    match restored {
+        Some(Restored { from, written_at, older: false }) => {
+            format!("what should run was found in {}, written {written_at:.0}", from.display())
+        }
+        Some(Restored { from, written_at, older: true }) => format!(
+            "what should run was found in an older copy, {} of {written_at:.0}, and may have changed since: nothing is \
+             started or ended until `gtctl up`",
+            from.display()
+        ),
+        None => "what should run is not known: nothing is started or ended until `gtctl up`".to_owned(),
+    }
 }
 
 /// Launch files and records of instances that the ledger has as ended are of no use to anybody.

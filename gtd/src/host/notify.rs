@@ -58,6 +58,14 @@ impl ServiceManager {
         }
     }
 
+    /// The one that listens at an address, which wants to be told so often that the daemon lives.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn at(address: &str, alive_every: Option<Duration>) -> io::Result<Self> {
+        Ok(Self { to: Some(connect(address)?), watchdog: alive_every })
+    }
+
     /// Nobody.
     #[must_use]
     pub fn none() -> Self {

@@ -27,6 +27,9 @@ pub enum LedgerError {
     /// The file's content is damaged, or is not what this version wrote.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
+    /// The file is of a later version; it was not touched.
+    #[error("{0}")]
+    Newer(String),
     /// A value cannot be stored, or a stored one cannot be read.
     #[error("{what} does not fit into the ledger: {why}")]
     Value {

@@ -4,13 +4,16 @@
 //! disk that hangs never hangs a caller. It must never delete a file, publish an event, decide anything, or
 //! give a number twice.
 
+mod ballast;
 mod error;
 mod load;
 mod open;
 mod prune;
 mod read;
+mod rejoin;
 mod row;
 mod schema;
+mod snapshot;
 mod start;
 mod write;
 mod writer;
@@ -33,7 +36,7 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use error::LedgerError;
-pub use open::Condition;
+pub use open::{Condition, Restored};
 pub use prune::Keep;
 pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,
@@ -102,7 +105,12 @@ type Tap = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 
 struct Shared {
     path: PathBuf,
-    in_memory: bool,
+    /// It serves from memory: the sentence says why.
+    in_memory: Mutex<Option<String>>,
+    /// The disk has no room for what must not be lost: the sentence says how much is left.
+    full: Mutex<Option<String>>,
+    /// Why the last snapshot could not be written.
+    snapshot: Mutex<Option<String>>,
     stream_id: String,
     last_seq: AtomicU64,
     bytes: AtomicU64,
@@ -113,6 +121,33 @@ struct Shared {
     keep: Mutex<Keep>,
     keep_changed: AtomicBool,
     tap: OnceLock<Tap>,
+}
+
+fn told(slot: &Mutex<Option<String>>) -> Option<String> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn tell(slot: &Mutex<Option<String>>, what: Option<String>) -> bool {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let changed = *slot != what;
+    *slot = what;
+    changed
+}
+
+impl Shared {
+    fn is_in_memory(&self) -> bool {
+        self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn tell_snapshot(&self, why: Option<String>) {
+        let failed = why.clone();
+        if tell(&self.snapshot, why) {
+            match failed {
+                Some(why) => tracing::error!(%why, "the ledger's snapshot was not written"),
+                None => tracing::info!("the ledger's snapshot can be written again"),
+            }
+        }
+    }
 }
 
 /// The store. Clones share it; its threads end with the last of them, after what was committed is on disk.
@@ -294,15 +329,29 @@ impl Ledger {
     /// The store's own figures. No I/O.
     #[must_use]
     pub fn info(&self) -> Info {
-        let Shared { path, in_memory, bytes, commits, transactions, dropped, .. } = &*self.shared;
+        let Shared { path, bytes, commits, transactions, dropped, .. } = &*self.shared;
         Info {
             path: path.clone(),
-            in_memory: *in_memory,
+            in_memory: self.shared.is_in_memory(),
             bytes: bytes.load(Ordering::Relaxed),
             commits: commits.load(Ordering::Relaxed),
             transactions: transactions.load(Ordering::Relaxed),
             dropped: dropped.load(Ordering::Relaxed),
         }
+    }
+
+    /// What is wrong with the store although it takes what it is given: it is in memory, or writes into the last
+    /// room that there is. Nothing should be begun meanwhile. No I/O.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        told(&self.shared.in_memory).or_else(|| told(&self.shared.full))
+    }
+
+    /// Why the state is not kept a second time, outside the database; also what a person may not know: it will be
+    /// tried again. No I/O.
+    #[must_use]
+    pub fn snapshot_trouble(&self) -> Option<String> {
+        told(&self.shared.snapshot)
     }
 
     /// Sets how much history is kept, from the next pruning on.
@@ -323,7 +372,7 @@ impl Ledger {
             }
         };
         // Reads first, unless they hang: the last connection to close tidies the log away, and only a writer can.
-        if !self.shared.in_memory {
+        if !self.shared.is_in_memory() {
             let _ = tokio::time::timeout(self.deadline / 2, close(&self.reads)).await;
         }
         let _ = tokio::time::timeout(self.deadline, close(&self.jobs)).await;

@@ -13,9 +13,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::LedgerError;
 use super::load::load;
-use super::row::{Loaded, Write};
+use super::row::Loaded;
 use super::schema::{APPLICATION_ID, Migration, current, migrate, version};
 use super::write::{apply, instant};
+use super::{ballast, snapshot};
 
 /// The file's name in the daemon's directory.
 pub(super) const FILE: &str = "gtd.db";
@@ -27,11 +28,24 @@ pub enum Condition {
     Fresh,
     /// The file was there and is sound.
     Existing,
-    /// The file was damaged. It was renamed, with what belongs to it, and a new one was made: intents are lost.
+    /// The file was damaged. It was renamed, with what belongs to it, and a new one was made.
     SetAside {
         /// Where it is now.
         to: PathBuf,
         /// What was wrong with it.
+        why: String,
+        /// Where its state was found; intents are lost without.
+        restored: Option<Restored>,
+    },
+    /// The file is gone, and this is no new town: there are snapshots of it.
+    Missing {
+        /// Where its state was found; intents are lost without.
+        restored: Option<Restored>,
+    },
+    /// The file is of a later version. It is untouched, and there is no store that could serve: the daemon must
+    /// not come up.
+    Newer {
+        /// What to do about it, in a sentence.
         why: String,
     },
     /// The file can be neither used nor replaced. It is untouched, a store in memory serves, and what that
@@ -40,6 +54,35 @@ pub enum Condition {
         /// What is in the way, in a sentence.
         why: String,
     },
+}
+
+/// A snapshot that a new file was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The snapshot.
+    pub from: PathBuf,
+    /// When it was written.
+    pub written_at: Timestamp,
+    /// It is an older copy: what was wanted since is lost, and [`Loaded::known`] is false.
+    pub older: bool,
+}
+
+/// A new stream's numbers begin so far above what is known of the last one's: no number that somebody has seen
+/// is used again, and whoever asks with an old cursor is told of the gap.
+const NUMBERS_APART: u64 = 1_000_000;
+
+/// Why the file cannot be used.
+pub(super) enum Refused {
+    /// It is of a later version.
+    Newer(String),
+    /// Something is in the way.
+    Unusable(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Unusable(why)
+    }
 }
 
 /// How long one statement waits for another program's lock, such as a `sqlite3` shell's.
@@ -59,9 +102,26 @@ pub(super) struct Store {
 /// Opens the store of a directory. Fails only when not even a store in memory can be made.
 pub(super) fn store(dir: &Path, migrations: &[Migration]) -> Result<Store, LedgerError> {
     let path = dir.join(FILE);
-    match from_file(dir, &path, migrations) {
+    let opened = match from_file(dir, &path, migrations) {
+        Err(Refused::Unusable(_)) if ballast::release_if_full(dir) => {
+            tracing::error!(path = %path.display(), "the disk of the ledger is full; its ballast was given up");
+            from_file(dir, &path, migrations)
+        }
+        opened => opened,
+    };
+    match opened {
         Ok(store) => Ok(store),
-        Err(why) => in_memory(read_only_state(&path, migrations), why, migrations),
+        Err(Refused::Newer(why)) => {
+            let store = in_memory(None, why.clone(), migrations)?;
+            Ok(Store { condition: Condition::Newer { why }, ..store })
+        }
+        Err(Refused::Unusable(why)) => {
+            let state = read_only_state(&path, migrations).or_else(|| {
+                let found = snapshot::newest(dir)?;
+                Some(Loaded { known: !found.older, ..found.loaded })
+            });
+            in_memory(state, why, migrations)
+        }
     }
 }
 
@@ -73,44 +133,51 @@ pub(super) fn in_memory(
 ) -> Result<Store, LedgerError> {
     let mut conn = Connection::open_in_memory()?;
     prepare(&mut conn, migrations)?;
-    let mut loaded = load(&conn)?;
-    loaded.known = state.is_some();
-    if let Some(state) = state {
-        let Loaded { agents, instances, servers, hold, facts, unreadable, heartbeat_number, .. } = state;
-        let facts_written =
-            facts.clone().into_iter().map(|(key, value)| Write::Fact { key, value: Some(value) });
-        let writes: Vec<Write> = (agents.iter().cloned().map(Write::Agent))
-            .chain(instances.iter().cloned().map(Write::Instance))
-            .chain(servers.iter().cloned().map(Write::Server))
-            .chain([Write::Hold(hold.clone())])
-            .chain(facts_written)
-            .collect();
-        apply(&conn, &writes, &mut Vec::new())?;
-        loaded = Loaded { agents, instances, servers, hold, facts, unreadable, heartbeat_number, ..loaded };
-    }
+    let loaded = take_over(&conn, state.unwrap_or_default())?;
     Ok(Store { conn, path: None, condition: Condition::Unavailable { why }, loaded })
 }
 
-fn from_file(dir: &Path, path: &Path, migrations: &[Migration]) -> Result<Store, String> {
+/// Writes a state that was found elsewhere into a new ledger, as the beginning of a new stream.
+fn take_over(conn: &Connection, state: Loaded) -> Result<Loaded, LedgerError> {
+    apply(conn, &snapshot::writes(&state), &mut Vec::new())?;
+    // Without anything known of the last numbers the clock stands in: a town has fewer events than seconds.
+    let clock = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+    let first = clock.max(state.last_seq.0.saturating_add(NUMBERS_APART));
+    conn.execute("DELETE FROM sqlite_sequence WHERE name = 'events'", [])?;
+    conn.execute(
+        "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)",
+        [i64::try_from(first).unwrap_or(0)],
+    )?;
+    let Loaded { known, heartbeat_number, unreadable, .. } = state;
+    Ok(Loaded { known, heartbeat_number, unreadable, ..load(conn)? })
+}
+
+/// Opens the file, or makes a new one: of the state in the snapshots, where the old one is lost.
+pub(super) fn from_file(dir: &Path, path: &Path, migrations: &[Migration]) -> Result<Store, Refused> {
     fs::create_dir_all(dir).map_err(|why| format!("cannot make {}: {why}", dir.display()))?;
-    let condition = match look(path, migrations)? {
+    let lost = match look(path, migrations)? {
+        Found::Nothing if snapshot::exist(dir) => None,
         Found::Nothing => {
-            create(path, migrations).map_err(|why| format!("cannot make {}: {why}", path.display()))?;
-            Condition::Fresh
+            create(path, migrations, None).map_err(|why| format!("cannot make {}: {why}", path.display()))?;
+            return made(path, migrations, Condition::Fresh, true);
         }
-        Found::Damaged(why) => replace(path, why, migrations)?,
+        Found::Damaged(why) => Some(why),
         Found::Candidate => match open_file(path, migrations) {
             Ok((conn, loaded)) => {
                 return Ok(Store { conn, path: Some(path.into()), condition: Condition::Existing, loaded });
             }
-            Err(why) if why.is_damage() => replace(path, why.to_string(), migrations)?,
-            Err(why) => return Err(format!("{} cannot be opened: {why}", path.display())),
+            Err(why) if why.is_damage() => Some(why.to_string()),
+            Err(LedgerError::Newer(why)) => return Err(Refused::Newer(why)),
+            Err(why) => return Err(format!("{} cannot be opened: {why}", path.display()).into()),
         },
     };
-    let (conn, mut loaded) = open_file(path, migrations)
+    rebuild(dir, path, lost, migrations)
+}
+
+fn made(path: &Path, migrations: &[Migration], condition: Condition, known: bool) -> Result<Store, Refused> {
+    let (conn, loaded) = open_file(path, migrations)
         .map_err(|why| format!("{} was made and cannot be opened: {why}", path.display()))?;
-    loaded.known = condition == Condition::Fresh;
-    Ok(Store { conn, path: Some(path.into()), condition, loaded })
+    Ok(Store { conn, path: Some(path.into()), condition, loaded: Loaded { known, ..loaded } })
 }
 
 enum Found {
@@ -120,15 +187,15 @@ enum Found {
 }
 
 /// What can be told without letting SQLite touch anything.
-fn look(path: &Path, migrations: &[Migration]) -> Result<Found, String> {
+fn look(path: &Path, migrations: &[Migration]) -> Result<Found, Refused> {
     let cannot = |what: &str, why: &io::Error| format!("cannot {what} {}: {why}", path.display());
     match fs::symlink_metadata(path).and_then(|_| fs::metadata(path)) {
         // Asked before anything is opened: opening a pipe would wait for ever.
         Ok(found) if !found.is_file() => {
-            return Err(format!("{} is a directory or a special file; move it away", path.display()));
+            return Err(format!("{} is a directory or a special file; move it away", path.display()).into());
         }
         Ok(_) => {}
-        Err(why) if fs::symlink_metadata(path).is_ok() => return Err(cannot("follow", &why)),
+        Err(why) if fs::symlink_metadata(path).is_ok() => return Err(cannot("follow", &why).into()),
         // A log without its database would be replayed into a new one.
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             return Ok(match beside(path, "-wal").exists() || beside(path, "-journal").exists() {
@@ -136,7 +203,7 @@ fn look(path: &Path, migrations: &[Migration]) -> Result<Found, String> {
                 false => Found::Nothing,
             });
         }
-        Err(why) => return Err(cannot("look at", &why)),
+        Err(why) => return Err(cannot("look at", &why).into()),
     }
     let mut header = Vec::new();
     File::open(path)
@@ -153,7 +220,7 @@ fn look(path: &Path, migrations: &[Migration]) -> Result<Found, String> {
     let field = |at: usize| {
         header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_be_bytes)
     };
-    newer(path, field(60), migrations)?;
+    newer(path, field(60), migrations).map_err(Refused::Newer)?;
     if field(68) != APPLICATION_ID {
         return Ok(Found::Damaged("the file is a database of another program".to_owned()));
     }
@@ -174,7 +241,7 @@ fn newer(path: &Path, version: i32, migrations: &[Migration]) -> Result<(), Stri
 
 /// Makes a complete database under another name, and gives it its own at the end: a crash on the way leaves
 /// no half-made ledger.
-fn create(path: &Path, migrations: &[Migration]) -> Result<(), LedgerError> {
+fn create(path: &Path, migrations: &[Migration], state: Option<Loaded>) -> Result<(), LedgerError> {
     let io = |why: io::Error| LedgerError::Io(why.to_string());
     let new = beside(path, ".new");
     for rest in [new.clone(), beside(&new, "-wal"), beside(&new, "-shm"), beside(&new, "-journal")] {
@@ -189,6 +256,11 @@ fn create(path: &Path, migrations: &[Migration]) -> Result<(), LedgerError> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
     let mut conn = Connection::open(&new)?;
     prepare(&mut conn, migrations)?;
+    if let Some(state) = state {
+        let tx = conn.transaction()?;
+        take_over(&tx, state)?;
+        tx.commit()?;
+    }
     conn.close().map_err(|(_, why)| why)?;
     File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     fs::rename(&new, path).map_err(io)?;
@@ -203,7 +275,7 @@ fn open_file(path: &Path, migrations: &[Migration]) -> Result<(Connection, Loade
     // The header may be older than the log: look again, and leave both as they are if it is newer after all.
     if let Err(why) = newer(path, version(&conn)?, migrations) {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        return Err(LedgerError::Io(why));
+        return Err(LedgerError::Newer(why));
     }
     check(&conn)?;
     keep_copy(&conn, path, migrations)?;
@@ -262,18 +334,42 @@ fn prepare(conn: &mut Connection, migrations: &[Migration]) -> Result<(), Ledger
     Ok(())
 }
 
-/// Renames a damaged file out of the way, with its log, and makes a new one.
-fn replace(path: &Path, why: String, migrations: &[Migration]) -> Result<Condition, String> {
-    let to = set_aside(path)
-        .map_err(|error| format!("{} is damaged ({why}) and cannot be renamed: {error}", path.display()))?;
-    create(path, migrations).map_err(|error| {
-        format!(
+/// Renames a damaged file out of the way, with its log, and makes a new one of the newest snapshot, if any.
+fn rebuild(
+    dir: &Path,
+    path: &Path,
+    lost: Option<String>,
+    migrations: &[Migration],
+) -> Result<Store, Refused> {
+    // First, so that what cannot be replaced is not taken away.
+    let found = snapshot::newest(dir);
+    let restored = found.as_ref().map(|found| Restored {
+        from: found.from.clone(),
+        written_at: found.written_at,
+        older: found.older,
+    });
+    let condition = match lost {
+        None => Condition::Missing { restored },
+        Some(why) => {
+            let to = set_aside(path).map_err(|error| {
+                format!("{} is damaged ({why}) and cannot be renamed: {error}", path.display())
+            })?;
+            Condition::SetAside { to, why, restored }
+        }
+    };
+    let known = found.as_ref().is_some_and(|found| !found.older);
+    let state = found.map(|found| found.loaded).unwrap_or_default();
+    let (unreadable, heartbeat_number) = (state.unreadable.clone(), state.heartbeat_number);
+    create(path, migrations, Some(state)).map_err(|error| match &condition {
+        Condition::SetAside { to, why, .. } => format!(
             "{} was damaged ({why}), is now {}, and no new one can be made: {error}",
             path.display(),
             to.display()
-        )
+        ),
+        _ => format!("{} is gone, and no new one can be made: {error}", path.display()),
     })?;
-    Ok(Condition::SetAside { to, why })
+    let store = made(path, migrations, condition, known)?;
+    Ok(Store { loaded: Loaded { unreadable, heartbeat_number, ..store.loaded }, ..store })
 }
 
 fn set_aside(path: &Path) -> io::Result<PathBuf> {

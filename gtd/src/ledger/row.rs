@@ -31,7 +31,7 @@ pub struct ServerKey {
 }
 
 /// An agent: what should be, and what the policy counts. One row per address.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentRow {
     /// Address.
     pub address: Address,
@@ -52,7 +52,7 @@ pub struct AgentRow {
 }
 
 /// One start of one agent, from its reservation on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceRow {
     /// Which start.
     pub instance: InstanceId,
@@ -91,7 +91,7 @@ pub struct InstanceRow {
 }
 
 /// A tmux server that we use.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerRow {
     /// Its identity.
     pub server: ServerKey,
@@ -104,7 +104,7 @@ pub struct ServerRow {
 }
 
 /// The whole town is to stay down.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldRow {
     /// Who wanted that.
     pub by: String,

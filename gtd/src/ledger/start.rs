@@ -12,8 +12,10 @@ use tokio::sync::Semaphore;
 
 use super::error::LedgerError;
 use super::open::{self, Condition};
+use super::rejoin::Rejoin;
 use super::row::Loaded;
 use super::schema::Migration;
+use super::snapshot::Snapshots;
 use super::writer::{Job, Writer};
 use super::{Ledger, Opened, Options, QUEUE, READ_QUEUE, Shared};
 
@@ -29,14 +31,15 @@ pub(super) fn start(
 ) -> Opened {
     let path = dir.join(open::FILE);
     let place = dir.to_owned();
-    match on_thread(path.clone(), options, patience, move || open::store(&place, migrations)) {
+    match on_thread(path.clone(), options, patience, migrations, move || open::store(&place, migrations)) {
         Ok(opened) => return opened,
         Err(why) => tracing::error!(path = %path.display(), %why, "the ledger's file cannot be opened"),
     }
     let why = format!("opening {} did not end within {patience:?}", path.display());
     let told = why.clone();
-    let memory =
-        on_thread(path.clone(), options, MEMORY_PATIENCE, move || open::in_memory(None, why, migrations));
+    let memory = on_thread(path.clone(), options, MEMORY_PATIENCE, migrations, move || {
+        open::in_memory(None, why, migrations)
+    });
     memory.unwrap_or_else(|why| closed(path, options, &format!("{told}; nor is there memory for one: {why}")))
 }
 
@@ -45,6 +48,7 @@ fn on_thread(
     path: PathBuf,
     options: Options,
     patience: Duration,
+    migrations: &'static [Migration],
     open: impl FnOnce() -> Result<open::Store, LedgerError> + Send + 'static,
 ) -> Result<Opened, LedgerError> {
     let (opened_tx, opened_rx) = mpsc::sync_channel(1);
@@ -54,12 +58,18 @@ fn on_thread(
             Ok(store) => store,
             Err(why) => return drop(opened_tx.try_send(Err(why))),
         };
-        let (ledger, jobs) = handle(path, options, store.path.is_none(), &store.loaded);
-        let ledger = match &store.path {
-            Some(file) => with_reader(ledger, file.clone()),
-            None => ledger,
+        let in_memory = match &store.condition {
+            Condition::Unavailable { why } => Some(format!("the ledger is kept in memory only: {why}")),
+            _ => None,
         };
-        let writer = Writer::new(store.conn, jobs, Arc::clone(&ledger.shared));
+        let (ledger, jobs) = handle(path, options, in_memory, &store.loaded);
+        let shared = Arc::clone(&ledger.shared);
+        let (ledger, snapshots) = match &store.path {
+            Some(file) => (with_reader(ledger, file.clone()), Snapshots::start(file, Arc::clone(&shared))),
+            None => (ledger, Snapshots::none()),
+        };
+        let rejoin = store.path.is_none().then(|| Rejoin::new(migrations, store.loaded.known));
+        let writer = Writer::new(store.conn, jobs, shared, snapshots, rejoin);
         let opened = Opened { ledger, condition: store.condition, state: store.loaded };
         // Nobody waits any more: opening took too long. The file is closed again, and left alone.
         if opened_tx.try_send(Ok(opened)).is_ok() {
@@ -73,12 +83,14 @@ fn on_thread(
 fn handle(
     path: PathBuf,
     options: Options,
-    in_memory: bool,
+    in_memory: Option<String>,
     loaded: &Loaded,
 ) -> (Ledger, mpsc::Receiver<Job>) {
     let shared = Shared {
         path,
-        in_memory,
+        in_memory: Mutex::new(in_memory),
+        full: Mutex::new(None),
+        snapshot: Mutex::new(None),
         stream_id: loaded.stream_id.clone(),
         last_seq: AtomicU64::new(loaded.last_seq.0),
         bytes: AtomicU64::new(0),
@@ -141,6 +153,6 @@ fn with_reader(ledger: Ledger, file: PathBuf) -> Ledger {
 /// A store whose every request fails.
 fn closed(path: PathBuf, options: Options, why: &str) -> Opened {
     let state = Loaded { stream_id: uuid::Uuid::new_v4().to_string(), ..Loaded::default() };
-    let (ledger, _) = handle(path, options, true, &state);
+    let (ledger, _) = handle(path, options, Some(why.to_owned()), &state);
     Opened { ledger, condition: Condition::Unavailable { why: why.to_owned() }, state }
 }

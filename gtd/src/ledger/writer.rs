@@ -11,10 +11,13 @@ use gtd_proto::{Event, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::ballast::{Ballast, Made};
 use super::error::LedgerError;
+use super::rejoin::Rejoin;
 use super::row::Write;
+use super::snapshot::Snapshots;
 use super::write::apply;
-use super::{Shared, prune};
+use super::{Shared, prune, tell};
 
 /// Requests that share one transaction at the most: some milliseconds of work, so that the first of them does
 /// not wait much longer than it would alone.
@@ -30,6 +33,10 @@ const WAL_IDLE: u64 = 1 << 20;
 /// First pruning after the start, and how often after that.
 const PRUNE_FIRST: Duration = Duration::from_secs(60);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How often the ballast is tried to be made while there is none.
+const BALLAST_EVERY: Duration = Duration::from_secs(2);
+/// How often where something else than want of room keeps it from being made.
+const BALLAST_LATER: Duration = Duration::from_secs(600);
 /// Between two steps of one pruning, for requests to come in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -82,19 +89,35 @@ pub(super) struct Writer {
     flush_at: Option<Instant>,
     idle_at: Option<Instant>,
     prune_at: Instant,
+    snapshots: Snapshots,
+    ballast: Option<Ballast>,
+    ballast_at: Option<Instant>,
+    rejoin: Option<Rejoin>,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, jobs: Receiver<Job>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        conn: Connection,
+        jobs: Receiver<Job>,
+        shared: Arc<Shared>,
+        snapshots: Snapshots,
+        rejoin: Option<Rejoin>,
+    ) -> Self {
+        let ballast = shared.path.parent().filter(|_| rejoin.is_none()).map(Ballast::new);
+        let now = Instant::now();
         Self {
+            ballast_at: ballast.as_ref().map(|_| now),
+            ballast,
+            snapshots,
+            rejoin,
             conn,
             jobs,
             shared,
             described: Vec::new(),
             described_state: false,
             flush_at: None,
-            idle_at: Some(Instant::now()),
-            prune_at: Instant::now() + PRUNE_FIRST,
+            idle_at: Some(now),
+            prune_at: now + PRUNE_FIRST,
         }
     }
 
@@ -116,7 +139,9 @@ impl Writer {
     }
 
     fn next_duty(&self) -> Instant {
-        [self.flush_at, self.idle_at].into_iter().flatten().fold(self.prune_at, Instant::min)
+        let rejoin = self.rejoin.as_ref().map(Rejoin::due);
+        let duties = [self.flush_at, self.idle_at, self.ballast_at, rejoin];
+        duties.into_iter().flatten().fold(self.prune_at, Instant::min)
     }
 
     /// Serves a job and what waits behind it. `Some` when the store is to be closed.
@@ -160,7 +185,7 @@ impl Writer {
             self.flush(usize::MAX);
         }
         let requests: Vec<&[Write]> = group.iter().map(|commit| commit.writes.as_slice()).collect();
-        match transaction(&mut self.conn, &requests) {
+        match self.transaction(&requests) {
             Ok(results) => {
                 self.shared.transactions.fetch_add(1, Ordering::Relaxed);
                 for (commit, result) in group.into_iter().zip(results) {
@@ -211,7 +236,7 @@ impl Writer {
         let requests: Vec<&[Write]> = writes.chunks(1).collect();
         let mut events = Vec::new();
         let mut failed = 0u64;
-        match transaction(&mut self.conn, &requests) {
+        match self.transaction(&requests) {
             Ok(results) => {
                 self.shared.transactions.fetch_add(1, Ordering::Relaxed);
                 for result in results {
@@ -234,6 +259,64 @@ impl Writer {
         self.advance(&events);
         self.hand_over(events);
         self.idle_at = Some(Instant::now() + IDLE);
+    }
+
+    /// Writes; on a full disk once more after the ballast was given up.
+    fn transaction(&mut self, requests: &[&[Write]]) -> Result<Results, LedgerError> {
+        let mut written = transaction(&mut self.conn, requests);
+        if let (Err(LedgerError::DiskFull), Some(ballast)) = (&written, &mut self.ballast) {
+            let gave_up = ballast.release();
+            self.ballast_at = Some(Instant::now() + BALLAST_EVERY);
+            if gave_up {
+                tracing::error!("the disk of the ledger is full; its ballast was given up");
+                written = transaction(&mut self.conn, requests);
+            }
+            tell(&self.shared.full, Some("the disk of the ledger is full".to_owned()));
+        }
+        if written.is_ok() && requests.iter().any(|writes| writes.iter().any(Write::is_state)) {
+            self.snapshots.changed();
+        }
+        written
+    }
+
+    /// Makes the ballast where there is none, when there is room.
+    fn trim(&mut self) {
+        let Some(ballast) = &mut self.ballast else { return };
+        let full = match ballast.make() {
+            Made::There => {
+                self.ballast_at = None;
+                None
+            }
+            Made::NoRoom(why) => {
+                self.ballast_at = Some(Instant::now() + BALLAST_EVERY);
+                Some(format!("the disk of the ledger is full or nearly so: {why}"))
+            }
+            Made::Failed(why) => {
+                tracing::warn!(%why, "the ledger has no ballast");
+                self.ballast_at = Some(Instant::now() + BALLAST_LATER);
+                None
+            }
+        };
+        if tell(&self.shared.full, full.clone()) {
+            match full {
+                Some(why) => tracing::error!("{why}"),
+                None => tracing::info!("the ledger has room again"),
+            }
+        }
+    }
+
+    /// Goes back to the file, when it can be used again.
+    fn try_rejoin(&mut self) {
+        let Some(rejoin) = &mut self.rejoin else { return };
+        let Some(joined) = rejoin.attempt(&mut self.conn, &self.shared) else { return };
+        self.rejoin = None;
+        self.conn = joined;
+        self.snapshots = Snapshots::start(&self.shared.path, Arc::clone(&self.shared));
+        self.ballast = self.shared.path.parent().map(Ballast::new);
+        self.ballast_at = self.ballast.as_ref().map(|_| Instant::now());
+        self.idle_at = Some(Instant::now());
+        tell(&self.shared.in_memory, None);
+        tracing::info!(path = %self.shared.path.display(), "the ledger is in its file again");
     }
 
     fn advance(&self, events: &[Event]) {
@@ -264,11 +347,17 @@ impl Writer {
         if self.prune_at <= now {
             self.prune();
         }
+        if self.ballast_at.is_some_and(|at| at <= now) {
+            self.trim();
+        }
+        if self.rejoin.as_ref().is_some_and(|rejoin| rejoin.due() <= now) {
+            self.try_rejoin();
+        }
     }
 
     fn prune(&mut self) {
         let keep = *self.shared.keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let keep = if self.shared.in_memory { keep.in_memory() } else { keep };
+        let keep = if self.shared.is_in_memory() { keep.in_memory() } else { keep };
         let more = prune::step(&mut self.conn, &keep, Timestamp::now()).unwrap_or_else(|why| {
             tracing::warn!(%why, "the ledger's history was not pruned");
             false
@@ -278,7 +367,7 @@ impl Writer {
     }
 
     fn measure(&self) {
-        let bytes = match self.shared.in_memory {
+        let bytes = match self.shared.is_in_memory() {
             true => self.conn.query_row(
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
                 [],
@@ -298,6 +387,7 @@ impl Writer {
 
     fn finish(mut self, closing: Option<oneshot::Sender<()>>) {
         self.flush(usize::MAX);
+        self.snapshots.close();
         checkpoint(&self.conn, "TRUNCATE");
         if let Err((_, why)) = self.conn.close() {
             tracing::warn!(%why, "the ledger was not closed in order");

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::id::{BootId, Pid, ProcessId, StartTime};
 use super::launch::{OLDEST, VERSION, Versioned, describe, read_bounded, replace};
 use super::observe::Observation;
+use crate::clock;
+
+/// Two clocks that are so close agree: time servers slew them.
+const CLOCK_NOISE: Duration = Duration::from_secs(1);
 
 /// How far a shim and its agent have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +136,13 @@ pub struct Record {
     /// When the agent ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// When the shim began by the boot clock, microseconds: nobody sets that one. Shims of the first version wrote
+    /// neither of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_boot_us: Option<u64>,
+    /// When the agent ended by the boot clock, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_boot_us: Option<u64>,
     /// What it used.
     #[serde(default)]
     pub usage: Usage,
@@ -143,6 +155,24 @@ pub struct Record {
 }
 
 impl Record {
+    /// When the shim began, as the wall clock would have shown it then if it had always shown what it shows now.
+    pub fn began(&self) -> Timestamp {
+        self.dated(self.started_at, self.began_boot_us)
+    }
+
+    /// When the agent ended, likewise.
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.ended_at.map(|at| self.dated(at, self.ended_boot_us))
+    }
+
+    fn dated(&self, wall: Timestamp, boot_us: Option<u64>) -> Timestamp {
+        let same_boot = || BootId::current().is_ok_and(|boot| boot == self.boot_id);
+        let Some(boot) = boot_us.filter(|_| same_boot()).map(Duration::from_micros) else { return wall };
+        let dated = Timestamp::now().checked_sub(clock::ago(boot)).unwrap_or(wall);
+        // As it was written, unless somebody has set the clock since: the same record reads the same each time.
+        if dated.duration_since(wall).unsigned_abs() < CLOCK_NOISE { wall } else { dated }
+    }
+
     /// The shim's identity.
     pub fn shim_id(&self) -> ProcessId {
         self.identity(self.shim)
@@ -214,6 +244,39 @@ pub fn read_record(path: &Path) -> RecordLook {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_boot_clock_dated_does_not_care_that_the_wall_clock_was_set() {
+        let text = r#"{"v":1,"instance":"i","boot_id":"b","phase":"gone","shim":{"pid":9,"start":8},"by":"agent","started_at":"2026-01-02T03:04:05Z","ended_at":"2026-01-02T03:04:06Z"}"#;
+        let old: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (old.began(), old.ended()),
+            (old.started_at, old.ended_at),
+            "the wall clock is all there is"
+        );
+        let boot = clock::Clock::system().now().boot;
+        let ago = |seconds| u64::try_from((boot - Duration::from_millis(seconds)).as_micros()).ok();
+        let other = Record { began_boot_us: ago(20), ended_boot_us: ago(5), ..old };
+        assert_eq!(other.began(), other.started_at, "another boot's clock says nothing");
+        // Began a day and some milliseconds ago by a wall clock that was set forward since, or back.
+        let now = Timestamp::now();
+        for (set, day) in [("back", 86_400), ("forward", -86_400)] {
+            let then = now.checked_add(jiff::SignedDuration::from_secs(day)).unwrap();
+            let record = Record {
+                boot_id: BootId::current().unwrap(),
+                started_at: then,
+                ended_at: Some(then),
+                ..other.clone()
+            };
+            let lived = record.ended().unwrap().duration_since(record.began()).as_millis();
+            assert!((14..=17).contains(&lived), "{set}: {lived} ms");
+            assert!(now.duration_since(record.began()).abs().as_secs() < 5, "{set}");
+        }
+        // One that agrees reads as it was written.
+        let began = now.checked_sub(Duration::from_millis(20)).unwrap();
+        let record = Record { boot_id: BootId::current().unwrap(), started_at: began, ..other };
+        assert_eq!(record.began(), began);
+    }
 
     #[test]
     fn a_record_is_found_missing_torn_or_of_another_version() {

@@ -59,7 +59,7 @@ impl AgentServer for Context {
             let plan =
                 vec![step("reset", &agent, "forget what holds it back, and start it if it should run")];
             let shown =
-                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.wall()));
             let change = Change {
                 agent: shown,
                 already: false,

@@ -8,7 +8,6 @@ use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, VERSION, name_of, own_pid, refuse};
 use crate::host::resources::Sampler;
-use crate::supervisor::policy::since;
 use crate::supervisor::requests::{How, Request};
 
 /// Rounds in an answer unless more are asked for.
@@ -40,8 +39,7 @@ impl DaemonServer for Context {
                 protocol: PROTOCOL,
                 town: self.root(),
                 started_at: self.started_at,
-                uptime_ms: u64::try_from(since(self.started_at, self.handle.now()).as_millis())
-                    .unwrap_or(u64::MAX),
+                uptime_ms: u64::try_from(self.handle.uptime().as_millis()).unwrap_or(u64::MAX),
                 degraded: !reasons.is_empty(),
                 reasons,
                 heartbeat,

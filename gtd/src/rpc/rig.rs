@@ -247,7 +247,7 @@ impl Context {
     }
 
     fn unchanged(&self, agent: &Address, plan: Vec<PlanStep>, already: bool) -> RpcResult<Reply<Change>> {
-        let agent = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.now()));
+        let agent = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.wall()));
         let dry_run = !already;
         Ok(self.changed(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
     }

@@ -60,8 +60,11 @@ pub enum Input {
     Mended(Vec<Address>),
     /// The machine's figures, looked at again.
     Figures(Figures),
-    /// The machine was suspended, and goes on.
-    Resumed,
+    /// The machine was suspended for so long, until just now.
+    Resumed {
+        /// Time for which it did not run.
+        suspended: Duration,
+    },
     /// A file was written for a rig, or could not be.
     RigWritten {
         /// Which rig.
@@ -149,6 +152,11 @@ impl Core {
         (core, turn)
     }
 
+    /// Starts nothing before the sessions were looked at: what was resumed from may lack the last moments.
+    pub fn survey_first(&mut self) {
+        self.surveyed = false;
+    }
+
     /// What follows from an input.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
@@ -192,7 +200,7 @@ impl Core {
                 }
             }
             Input::Figures(figures) => self.limits.figures = figures,
-            Input::Resumed => self.breaker.resumed(now),
+            Input::Resumed { suspended } => self.resumed(suspended, now, &mut turn),
             Input::RigWritten { rig, chore, at, error } => {
                 self.rig_written(&rig, chore, at, error, now, &mut turn);
             }

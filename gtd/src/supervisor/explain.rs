@@ -32,7 +32,7 @@ impl Handle {
         let decisions = self.ledger().decisions(agent.clone(), at, Some(DECISIONS)).await;
         let decisions =
             decisions.map_err(|error| RpcError::internal(format!("the ledger cannot be read: {error}")))?;
-        let now = self.now();
+        let now = self.wall();
         if let Some(at) = at {
             return Ok(past(shown, decisions, at));
         }
@@ -40,7 +40,7 @@ impl Handle {
             self.view().read(|all| (because(&shown, all), observations(&shown, all, now)));
         if probe {
             let seen = self.runtime().probe(agent).await.seen;
-            let at = self.now();
+            let at = self.wall();
             let fresh = seen.into_iter().map(|seen| observed(seen.what, seen.value, seen.source, at, at));
             // What was looked at anew is not told from memory as well.
             observations.retain(|old| !matches!(old.what.as_str(), "agent process" | "session"));

@@ -112,10 +112,28 @@ impl Handle {
         &self.ledger
     }
 
-    /// The supervisor's time.
+    /// The supervisor's time: for deadlines, not for eyes.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.line.now()
+    }
+
+    /// The wall clock, for what people are shown.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.line.to_wall(self.line.now())
+    }
+
+    /// How long the daemon has run, suspended time included.
+    #[must_use]
+    pub fn uptime(&self) -> std::time::Duration {
+        self.line.elapsed()
+    }
+
+    /// The row that lets the next daemon go on with the supervisor's time.
+    #[must_use]
+    pub fn clock_row(&self) -> Write {
+        clock_row(&self.line)
     }
 
     /// Tells the loop something. Waits while it is busy.
@@ -271,6 +289,15 @@ impl Handle {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })
     }
+}
+
+/// Name of the ledger's fact that says where the supervisor's time stood.
+pub const CLOCK: &str = "clock";
+
+/// The row that lets the next daemon go on with a line.
+#[must_use]
+pub fn clock_row(line: &Timeline) -> Write {
+    Write::Fact { key: CLOCK.to_owned(), value: serde_json::to_value(line.anchor()).ok() }
 }
 
 fn look_error(agent: &Address, error: LookError) -> RpcError {

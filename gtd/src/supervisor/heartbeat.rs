@@ -19,6 +19,7 @@ use super::leftovers;
 use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
+use crate::clock::{Clock, ShiftWatch};
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessTable;
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
@@ -31,8 +32,10 @@ const ROUND_DEADLINE: Duration = Duration::from_secs(30);
 pub struct State {
     /// For results.
     pub shown: HeartbeatState,
-    /// When the present interval began.
+    /// How far rounds are apart.
     pub interval: Duration,
+    /// The next round only looks: for a while nobody could.
+    grace: bool,
     missing: BTreeMap<Address, u32>,
     leftovers: leftovers::Seen,
 }
@@ -52,6 +55,7 @@ pub async fn run(
         state.shown.number = number;
     }
     let mut next = Instant::now();
+    let mut last: Option<Timestamp> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -70,6 +74,12 @@ pub async fn run(
         }
         let asked = std::mem::take(&mut *shared.askers.lock().unwrap_or_else(PoisonError::into_inner));
         let began = Instant::now();
+        // By the line, on which suspended time counts; and a daemon that was stopped has seen nothing either.
+        let begun = handle.now();
+        if last.is_some_and(|last| super::policy::since(last, begun) > interval.saturating_mul(2)) {
+            grant_grace(&handle);
+        }
+        last = Some(begun);
         let report = round(&handle).await;
         state_file(report.number, report.started_at);
         let now = Instant::now();
@@ -79,12 +89,44 @@ pub async fn run(
             let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
             state.shown.overruns += overruns;
             state.shown.last = Some(report.started_at);
-            state.shown.next = Some(super::policy::after(handle.now(), next.saturating_duration_since(now)));
+            state.shown.next = Some(super::policy::after(handle.wall(), next.saturating_duration_since(now)));
         }
         for asker in asked {
             let _ = asker.send(report.clone());
         }
     }
+}
+
+/// How often the clocks are compared: what was slept through is noticed so soon.
+const CLOCKS: Duration = Duration::from_secs(5);
+
+/// Notices that the machine was suspended or the wall clock set, until the daemon goes down.
+pub async fn watch_clock(handle: Handle, clock: Clock, stop: CancellationToken) {
+    let mut watch = ShiftWatch::new(clock);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CLOCKS) => {}
+        }
+        let shift = watch.look();
+        if shift.is_resume() {
+            tracing::info!(suspended = ?shift.suspended, "the machine was suspended");
+            grant_grace(&handle);
+            // Timers have stood still. The loop compares the clocks at whatever wakes it, before it judges that.
+            handle.input(Input::Time).await;
+            handle.shared().round_wanted.notify_one();
+        }
+        if shift.is_wall_jump() {
+            tracing::warn!(by = %shift.wall, "the wall clock was set; no wait is longer or shorter for it");
+            handle.write(vec![handle.clock_row()]).await;
+            handle.tell(Message::Refresh).await;
+        }
+    }
+}
+
+/// Lets the next round only look: a pane that was missing before and is now may have been looked for too late.
+fn grant_grace(handle: &Handle) {
+    handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner).grace = true;
 }
 
 /// When the round after this one is due, and how many the time it took has swallowed. A round that was asked for
@@ -105,11 +147,15 @@ fn following(due: Instant, began: Instant, now: Instant, interval: Duration) -> 
 
 async fn round(handle: &Handle) -> HeartbeatReport {
     let began = Instant::now();
-    let started_at = handle.now();
-    let number = {
+    let started_at = handle.wall();
+    let (number, grace) = {
         let mut state = handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
         state.shown.number += 1;
-        state.shown.number
+        if state.grace {
+            // Whatever was missed was missed by us.
+            state.missing.clear();
+        }
+        (state.shown.number, std::mem::take(&mut state.grace))
     };
     let look = tokio::time::timeout(ROUND_DEADLINE, look(handle)).await;
     let mut steps = Vec::with_capacity(HEARTBEAT_STEPS.len());
@@ -119,7 +165,13 @@ async fn round(handle: &Handle) -> HeartbeatReport {
             ("witnesses", Ok(look)) => patrol(handle, Role::Witness, look),
             ("refineries", Ok(look)) => patrol(handle, Role::Refinery, look),
             ("witnesses" | "refineries", Err(_)) => Step::late(),
-            ("state", _) => Step { actions: vec![format!("round {number} written down")], ..Step::ok() },
+            ("state", _) => {
+                let mut actions = vec![format!("round {number} written down")];
+                if grace {
+                    actions.push("a round of grace: nobody could look for a while".to_owned());
+                }
+                Step { actions, ..Step::ok() }
+            }
             _ => Step::skipped("not part of this version"),
         };
         let duration_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -132,13 +184,13 @@ async fn round(handle: &Handle) -> HeartbeatReport {
         });
     }
     if let Ok(look) = look {
-        follow_up(handle, look).await;
+        follow_up(handle, look, grace).await;
     }
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let report = HeartbeatReport { number, started_at, duration_ms, steps };
     let data = json!({ "number": number, "duration_ms": duration_ms });
     let event = NewEvent::new(handle.now(), kind::HEARTBEAT_COMPLETED, data);
-    handle.write(vec![Write::Heartbeat(report.clone()), Write::Event(event)]).await;
+    handle.write(vec![Write::Heartbeat(report.clone()), Write::Event(event), handle.clock_row()]).await;
     report
 }
 
@@ -203,7 +255,7 @@ fn patrol(handle: &Handle, role: Role, look: &Look) -> Step {
     step
 }
 
-async fn follow_up(handle: &Handle, look: Look) {
+async fn follow_up(handle: &Handle, look: Look, grace: bool) {
     if let Ok(listing) = &look.listing {
         show_sessions(handle, listing).await;
         let (found, gone) = audit(handle, listing);
@@ -214,7 +266,7 @@ async fn follow_up(handle: &Handle, look: Look) {
         let seen = leftovers::sweep(handle, listing, &before).await;
         handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner).leftovers = seen;
         handle.input(Input::Found(found)).await;
-        if !gone.is_empty() {
+        if !gone.is_empty() && !grace {
             handle.input(Input::PaneGone(gone)).await;
         }
     }
@@ -309,7 +361,7 @@ fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec
 
 /// Takes over what a listing says of our agents' sessions.
 async fn show_sessions(handle: &Handle, listing: &Listing) {
-    let now = handle.now();
+    let now = handle.wall();
     let instant = |seconds: u64| i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok());
     let places: Vec<(Address, Option<String>)> = handle
         .view()

@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod core;
+mod dating;
 mod declare;
 mod explain;
 pub mod facts;
@@ -21,6 +22,7 @@ pub mod planner;
 pub mod policy;
 pub mod requests;
 pub mod resources;
+mod resume;
 pub mod rig_files;
 pub mod rig_requests;
 pub mod rigs;

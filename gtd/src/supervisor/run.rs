@@ -12,15 +12,16 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Core, Input};
+use super::dating;
 use super::handle::{Handle, Shared};
 use super::planner::{Facts, Settings};
-use super::policy::{after, since};
+use super::policy::since;
 use super::requests::Request;
 use super::turn::{Answer, Ticket, Turn};
 use super::view::{alert, incident_alerts, render, settle_alerts};
 use crate::agents::order::{Failure, FailureKind, Order, Report, What};
 use crate::agents::runtime::Runtime;
-use crate::clock::{Clock, Now, ShiftWatch};
+pub use crate::clock::Timeline;
 use crate::feed::Bus;
 use crate::ledger::{Ledger, NewEvent, ProcessKey, ServerKey, ServerRow, Write};
 use crate::tmux::{ServerId, ServerState, TmuxEvent};
@@ -55,33 +56,6 @@ pub enum Message {
     Refresh,
 }
 
-/// The pure core's time: it starts at the wall clock and goes on with the boot clock, so that a wall clock
-/// set by hand moves no deadline.
-#[derive(Debug, Clone)]
-pub struct Timeline {
-    clock: Clock,
-    start: Now,
-}
-
-impl Timeline {
-    /// Starts now.
-    #[must_use]
-    pub fn start(clock: Clock) -> Self {
-        let start = clock.now();
-        Self { clock, start }
-    }
-
-    fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    /// The present instant of the core's time.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        after(self.start.wall, self.clock.now().boot.saturating_sub(self.start.boot))
-    }
-}
-
 /// The parts of the loop.
 pub struct Supervisor {
     core: Core,
@@ -95,6 +69,8 @@ pub struct Supervisor {
     settled: Vec<oneshot::Sender<()>>,
     unsaved: Vec<Write>,
     ledger_failed: Option<String>,
+    /// What the ledger says is wrong with it, although it takes what it is given.
+    ledger_trouble: Option<String>,
 }
 
 impl Supervisor {
@@ -122,6 +98,7 @@ impl Supervisor {
             settled: Vec::new(),
             unsaved: Vec::new(),
             ledger_failed: None,
+            ledger_trouble: None,
         };
         (supervisor, handle, inbox)
     }
@@ -136,7 +113,7 @@ impl Supervisor {
     ) {
         let tmux = self.tmux_trouble();
         let mut first = first;
-        let mut shifts = ShiftWatch::new(self.line.clock());
+        let mut shifts = self.line.shifts();
         // The incidents of earlier daemons are shown from the start.
         first.incident = true;
         merge(&mut first, self.core.step(Input::Tmux(tmux), self.line.now()));
@@ -155,15 +132,17 @@ impl Supervisor {
             };
             let mut turn = Turn::default();
             // Before what is told of a suspension is judged.
-            if shifts.look().is_resume() {
-                turn = self.core.step(Input::Resumed, self.line.now());
+            let shift = shifts.look();
+            if shift.is_resume() {
+                turn = self.core.step(Input::Resumed { suspended: shift.suspended }, self.line.now());
             }
             let next = self.take(woke);
             merge(&mut turn, next);
             // Whatever else has come by now shares the commit.
             for _ in 0..BATCH {
                 if let Ok(report) = reports.try_recv() {
-                    merge(&mut turn, self.core.step(Input::Report(report), self.line.now()));
+                    let more = self.take(Message::Input(Box::new(Input::Report(report))));
+                    merge(&mut turn, more);
                 } else if let Ok(message) = inbox.try_recv() {
                     let more = self.take(message);
                     merge(&mut turn, more);
@@ -184,7 +163,8 @@ impl Supervisor {
     }
 
     fn wake(&self) -> Duration {
-        let quiet = if self.unsaved.is_empty() { Duration::from_secs(3_600) } else { SAVE_AGAIN };
+        let sound = self.unsaved.is_empty() && self.ledger_trouble.is_none();
+        let quiet = if sound { Duration::from_secs(3_600) } else { SAVE_AGAIN };
         match self.core.next_deadline() {
             Some(deadline) => since(self.line.now(), deadline).min(quiet),
             None => quiet,
@@ -200,7 +180,10 @@ impl Supervisor {
                 self.answers.insert(ticket, answer);
                 self.core.step(Input::Request { ticket, request }, now)
             }
-            Message::Input(input) => {
+            Message::Input(mut input) => {
+                if let Input::Report(report) = &mut *input {
+                    dating::incoming(report, &self.line);
+                }
                 let configured = matches!(*input, Input::Facts(_) | Input::Settings(_));
                 let turn = self.core.step(*input, now);
                 if configured {
@@ -264,10 +247,32 @@ impl Supervisor {
         }
     }
 
-    async fn carry_out(&mut self, mut turn: Turn) {
+    /// Takes over what the ledger says of itself, which may change while nothing else happens.
+    fn look_at_ledger(&mut self) {
+        let trouble = self.ledger.trouble();
+        if trouble == self.ledger_trouble {
+            return;
+        }
+        if let Some(before) = &self.ledger_trouble {
+            self.shared.restore(before);
+        }
+        if let Some(now) = &trouble {
+            self.shared.degrade(now.clone());
+        }
+        self.ledger_trouble = trouble;
+        self.show(&Turn::default());
+    }
+
+    async fn carry_out(&mut self, turn: Turn) {
+        self.commit_and_act(turn).await;
+        self.look_at_ledger();
+    }
+
+    async fn commit_and_act(&mut self, mut turn: Turn) {
         if turn.is_empty() && self.unsaved.is_empty() {
             return;
         }
+        dating::outgoing(&mut turn.writes, &self.line);
         let mut writes = std::mem::take(&mut self.unsaved);
         writes.append(&mut turn.writes);
         let committed =
@@ -298,6 +303,7 @@ impl Supervisor {
             for report in undone {
                 let mut again = self.core.step(Input::Report(report), self.line.now());
                 self.show(&again);
+                dating::outgoing(&mut again.writes, &self.line);
                 self.unsaved.append(&mut again.writes);
                 orders.append(&mut again.orders);
                 answers.append(&mut again.answers);
@@ -308,8 +314,10 @@ impl Supervisor {
     /// Passes orders on to the agents' tasks; returns what is to be said of those that must not be begun.
     fn pass_on(&self, orders: Vec<(Address, Order)>) -> Vec<Report> {
         let mut undone = Vec::new();
+        // Also what was written down into the last room there is: the room is for ends.
+        let trouble = self.ledger_failed.clone().or_else(|| self.ledger.trouble());
         for (agent, order) in orders {
-            match (&self.ledger_failed, order) {
+            match (&trouble, order) {
                 // What is not written down is not begun. Ending needs no permission from a disk.
                 (Some(why), Order::Launch { instance, .. }) => {
                     let failure = Failure {
@@ -338,7 +346,7 @@ impl Supervisor {
     }
 
     fn show(&self, turn: &Turn) {
-        let now = self.line.now();
+        let (now, wall) = (self.line.now(), self.line.to_wall(self.line.now()));
         let core = &self.core;
         let degraded = self.shared.reasons();
         let complaint = self.runtime.driver().complaint().filter(|_| core.tmux_trouble().is_none());
@@ -346,7 +354,8 @@ impl Supervisor {
             for agent in &turn.changed {
                 match core.agents().get(agent) {
                     Some(machine) => {
-                        let rendered = render(machine, shown.sessions.get(agent));
+                        let mut rendered = render(machine, shown.sessions.get(agent));
+                        dating::shown(&mut rendered, &self.line);
                         shown.agents.insert(agent.clone(), rendered);
                     }
                     None => drop(shown.agents.remove(agent)),
@@ -358,21 +367,22 @@ impl Supervisor {
             shown.hold = core.hold().cloned();
             if turn.incident || shown.incidents.iter().any(Incident::is_open) {
                 shown.incidents = core.incidents();
+                dating::incidents(&mut shown.incidents, &self.line);
             }
             let mut alerts = core.facts().findings.clone();
-            alerts.extend(incident_alerts(&shown.incidents, now));
-            alerts.extend(core.rig_alerts(now));
-            alerts.extend(agent_alerts(core, now));
+            alerts.extend(incident_alerts(&shown.incidents, wall));
+            alerts.extend(core.rig_alerts(wall));
+            alerts.extend(agent_alerts(core, now, wall));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
-                alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, now));
+                alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, wall));
             }
             if let Some(why) = complaint {
-                alerts.push(alert("tmux:trouble", Severity::Warning, why, "gtctl daemon status", now));
+                alerts.push(alert("tmux:trouble", Severity::Warning, why, "gtctl daemon status", wall));
             }
-            if let Some(why) = &self.ledger_failed {
+            if let Some(why) = self.ledger_failed.as_ref().or(self.ledger_trouble.as_ref()) {
                 let message = format!("the ledger cannot be written, and nothing is started: {why}");
-                alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", now));
+                alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", wall));
             }
             for reason in degraded {
                 alerts.push(alert(
@@ -380,7 +390,7 @@ impl Supervisor {
                     Severity::Warning,
                     reason,
                     "gtctl daemon status",
-                    now,
+                    wall,
                 ));
             }
             settle_alerts(shown, alerts);
@@ -388,7 +398,7 @@ impl Supervisor {
     }
 }
 
-fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
+fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp) -> Vec<Alert> {
     let facts: &Facts = core.facts();
     let mut alerts = Vec::new();
     for machine in core.agents().values() {
@@ -399,17 +409,17 @@ fn agent_alerts(core: &Core, now: Timestamp) -> Vec<Alert> {
             let rig = address.rig().map(ToString::to_string).unwrap_or_default();
             let message = format!("{address} runs, and its rig is no longer registered; it is left alone");
             let hint = format!("put {rig} back into mayor/rigs.json, or: gtctl rig remove {rig}");
-            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
         } else if let Some(note) = &machine.alert {
             let message = format!("{address}: {note}");
-            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
         } else if let Some((since, why)) =
             machine.unsure.as_ref().filter(|(at, _)| machine.current.is_some() && since(*at, now) >= LASTING)
         {
             let message =
                 format!("{address} cannot be told about since {since:.0}, and is left alone: {why}");
             let hint = format!("gtctl explain {address} --probe");
-            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, now));
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
         } else if machine.state() == gtd_proto::State::Quarantined {
             let why = machine.reason.as_deref().unwrap_or("it failed too often");
             let message = format!("{address} is quarantined: {why}");

@@ -49,6 +49,9 @@ pub struct Created {
 /// The answer of `new-session`.
 const CREATED: &str = "#{session_id} #{pane_id} #{pane_pid} #{session_name}";
 
+/// Pane option of ours: lines of history that were there when its present process began.
+const BEGINS: &str = "@gt_history";
+
 impl Driver {
     /// Makes a detached session with one process, whose pane remains when the process ends.
     ///
@@ -103,6 +106,8 @@ impl Driver {
         let words =
             [OsStr::new("respawn-pane"), "-t".as_ref(), target.as_ref(), "-c".as_ref(), &cwd, "--".as_ref()];
         let list = CommandList::new(words.into_iter().chain(argv.iter().map(OsString::as_os_str)));
+        // What has scrolled away by now is the last one's, and stays for whoever wants to read it.
+        let list = list.then(["set-option", "-p", "-F", "-t", &target, BEGINS, "#{history_size}"]);
         let list = with_options(list, &target, options)?.then([
             "display-message",
             "-p",
@@ -143,7 +148,8 @@ impl Driver {
         Ok(Listing { server: known.id, panes })
     }
 
-    /// The last `lines` lines of a pane, history included, without blank ones at the end.
+    /// The last `lines` lines of what the pane's present process wrote, history included, without blank ones at the
+    /// end. Where tmux has thrown history away since that process began, lines of an earlier one may be among them.
     ///
     /// # Errors
     /// `NotFound`, `WrongServer`, others as they are.
@@ -155,8 +161,11 @@ impl Driver {
     ) -> Result<Vec<String>, TmuxError> {
         let known = self.meant(server)?;
         let (target, from) = (pane.to_string(), format!("-{lines}"));
-        let list = CommandList::new(["capture-pane", "-p", "-t", &target, "-S", &from]);
-        Ok(listing::captured(&self.run(&known, &list).await?, lines))
+        let facts = format!("#{{pane_height}} #{{history_size}} #{{{BEGINS}}}");
+        let list = CommandList::new(["display-message", "-p", "-t", &target, &facts]);
+        let list = list.then(["capture-pane", "-p", "-t", &target, "-S", &from]);
+        let answer = self.run(&known, &list).await?;
+        Ok(listing::captured(listing::of_the_present(&answer), lines))
     }
 
     /// Ends a pane; its process gets SIGHUP. `false` when there is no such pane.

@@ -212,6 +212,26 @@ pub(super) fn clients(mark: &Mark, answer: &[u8]) -> Result<Vec<Client>, TmuxErr
     Ok(clients)
 }
 
+/// A captured screen without what an earlier process of the pane wrote. The first line of the answer has the
+/// pane's height, the lines of its history, and, after a respawn, how many of those there were then.
+pub(super) fn of_the_present(answer: &[u8]) -> &[u8] {
+    let (facts, screen) = match answer.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (answer.get(..end).unwrap_or_default(), answer.get(end + 1..).unwrap_or_default()),
+        None => return &[],
+    };
+    let facts = String::from_utf8_lossy(facts);
+    let numbers: Vec<usize> = facts.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [height, history, before] = numbers.as_slice() else { return screen };
+    // Less than there was: some of it was thrown away, and where the present begins cannot be told.
+    let Some(since) = history.checked_sub(*before) else { return screen };
+    let ends = screen.iter().filter(|byte| **byte == b'\n').count();
+    let rows = if screen.last() == Some(&b'\n') { ends } else { ends + 1 };
+    let skip = rows.saturating_sub(since.saturating_add(*height));
+    let starts = screen.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let from = if skip == 0 { 0 } else { starts.into_iter().nth(skip - 1).unwrap_or(screen.len()) };
+    screen.get(from..).unwrap_or_default()
+}
+
 /// The lines of a captured screen: at most the last `count`, without blank ones at the end and without the
 /// line that tmux writes into a dead pane.
 pub(super) fn captured(answer: &[u8], count: u32) -> Vec<String> {
@@ -332,6 +352,30 @@ mod tests {
         assert_eq!(captured(b"a\n\nPane is dead (status 1, now)\n\n", 5), ["a"]);
         assert_eq!(captured(b"a\nb", 0), Vec::<String>::new());
         assert_eq!(captured(b"\xff\n", 5), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn what_an_earlier_process_wrote_is_left_out() {
+        let screen = b"old 1\nold 2\nnew 1\nnew 2\n\n";
+        let cases = [
+            // Two rows on the screen, five lines in all.
+            ("2 3 2", &b"new 1\nnew 2\n\n"[..]),
+            ("2 3 3", b"new 2\n\n"),
+            ("2 3 0", screen),
+            ("2 3 ", screen),
+            ("2 3 9", screen),
+            ("2 300 290", screen),
+            ("junk", screen),
+            ("9 0 0", screen),
+        ];
+        for (facts, expected) in cases {
+            let answer = [facts.as_bytes(), b"\n", screen].concat();
+            assert_eq!(of_the_present(&answer), expected, "{facts}");
+        }
+        assert_eq!(of_the_present(b"2 3 2\na\nb\nc"), b"a\nb\nc");
+        assert_eq!(of_the_present(b"1 3 3\na\nb\nc"), b"c");
+        assert_eq!(of_the_present(b""), b"");
+        assert_eq!(of_the_present(b"2 3 2"), b"");
     }
 
     proptest! {

@@ -21,6 +21,9 @@ struct Record {
     id: TownId,
     dev: u64,
     ino: u64,
+    /// The id that the directory's ledger still speaks of: until that is dealt with, each start has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copied_from: Option<TownId>,
 }
 
 /// How a town came by its id.
@@ -78,9 +81,11 @@ pub fn ensure(layout: &Layout) -> Result<Identity, TownIdError> {
         None => Origin::Made,
         Some(bytes) => match serde_json::from_slice::<Record>(&bytes) {
             Ok(record) if record.dev == root.dev() && record.ino == root.ino() => {
-                return Ok(Identity { id: record.id, origin: Origin::Kept });
+                let origin = record.copied_from.map_or(Origin::Kept, Origin::CopiedFrom);
+                return Ok(Identity { id: record.id, origin });
             }
-            Ok(record) => Origin::CopiedFrom(record.id),
+            // Copied twice without having run in between: the ledger speaks of the first.
+            Ok(record) => Origin::CopiedFrom(record.copied_from.unwrap_or(record.id)),
             Err(_) => {
                 fs::rename(&path, path.with_file_name("town-id.bad"))
                     .map_err(|error| fail(format!("cannot be put aside: {error}")))?;
@@ -88,9 +93,29 @@ pub fn ensure(layout: &Layout) -> Result<Identity, TownIdError> {
             }
         },
     };
-    let record = Record { id: TownId::generate(), dev: root.dev(), ino: root.ino() };
+    let copied_from = match &origin {
+        Origin::CopiedFrom(id) => Some(id.clone()),
+        _ => None,
+    };
+    let record = Record { id: TownId::generate(), dev: root.dev(), ino: root.ino(), copied_from };
     write(layout, &record).map_err(|error| fail(format!("cannot be written: {error}")))?;
     Ok(Identity { id: record.id, origin })
+}
+
+/// To be called when the ledger of a copied town no longer has the other one's agents as running: a daemon that
+/// ends before that leaves the next one to find the town copied again.
+///
+/// # Errors
+/// When the file cannot be written; then the next start finds it copied again, which costs an `up`.
+pub fn settle(layout: &Layout, identity: &Identity) -> Result<(), TownIdError> {
+    if identity.copied_from().is_none() {
+        return Ok(());
+    }
+    let path = layout.town_id();
+    let fail = |what: String| TownIdError { path: path.clone(), what };
+    let root = fs::metadata(layout.root()).map_err(|error| fail(format!("root: {error}")))?;
+    let record = Record { id: identity.id.clone(), dev: root.dev(), ino: root.ino(), copied_from: None };
+    write(layout, &record).map_err(|error| fail(format!("cannot be written: {error}")))
 }
 
 /// Reads the id without making one: none when there is none, or when it is another directory's.
@@ -148,7 +173,16 @@ mod tests {
         let copy = ensure(&two).unwrap();
         assert_eq!(copy.copied_from(), Some(&id));
         assert_ne!(copy.id, id);
-        assert_eq!(ensure(&two).unwrap().origin, Origin::Kept);
+        // Until that is dealt with it stays so, under the same new id; and it stays so for a copy of the copy.
+        assert_eq!(ensure(&two).unwrap(), copy);
+        let (_third, three) = town();
+        fs::create_dir_all(three.daemon_dir()).unwrap();
+        fs::copy(two.town_id(), three.town_id()).unwrap();
+        assert_eq!(ensure(&three).unwrap().copied_from(), Some(&id));
+        settle(&two, &copy).unwrap();
+        assert_eq!(ensure(&two).unwrap(), Identity { id: copy.id, origin: Origin::Kept });
+        settle(&one, &ensure(&one).unwrap()).unwrap();
+        assert_eq!(ensure(&one).unwrap().id, id);
     }
 
     #[test]

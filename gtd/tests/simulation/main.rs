@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod clocks;
 mod incidents;
 mod policy;
 mod rigs;

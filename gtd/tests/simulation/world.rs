@@ -481,7 +481,7 @@ impl World {
         );
         self.core = core;
         self.core.recall_rigs(&self.kept.facts);
-        self.core.recall_deaths(&self.kept.facts, self.kept.exits(), self.now);
+        self.core.recall_deaths(&self.kept.facts, self.kept.exits(), |at| at, self.now);
         self.carry_out(turn, true);
         // As the loop does: tmux is looked at before anybody has read the registry.
         self.step(Input::Tmux(self.tmux.clone()), true);

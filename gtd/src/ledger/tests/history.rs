@@ -184,6 +184,62 @@ async fn rows_and_bytes_are_bounded_and_given_back() {
 }
 
 #[tokio::test]
+async fn a_hundred_thousand_rows_go_in_small_steps_and_neither_file_nor_log_grows_beyond_its_bound() {
+    const ROWS: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let size = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |found| found.len());
+    let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
+    let open: Vec<InstanceRow> = (0..50).map(|n| instance(&format!("r{n}/witness"))).collect();
+    let mut state: Vec<Write> = open.iter().cloned().map(Write::Instance).collect();
+    state.extend((0..50).map(|n| Write::Agent(agent(&format!("r{n}/witness")))));
+    ledger.commit(state).await.unwrap();
+    let mut log = 0;
+    for batch in 0..ROWS / 2_000 {
+        let agent = address("r1/witness");
+        let rows = (0..1_000).flat_map(|n| {
+            let decision = Write::Decision { agent: agent.clone(), decision: decision(10) };
+            [event("some.kind", batch * 1_000 + n), decision]
+        });
+        ledger.commit(rows.collect()).await.unwrap();
+        log = log.max(size("gtd.db-wal"));
+    }
+    // 4,000 pages until it is brought home, and what one transaction adds to that.
+    assert!(log < 24 << 20, "the log had {log} bytes");
+    let full = size("gtd.db") + size("gtd.db-wal");
+    let keep = Keep { max_bytes: 4 << 20, ..Keep::default() };
+    let (steps, longest) = on_writer(&ledger, move |conn| {
+        let mut longest = Duration::ZERO;
+        let mut steps = 0;
+        loop {
+            let began = std::time::Instant::now();
+            let more = prune::step(conn, &keep, noon()).unwrap();
+            longest = longest.max(began.elapsed());
+            steps += 1;
+            assert!(steps < 1_000, "pruning ends");
+            if !more {
+                return (steps, longest);
+            }
+        }
+    })
+    .await;
+    assert!(steps > 10, "a commit may come in between: {steps} steps");
+    assert!(longest < Duration::from_secs(1), "the longest step took {longest:?}");
+    ledger.clone().close().await;
+    let left = size("gtd.db");
+    assert!(left < 6 << 20 && left * 2 < full, "{left} of {full} bytes are left");
+    let (ledger, state) = open_sound(dir.path(), Condition::Existing);
+    assert_eq!((state.instances.len(), state.agents.len()), (50, 50), "state has no age and no bound");
+    assert_eq!(state.last_seq, Seq(ROWS / 2));
+    // Room that was given up is used again.
+    for n in 0..20 {
+        ledger.commit((0..500).map(|m| event("x", n * 500 + m)).collect()).await.unwrap();
+        on_writer(&ledger, move |conn| while prune::step(conn, &keep, noon()).unwrap() {}).await;
+    }
+    ledger.close().await;
+    assert!(size("gtd.db") < 6 << 20, "{} bytes", size("gtd.db"));
+}
+
+#[tokio::test]
 async fn changed_bounds_take_effect_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);

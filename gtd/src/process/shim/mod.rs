@@ -22,6 +22,7 @@ use super::id::{BootId, ProcessId};
 use super::launch::{self, Launch, VERSION};
 use super::record::{self, By, ExecError, Phase, Record, Usage};
 use super::spare::Spare;
+use crate::clock::Clock;
 use tree::Tree;
 use watch::Shim;
 
@@ -81,10 +82,16 @@ fn supervise(path: &Path) -> Result<u8, String> {
     let terminal = rustix::termios::isatty(rustix::stdio::stdin());
     let parent = watch::Parent::now();
     record.started_at = Timestamp::now();
+    record.began_boot_us = boot_us();
     match start::start(&launch, terminal) {
         Ok(started) => Ok(Shim::new(&launch, record, tree, signal_fd, parent, terminal, started).watch()),
         Err(error) => Ok(refuse(&launch, record, error)),
     }
+}
+
+/// The boot clock, microseconds.
+fn boot_us() -> Option<u64> {
+    u64::try_from(Clock::system().now().boot.as_micros()).ok()
 }
 
 fn new_record(launch: &Launch, own: &ProcessId) -> Record {
@@ -101,6 +108,8 @@ fn new_record(launch: &Launch, own: &ProcessId) -> Record {
         by: By::Agent,
         started_at: Timestamp::now(),
         ended_at: None,
+        began_boot_us: boot_us(),
+        ended_boot_us: None,
         usage: Usage::default(),
         survivors: Vec::new(),
         spared: Vec::new(),
@@ -122,6 +131,7 @@ fn refuse(launch: &Launch, mut record: Record, error: ExecError) -> u8 {
     record.code = Some(code.into());
     record.exec_error = Some(error);
     record.ended_at = Some(Timestamp::now());
+    record.ended_boot_us = boot_us();
     write(launch, &record);
     code
 }

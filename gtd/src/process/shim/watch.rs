@@ -16,7 +16,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 use super::plan::{Action, Event, Plan};
 use super::start::Started;
 use super::tree::Tree;
-use super::{refuse, write};
+use super::{boot_us, refuse, write};
 use crate::process::id::{Pid, ProcessId};
 use crate::process::launch::Launch;
 use crate::process::observe::identify;
@@ -249,6 +249,7 @@ impl<'a> Shim<'a> {
         self.record.code = status.exit_status();
         self.record.signal = status.terminating_signal();
         self.record.ended_at = Some(Timestamp::now());
+        self.record.ended_boot_us = boot_us();
         self.record.usage = usage();
         self.record.by = self.by();
         self.resume_at = None;

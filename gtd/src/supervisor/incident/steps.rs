@@ -19,11 +19,13 @@ use crate::supervisor::turn::{Turn, millis};
 
 impl Core {
     /// Takes up the breaker's memory from the ledger: records among its facts, and black boxes of late. To be told
-    /// before anything else happens. Returns what cannot be read, each in a sentence.
+    /// before anything else happens. `on_line` moves an instant of the wall clock, by which black boxes are dated, to
+    /// the core's time. Returns what cannot be read, each in a sentence.
     pub fn recall_deaths(
         &mut self,
         facts: &BTreeMap<String, Value>,
         exits: Vec<Exit>,
+        on_line: impl Fn(Timestamp) -> Timestamp,
         now: Timestamp,
     ) -> Vec<String> {
         let mut records = Vec::new();
@@ -36,13 +38,14 @@ impl Core {
         }
         let numbers = self.settings.mass_death.clone();
         self.breaker.recall(records, now, &numbers);
-        let late = |exit: &Exit| exit.incident.is_none() && since(exit.ended_at, now) <= numbers.window;
+        let late =
+            |exit: &Exit| exit.incident.is_none() && since(on_line(exit.ended_at), now) <= numbers.window;
         let exits: Vec<Exit> = exits.into_iter().filter(|exit| late(exit)).collect();
         let mut ran: BTreeSet<&Address> = exits.iter().map(|exit| &exit.agent).collect();
         ran.extend(self.agents.values().filter(|m| m.current.is_some()).map(|m| &m.address));
         let running = ran.len();
         for exit in &exits {
-            if let Some(mut death) = self.death(exit, exit.ended_at) {
+            if let Some(mut death) = self.death(exit, on_line(exit.ended_at)) {
                 death.running = running;
                 self.breaker.remember(death);
             }

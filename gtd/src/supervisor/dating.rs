@@ -1,0 +1,101 @@
+//! Between the heart's time and the wall clock: the core decides on a line that nobody can set, the processes'
+//! records and people's eyes go by the wall clock.
+//!
+//! Changes instants and nothing else. While both clocks agree, which they nearly always do, it does nothing.
+
+use gtd_proto::{Agent, Incident, Timestamp};
+use serde_json::Value;
+
+use crate::agents::order::{Report, What};
+use crate::clock::Timeline;
+use crate::ledger::Write;
+
+/// Keys of an event's facts that are instants of the line.
+const FACTS: [&str; 2] = ["next_attempt", "expires"];
+
+/// What an agent's task dated by the wall clock, on the line.
+pub(super) fn incoming(report: &mut Report, line: &Timeline) {
+    if let What::Placed(life) | What::Alive { life, .. } = &mut report.what {
+        life.started_at = life.started_at.map(|at| line.from_wall(at));
+    }
+}
+
+/// History, as people will read it. State keeps the line's instants: the next daemon goes on with them.
+pub(super) fn outgoing(writes: &mut [Write], line: &Timeline) {
+    for write in writes {
+        match write {
+            Write::Event(event) => {
+                event.at = line.to_wall(event.at);
+                for key in FACTS {
+                    if let Some(fact) = event.data.get_mut(key) {
+                        *fact = moved(fact, line);
+                    }
+                }
+            }
+            Write::Decision { decision, .. } => decision.at = line.to_wall(decision.at),
+            _ => {}
+        }
+    }
+}
+
+fn moved(fact: &Value, line: &Timeline) -> Value {
+    match fact.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
+        Some(at) => Value::from(line.to_wall(at).to_string()),
+        None => fact.clone(),
+    }
+}
+
+/// An agent as people see it.
+pub(super) fn shown(agent: &mut Agent, line: &Timeline) {
+    agent.since = line.to_wall(agent.since);
+    agent.started_at = agent.started_at.map(|at| line.to_wall(at));
+    agent.next_attempt = agent.next_attempt.map(|at| line.to_wall(at));
+}
+
+/// Mass deaths as people see them.
+pub(super) fn incidents(incidents: &mut [Incident], line: &Timeline) {
+    for incident in incidents {
+        incident.opened_at = line.to_wall(incident.opened_at);
+        incident.closed_at = incident.closed_at.map(|at| line.to_wall(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gtd_proto::explain::Decision;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::ledger::NewEvent;
+
+    #[test]
+    fn what_people_read_follows_their_clock_and_only_when_it_was_set() {
+        let noon: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let clock = Clock::manual(Now { wall: noon, boot: Duration::from_secs(100) });
+        let line = Timeline::start(clock.clone());
+        let written = || {
+            let data = json!({ "next_attempt": noon, "attempt": 2, "expires": null });
+            let decision =
+                Decision { at: noon, event: String::new(), decision: String::new(), reason: String::new() };
+            let agent = "a/witness".parse().unwrap();
+            let mut writes =
+                vec![Write::Event(NewEvent::new(noon, "x", data)), Write::Decision { agent, decision }];
+            outgoing(&mut writes, &line);
+            writes
+        };
+        let Some(Write::Event(event)) = written().into_iter().next() else { panic!() };
+        assert_eq!((event.at, &event.data["next_attempt"]), (noon, &json!(noon)));
+        clock.set_wall("2026-03-02T12:00:00Z".parse().unwrap());
+        let writes = written();
+        let [Write::Event(event), Write::Decision { decision, .. }] = writes.as_slice() else { panic!() };
+        assert_eq!(event.at.to_string(), "2026-03-02T12:00:00Z");
+        assert_eq!(
+            event.data,
+            json!({ "next_attempt": "2026-03-02T12:00:00Z", "attempt": 2, "expires": null })
+        );
+        assert_eq!(decision.at.to_string(), "2026-03-02T12:00:00Z");
+    }
+}
