@@ -2,7 +2,9 @@
 //!
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
+mod feeds;
 mod opening;
+mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +21,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Reloader;
 use crate::agents::prepare::Preparer;
-use crate::config::{Config, ConfigError};
+use crate::config::{ConfigError, Live};
 use crate::feed::Bus;
 use crate::host::files::{DaemonFiles, State};
 use crate::host::limits::raise_open_files;
@@ -135,7 +138,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         files: config.daemon.log_files,
         stderr: logs::stderr_is_read(),
     };
-    let _logs = logs::init(&log_options).map_err(|error| DaemonError::Missing(error.to_string()))?;
+    let logs = logs::init(&log_options).map_err(|error| DaemonError::Missing(error.to_string()))?;
+    let logs = Arc::new(logs);
     let files = raise_open_files();
     if let Some(error) = &files.error {
         tracing::warn!(%error, "the limit of open files was not raised");
@@ -146,8 +150,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .build()
         .map_err(system("start the runtime"))?;
     // Signals are caught before anything else runs: the incumbent's tools send USR1 as soon as there is a pid.
-    let result =
-        runtime.block_on(async { Daemon::open(options, layout, chosen, opened).await?.serve(&lock).await });
+    let kept = Arc::clone(&logs);
+    let result = runtime
+        .block_on(async { Daemon::open(options, layout, chosen, opened, kept).await?.serve(&lock).await });
     runtime.shutdown_timeout(ENDING);
     drop(lock);
     result
@@ -156,7 +161,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 /// Everything that is open.
 struct Daemon {
     layout: Arc<Layout>,
-    config: Arc<Config>,
+    live: Live,
+    reloader: Arc<Reloader>,
+    cursors: feeds::Cursors,
     town_id: TownId,
     started_at: Timestamp,
     signals: Signals,
@@ -184,6 +191,7 @@ impl Daemon {
             town_id: self.town_id.clone(),
             started_at: self.started_at,
             counters: counters.clone(),
+            config: Arc::clone(&self.reloader) as Arc<_>,
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -200,7 +208,7 @@ impl Daemon {
         self.announce(&files, &server);
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
-            self.config.daemon.heartbeat_interval,
+            self.live.clone(),
             self.heartbeat_number,
             self.stop.clone(),
             {
@@ -262,8 +270,11 @@ impl Daemon {
                 signal = self.signals.next() => match signal {
                     Some(Signal::Terminate | Signal::Interrupt) | None => return,
                     Some(Signal::Reload) => {
-                        tracing::info!("HUP: looking at the town's files again");
+                        tracing::info!("HUP: reading the configuration and the town's files again");
                         self.watch.look();
+                        let reloader = Arc::clone(&self.reloader);
+                        // What became of it is in the log, in an event and in the alerts.
+                        tokio::spawn(async move { reloader.run(false).await.is_ok() });
                     }
                     Some(Signal::Lifecycle) => {
                         tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
@@ -316,12 +327,12 @@ async fn hear_tmux(handle: Handle, mut events: mpsc::Receiver<TmuxEvent>) {
 async fn hear_town(
     handle: Handle,
     prepare: Arc<Preparer>,
-    config: Arc<Config>,
+    live: Live,
     mut changes: mpsc::Receiver<Arc<Snapshot>>,
 ) {
     while let Some(snapshot) = changes.recv().await {
         prepare.see(Arc::clone(&snapshot));
-        handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+        handle.input(Input::Facts(facts::of(&snapshot, &live.now(), handle.now()))).await;
     }
 }
 

@@ -77,9 +77,9 @@ pub mod kind {
     pub const RIG_UNPARKED: &str = "rig.unparked";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
-    /// A file of ours or others was read again. `{file}`
+    /// Our configuration was read again. `{file, changed, refused}`
     pub const CONFIG_RELOADED: &str = "config.reloaded";
-    /// A file cannot be used; the last good content stays. `{file, message}`
+    /// Our configuration cannot be used; the last good one stays. `{file, key, line, column, message}`
     pub const CONFIG_REJECTED: &str = "config.rejected";
     /// The daemon is up. `{pid, version}`
     pub const DAEMON_STARTED: &str = "daemon.started";

@@ -18,7 +18,7 @@ use gtd_proto::agent::{Activity, Intent, State};
 use gtd_proto::daemon::StepOutcome;
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, daemon, event,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, config, daemon, event,
     explain, method, town,
 };
 use jsonrpsee::types::ErrorObjectOwned;
@@ -56,6 +56,9 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("daemon.status", "daemon_status", round::<Reply<daemon::DaemonStatus>>),
     ("daemon.heartbeat", "heartbeat", round::<Reply<daemon::HeartbeatReport>>),
     ("daemon.heartbeats", "heartbeats", round::<Reply<Items<daemon::HeartbeatReport>>>),
+    ("daemon.config", "config", round::<Reply<config::Shown>>),
+    ("daemon.reload", "reloaded", round::<Reply<config::Reloaded>>),
+    ("daemon.log_level", "log_level", round::<Reply<config::LevelSet>>),
     ("daemon.shutdown", "shutting_down", round::<Reply<daemon::ShuttingDown>>),
     ("town.status", "town_status", round::<Reply<town::TownStatus>>),
     ("town.start", "town_change", round::<Reply<town::TownChange>>),
@@ -151,6 +154,7 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(TmuxState::Unknown));
     assert!(read(Severity::Unknown));
     assert!(read(ErrorKind::Unknown));
+    assert!(read(config::Origin::Unknown));
 }
 
 #[test]

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use gtd_proto::{Address, InstanceId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::launch::Launch;
 use super::order::{Failure, Order, Overrides, Place, Report, What};
+use super::slots::Slots;
 use super::task;
-use crate::process::{Capture, ExitWatcher, Look, ProcessId, ProcessTable, Spare};
+use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -68,10 +69,11 @@ pub struct Shared {
     pub reports: mpsc::Sender<Report>,
     /// What is left alive at an end, however it comes: tmux servers, working gtds, and `[stop] spare`.
     pub look: Arc<dyn Look>,
+    spare: Arc<LiveSpare>,
     /// How many starts may be under way at once.
-    pub starts: Semaphore,
+    pub starts: Slots,
     /// How many stops may be under way at once.
-    pub stops: Semaphore,
+    pub stops: Slots,
     places: RwLock<BTreeMap<Address, Place>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
 }
@@ -92,6 +94,7 @@ impl Shared {
         starts: usize,
         stops: usize,
     ) -> Self {
+        let spare = Arc::new(LiveSpare::new(spare));
         Self {
             driver,
             watcher,
@@ -100,12 +103,21 @@ impl Shared {
             town_id,
             prepare,
             reports,
-            look: Arc::new(Spare::new(spare)),
-            starts: Semaphore::new(starts.max(1)),
-            stops: Semaphore::new(stops.max(1)),
+            look: Arc::clone(&spare) as Arc<_>,
+            spare,
+            starts: Slots::new(starts),
+            stops: Slots::new(stops),
             places: RwLock::default(),
             captures: Mutex::default(),
         }
+    }
+
+    /// Takes other numbers up: places for starts and stops, and the programs that are spared. Called inside a
+    /// runtime.
+    pub fn adjust(&self, starts: usize, stops: usize, spare: &[String]) {
+        self.starts.resize(starts);
+        self.stops.resize(stops);
+        self.spare.set(spare);
     }
 
     pub(super) async fn report(&self, agent: &Address, instance: &InstanceId, what: What) {

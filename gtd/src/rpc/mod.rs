@@ -10,6 +10,7 @@
 
 mod agent;
 mod connection;
+pub mod configuration;
 pub mod context;
 mod daemon;
 pub mod dialect;

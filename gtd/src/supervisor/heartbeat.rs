@@ -18,6 +18,7 @@ use super::handle::Handle;
 use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
+use crate::config::Live;
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessTable;
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
@@ -38,12 +39,14 @@ pub struct State {
 /// Runs a round at the start, at each interval, and when somebody asks, until the daemon goes down.
 pub async fn run(
     handle: Handle,
-    interval: Duration,
+    live: Live,
     number: u64,
     stop: CancellationToken,
     state_file: impl Fn(u64, Timestamp) + Send,
 ) {
     let shared = handle.shared().clone();
+    let mut changes = live.watch();
+    let mut interval = live.now().daemon.heartbeat_interval;
     {
         let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
         state.interval = interval;
@@ -55,6 +58,18 @@ pub async fn run(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(next.saturating_duration_since(Instant::now())) => {}
             () = shared.round_wanted.notified() => {}
+            Ok(()) = changes.changed() => {
+                let now = changes.borrow_and_update().daemon.heartbeat_interval;
+                if now != interval {
+                    next = rescheduled(next, interval, now, Instant::now());
+                    interval = now;
+                    let left = next.saturating_duration_since(Instant::now());
+                    let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+                    state.interval = interval;
+                    state.shown.next = Some(super::policy::after(handle.now(), left));
+                }
+                continue;
+            }
             () = shared.sessions_changed.notified() => {
                 if let Ok(listing) = handle.runtime().driver().list().await {
                     show_sessions(&handle, &listing).await;
@@ -95,6 +110,11 @@ fn following(due: Instant, began: Instant, now: Instant, interval: Duration) -> 
         overruns += 1;
     }
     (next, overruns)
+}
+
+/// When the next round is due after the interval has changed: counted from the last one, and never in the past.
+fn rescheduled(next: Instant, old: Duration, new: Duration, now: Instant) -> Instant {
+    next.checked_sub(old).map_or(now + new, |last| last + new).max(now)
 }
 
 async fn round(handle: &Handle) -> HeartbeatReport {

@@ -345,6 +345,7 @@ impl Supervisor {
                     now,
                 ));
             }
+            alerts.extend(self.shared.notes());
             settle_alerts(shown, alerts);
         });
     }
