@@ -224,6 +224,9 @@ impl Daemon {
         ));
         let watchdog =
             tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
+        let out = CancellationToken::new();
+        let cursors = std::mem::take(&mut self.cursors);
+        let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -233,6 +236,8 @@ impl Daemon {
         tracing::debug!(?drained, "the socket is closed");
         let _ = tokio::time::timeout(ENDING, heartbeat).await;
         watchdog.abort();
+        out.cancel();
+        let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
         Ok(())
     }

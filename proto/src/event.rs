@@ -39,7 +39,7 @@ pub mod kind {
     pub const AGENT_STARTING: &str = "agent.starting";
     /// The agent is ready for work. `{pid, startup_ms}`
     pub const AGENT_READY: &str = "agent.ready";
-    /// The agent's process ended. The fields of an exit, and `{detected_by, detect_ms}`
+    /// The agent's process ended. The fields of an exit, and `{detected_by, detect_ms, session_name}`
     pub const AGENT_EXITED: &str = "agent.exited";
     /// It will be started again. `{attempt, delay_ms}`
     pub const AGENT_RESTARTING: &str = "agent.restarting";

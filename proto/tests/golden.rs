@@ -18,8 +18,8 @@ use gtd_proto::agent::{Activity, Intent, State};
 use gtd_proto::daemon::StepOutcome;
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, config, daemon, event,
-    explain, method, town,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, config, daemon,
+    event, explain, method, town,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;

@@ -184,7 +184,11 @@ impl Config {
         new.tmux.server = self.tmux.server.clone();
         for (key, _) in FIXED {
             // The value is the old one, and so is where it came from.
-            if self.set.contains(key) { new.set.insert(key.to_owned()) } else { new.set.remove(key) };
+            if self.set.contains(key) {
+                new.set.insert(key.to_owned())
+            } else {
+                new.set.remove(key)
+            };
         }
         Reload { changed: changes(&new), config: new, refused }
     }

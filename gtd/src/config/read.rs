@@ -10,9 +10,9 @@ use gtd_proto::{ErrorKind, RpcError};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Config;
 use super::keys::{NOTIFY_KEYS, Notify, Section};
 use super::value::{ANY, Problem, Setting, type_of};
-use super::Config;
 
 /// A configuration file that cannot be used, with the first place that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

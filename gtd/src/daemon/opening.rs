@@ -111,8 +111,7 @@ impl Daemon {
         })?;
         let socket =
             layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
-        let prepare =
-            Arc::new(Preparer::new(Arc::clone(&first), live.clone(), identity.id.clone(), socket));
+        let prepare = Arc::new(Preparer::new(Arc::clone(&first), live.clone(), identity.id.clone(), socket));
         let (reports_sender, reports) = mpsc::channel(REPORTS);
         let shared = Shared::new(
             driver.clone(),

@@ -260,7 +260,8 @@ impl RotatingFile {
             Some(open) => open,
             None => self.open()?,
         };
-        if size > 0 && size.saturating_add(line.len() as u64) > self.shared.max_bytes.load(Ordering::Acquire) {
+        if size > 0 && size.saturating_add(line.len() as u64) > self.shared.max_bytes.load(Ordering::Acquire)
+        {
             drop(file);
             self.rotate()?;
             (file, size) = self.open()?;

@@ -9,8 +9,8 @@
 //! and `connection` keeps all of it moving for one client without letting it hold up another.
 
 mod agent;
-mod connection;
 pub mod configuration;
+mod connection;
 pub mod context;
 mod daemon;
 pub mod dialect;
