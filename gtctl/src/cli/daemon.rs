@@ -70,7 +70,7 @@ pub struct Reload {
 /// `daemon log-level`
 #[derive(Debug, Args)]
 pub struct LogLevel {
-    /// off, error, warn, info, debug or trace
+    /// How much is logged
     #[arg(value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub level: String,
     #[command(flatten)]

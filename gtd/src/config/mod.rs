@@ -15,6 +15,7 @@ mod value;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 pub use keys::{
     Boot, Callers, Daemon, Deacon, Key, MassDeath, Metrics, Notify, Polecat, Refinery, Restart, Start, Stop,
@@ -33,6 +34,13 @@ use keys::{NOT_YET, NOTIFY_KEYS, Section};
 
 /// Longest file that is read. A full one is some ten thousand bytes.
 const FILE_MAX: u64 = 1 << 20;
+
+/// A file that was not changed for this long is at rest.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Pause between two looks at one that was; an editor takes a few milliseconds.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// Looks at one that does not come to rest.
+const SETTLE_LOOKS: u32 = 20;
 
 /// The whole configuration. Each field is a table of the file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -83,6 +91,32 @@ impl Config {
     /// error tells the first such place. Nothing is half taken.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// [`Config::load_with_text`] when the file has come to rest: an editor may have emptied it, or moved it
+    /// away, and be about to fill it, and what there is of it then may well be a good file. Blocks for at most
+    /// a second, and not at all for a file that was not touched just now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_settled(path: &Path) -> Result<(Self, String), ConfigError> {
+        let look = || {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.modified().ok()?, found.len()))
+        };
+        let mut before = look();
+        for _ in 0..SETTLE_LOOKS {
+            if before.is_some_and(|(changed, _)| changed.elapsed().is_ok_and(|age| age >= SETTLED)) {
+                break;
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+            let now = look();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Self::load_with_text(path)
     }
 
     /// Reads the file, and gives the very text that was read along, to be kept.

@@ -57,7 +57,7 @@ pub(super) struct Chosen {
 /// When the file is not right, and none was before.
 pub(super) fn choose_config(layout: &Layout, state: &Loaded) -> Result<Chosen, ConfigError> {
     let path = layout.gtd_toml();
-    match Config::load_with_text(&path) {
+    match Config::load_settled(&path) {
         Ok((config, text)) => Ok(Chosen { config, text: Some(text), trouble: None }),
         Err(error) => {
             let last = state.facts.get(LAST_GOOD).and_then(|fact| fact.as_str());
@@ -360,5 +360,44 @@ fn chance() -> impl FnMut() -> f64 + Send {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let thousandths = i32::try_from((state >> 33) % 2_001).unwrap_or(1_000) - 1_000;
         f64::from(thousandths) / 1_000.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("gtd.toml")).unwrap()
+    }
+
+    #[test]
+    fn each_number_reaches_the_heart() {
+        let default = settings(&Config::default());
+        for line in [
+            "[restart]\ninitial = \"3s\"",
+            "[restart]\nbase = \"3s\"",
+            "[restart]\nfactor = 3",
+            "[restart]\nmax = \"3m\"",
+            "[restart]\njitter = 0.3",
+            "[restart]\nmin_uptime = \"3s\"",
+            "[restart]\nhealthy_after = \"3m\"",
+            "[restart]\nburst = 3",
+            "[restart]\nwindow = \"3m\"",
+            "[restart]\nquarantine = \"3m\"",
+            "[restart]\nquarantine_max = \"3h\"",
+            "[restart]\nsettle = \"3ms\"",
+            "[start]\ntimeout = \"3s\"",
+            "[stop]\ndrain = \"3s\"",
+        ] {
+            assert_ne!(settings(&config(line)), default, "{line}");
+        }
+    }
+
+    #[test]
+    fn places_for_starts_and_stops_are_as_configured() {
+        let config = config("[start]\nconcurrency = 3\n[stop]\nconcurrency = 5");
+        assert_eq!((starts(&config), stops(&config)), (3, 5));
+        assert!(starts(&Config::default()) >= 4, "by cores");
     }
 }

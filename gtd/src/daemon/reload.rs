@@ -66,7 +66,7 @@ impl Reloader {
     /// Reads the file. On the thread pool: a file system that hangs must not take the runtime along.
     async fn read(&self) -> Result<(Config, String), ConfigError> {
         let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || Config::load_with_text(&file)).await;
+        let read = tokio::task::spawn_blocking(move || Config::load_settled(&file)).await;
         read.unwrap_or_else(|error| Err(ConfigError::unread(&self.file, &error.to_string())))
     }
 
