@@ -129,7 +129,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let lock = TownLock::acquire(&layout.daemon_dir())?;
     // Before the configuration, because it remembers the last good one.
     let opened = ledger::open(&layout.daemon_dir());
-    let chosen = opening::choose_config(&layout, &opened.state)?;
+    let chosen = reload::choose_config(&layout, &opened.state)?;
     let config = &chosen.config;
     let log_options = LogOptions {
         dir: layout.daemon_dir(),

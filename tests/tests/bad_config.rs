@@ -132,7 +132,7 @@ fn a_bad_file_at_a_later_start_leaves_the_last_good_one_in_force_until_it_is_men
         if number % 2 == 0 {
             town.kill_daemon()
         } else {
-            drop(town.stop_daemon())
+            town.stop_daemon();
         }
         let since = 0;
         put(&town, bytes);

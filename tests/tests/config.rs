@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const HERE: &str = "tests/tests/config.rs";
-const HEART: (&str, &str) = ("gtd/src/daemon/opening.rs", "each_number_reaches_the_heart");
+const HEART: (&str, &str) = ("gtd/src/daemon/reload.rs", "each_number_reaches_the_heart");
 
 /// Of each key that has an effect: the file and the test that shows it.
 const EFFECTS: &[(&str, (&str, &str))] = &[
@@ -26,7 +26,7 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("tmux.size", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("tmux.names", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("start.timeout", (HERE, "a_start_is_waited_for_no_longer_than_its_timeout")),
-    ("start.concurrency", ("gtd/src/daemon/opening.rs", "places_for_starts_and_stops_are_as_configured")),
+    ("start.concurrency", ("gtd/src/daemon/reload.rs", "places_for_starts_and_stops_are_as_configured")),
     (
         "stop.drain",
         (

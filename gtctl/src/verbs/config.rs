@@ -9,13 +9,13 @@ use gtd_proto::rpc::DaemonClient;
 use gtd_proto::{RpcError, params};
 use serde_json::json;
 
-use super::daemon::shown;
 use crate::cli::{Config, ConfigCheck, ConfigShow};
 use crate::client;
 use crate::context::Context;
 use crate::daemon::sibling;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::event::shown;
 use crate::output::note;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};

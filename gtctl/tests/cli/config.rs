@@ -52,6 +52,39 @@ fn json_is_the_result_in_the_envelope() {
     }
 }
 
+#[test]
+fn events_of_the_configuration_are_in_words() {
+    let town = Town::with_endpoint();
+    let all = canned(&town);
+    let _fake = Fake::start(&town.socket(), move |method, params| match method {
+        "events.history" => values::answer(values::history(vec![
+            values::event(
+                41,
+                "config.reloaded",
+                "",
+                json!({"file": "/t/x", "refused": [{"key": "tmux.server", "reason": "no"}],
+                "changed": [{"key": "stop.grace", "old": "10s", "new": "2s"}, {"key": "restart.burst", "old": 5, "new": 0}]}),
+            ),
+            values::event(42, "config.reloaded", "", json!({"file": "/t/x", "changed": [], "refused": []})),
+            values::event(
+                43,
+                "config.rejected",
+                "",
+                json!({"file": "/t/x", "line": 3, "column": 1, "key": "stop.x", "message": "is no key"}),
+            ),
+        ])),
+        _ => all(method, params),
+    });
+    let shown = town.gtctl(&["events"]).expect(0).out;
+    for words in [
+        "stop.grace 10s → 2s, restart.burst 5 → 0, tmux.server refused",
+        "nothing is different",
+        "line 3: stop.x: is no key",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+}
+
 /// A gtctl beside a gtd that says this when it is asked to look at a file.
 fn beside(town: &Town, code: i32, says: &str) -> std::path::PathBuf {
     let gtctl = gtd::install(town.home());

@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::feeds;
-use super::reload::{self, Reloader};
+use super::reload::{self, Chosen, LAST_GOOD, Reloader, starts, stops};
 use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, runtime_dir, system};
 use crate::agents::prepare::Preparer;
 use crate::agents::runtime::{Runtime, Shared, sibling};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Live, Server as ServerSetting};
+use crate::config::{Config, Live, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::logs::Logs;
 use crate::host::notify::ServiceManager;
@@ -38,37 +38,6 @@ const BUS: usize = 4_096;
 const REPORTS: usize = 4_096;
 /// Messages of the tmux driver that may wait.
 const TMUX_EVENTS: usize = 256;
-/// The ledger's fact that holds the text of the last configuration that was good at a start.
-pub(super) const LAST_GOOD: &str = "config";
-
-/// The configuration that the daemon starts with.
-pub(super) struct Chosen {
-    /// It.
-    pub(super) config: Config,
-    /// Its text, when it is the file's.
-    text: Option<String>,
-    /// Why it is not the file's.
-    trouble: Option<ConfigError>,
-}
-
-/// Reads the configuration; one that is not right is answered with the last one that was.
-///
-/// # Errors
-/// When the file is not right, and none was before.
-pub(super) fn choose_config(layout: &Layout, state: &Loaded) -> Result<Chosen, ConfigError> {
-    let path = layout.gtd_toml();
-    match Config::load_settled(&path) {
-        Ok((config, text)) => Ok(Chosen { config, text: Some(text), trouble: None }),
-        Err(error) => {
-            let last = state.facts.get(LAST_GOOD).and_then(|fact| fact.as_str());
-            match last.and_then(|text| Config::parse(text, &path).ok()) {
-                Some(config) => Ok(Chosen { config, text: None, trouble: Some(error) }),
-                None => Err(error),
-            }
-        }
-    }
-}
-
 impl Daemon {
     /// Opens everything, starts the supervisor, and begins to watch.
     pub(super) async fn open(
@@ -315,21 +284,6 @@ fn run_dir(layout: &Layout, town_id: &TownId) -> Result<PathBuf, DaemonError> {
     Ok(dir)
 }
 
-/// How many starts may be under way at once.
-pub(super) fn starts(config: &Config) -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    match config.start.concurrency {
-        // Each start is a fork of tmux' and one of the shim's; more than this at once only queue in tmux.
-        0 => cores * 4,
-        n => usize::try_from(n).unwrap_or(cores),
-    }
-}
-
-/// How many stops may be under way at once.
-pub(super) fn stops(config: &Config) -> usize {
-    usize::try_from(config.stop.concurrency).unwrap_or(1)
-}
-
 pub(super) fn settings(config: &Config) -> Settings {
     let restart = &config.restart;
     Settings {
@@ -360,44 +314,5 @@ fn chance() -> impl FnMut() -> f64 + Send {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let thousandths = i32::try_from((state >> 33) % 2_001).unwrap_or(1_000) - 1_000;
         f64::from(thousandths) / 1_000.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(text: &str) -> Config {
-        Config::parse(text, Path::new("gtd.toml")).unwrap()
-    }
-
-    #[test]
-    fn each_number_reaches_the_heart() {
-        let default = settings(&Config::default());
-        for line in [
-            "[restart]\ninitial = \"3s\"",
-            "[restart]\nbase = \"3s\"",
-            "[restart]\nfactor = 3",
-            "[restart]\nmax = \"3m\"",
-            "[restart]\njitter = 0.3",
-            "[restart]\nmin_uptime = \"3s\"",
-            "[restart]\nhealthy_after = \"3m\"",
-            "[restart]\nburst = 3",
-            "[restart]\nwindow = \"3m\"",
-            "[restart]\nquarantine = \"3m\"",
-            "[restart]\nquarantine_max = \"3h\"",
-            "[restart]\nsettle = \"3ms\"",
-            "[start]\ntimeout = \"3s\"",
-            "[stop]\ndrain = \"3s\"",
-        ] {
-            assert_ne!(settings(&config(line)), default, "{line}");
-        }
-    }
-
-    #[test]
-    fn places_for_starts_and_stops_are_as_configured() {
-        let config = config("[start]\nconcurrency = 3\n[stop]\nconcurrency = 5");
-        assert_eq!((starts(&config), stops(&config)), (3, 5));
-        assert!(starts(&Config::default()) >= 4, "by cores");
     }
 }

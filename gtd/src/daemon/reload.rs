@@ -12,17 +12,49 @@ use gtd_proto::{ErrorKind, RpcError, Timestamp};
 use jsonrpsee::core::async_trait;
 use serde_json::{Value, json};
 
-use super::opening::{LAST_GOOD, settings, starts, stops};
+use super::opening::settings;
 use crate::agents::prepare::Preparer;
 use crate::config::{Config, ConfigError, Live, Reload};
 use crate::host::logs::Logs;
-use crate::ledger::{Keep, NewEvent, Write};
+use crate::ledger::{Keep, Loaded, NewEvent, Write};
 use crate::rpc::configuration::Configuration;
 use crate::supervisor::core::Input;
 use crate::supervisor::{Handle, facts};
+use crate::town::Layout;
 
 /// Key of the alert about a file that cannot be used.
 const ALERT: &str = "config";
+
+/// The ledger's fact that holds the text of the last configuration that was good.
+pub(super) const LAST_GOOD: &str = "config";
+
+/// The configuration that the daemon starts with.
+pub(super) struct Chosen {
+    /// It.
+    pub(super) config: Config,
+    /// Its text, when it is the file's.
+    pub(super) text: Option<String>,
+    /// Why it is not the file's.
+    pub(super) trouble: Option<ConfigError>,
+}
+
+/// Reads the configuration; one that is not right is answered with the last one that was.
+///
+/// # Errors
+/// When the file is not right, and none was before.
+pub(super) fn choose_config(layout: &Layout, state: &Loaded) -> Result<Chosen, ConfigError> {
+    let path = layout.gtd_toml();
+    match Config::load_settled(&path) {
+        Ok((config, text)) => Ok(Chosen { config, text: Some(text), trouble: None }),
+        Err(error) => {
+            let last = state.facts.get(LAST_GOOD).and_then(|fact| fact.as_str());
+            match last.and_then(|text| Config::parse(text, &path).ok()) {
+                Some(config) => Ok(Chosen { config, text: None, trouble: Some(error) }),
+                None => Err(error),
+            }
+        }
+    }
+}
 
 /// Everything that values of the configuration go to.
 pub(super) struct Reloader {
@@ -127,6 +159,21 @@ impl Reloader {
     }
 }
 
+/// How many starts may be under way at once.
+pub(super) fn starts(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    match config.start.concurrency {
+        // Each start is a fork of tmux' and one of the shim's; more than this at once only queue in tmux.
+        0 => cores * 4,
+        n => usize::try_from(n).unwrap_or(cores),
+    }
+}
+
+/// How many stops may be under way at once.
+pub(super) fn stops(config: &Config) -> usize {
+    usize::try_from(config.stop.concurrency).unwrap_or(1)
+}
+
 /// How much history is kept.
 pub(super) fn keep(config: &Config) -> Keep {
     Keep { max_age: config.daemon.ledger_max_age, ..Keep::default() }
@@ -173,5 +220,46 @@ impl Configuration for Reloader {
             self.logs.set_level(&level).map_err(wrong)?;
         }
         Ok(LevelSet { old, level, dry_run })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("gtd.toml")).unwrap()
+    }
+
+    #[test]
+    fn each_number_reaches_the_heart() {
+        let default = settings(&Config::default());
+        for line in [
+            "[restart]\ninitial = \"3s\"",
+            "[restart]\nbase = \"3s\"",
+            "[restart]\nfactor = 3",
+            "[restart]\nmax = \"3m\"",
+            "[restart]\njitter = 0.3",
+            "[restart]\nmin_uptime = \"3s\"",
+            "[restart]\nhealthy_after = \"3m\"",
+            "[restart]\nburst = 3",
+            "[restart]\nwindow = \"3m\"",
+            "[restart]\nquarantine = \"3m\"",
+            "[restart]\nquarantine_max = \"3h\"",
+            "[restart]\nsettle = \"3ms\"",
+            "[start]\ntimeout = \"3s\"",
+            "[stop]\ndrain = \"3s\"",
+        ] {
+            assert_ne!(settings(&config(line)), default, "{line}");
+        }
+    }
+
+    #[test]
+    fn places_for_starts_and_stops_are_as_configured() {
+        let config = config("[start]\nconcurrency = 3\n[stop]\nconcurrency = 5");
+        assert_eq!((starts(&config), stops(&config)), (3, 5));
+        assert!(starts(&Config::default()) >= 4, "by cores");
     }
 }

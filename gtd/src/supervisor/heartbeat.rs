@@ -374,4 +374,21 @@ mod tests {
             assert_eq!(found, (at(next), overruns), "due {due}, began {began}, ended {ended}");
         }
     }
+
+    #[test]
+    fn another_interval_counts_from_the_last_round_and_never_ends_in_the_past() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let zero = Instant::now() + minutes(60);
+        let cases = [
+            // next, old interval, new interval, now: next
+            ((3, 3, 5, 1), 5),
+            ((3, 3, 2, 1), 2),
+            // Shorter than what has passed: now.
+            ((10, 10, 1, 4), 4),
+        ];
+        for ((next, old, new, now), expected) in cases {
+            let found = rescheduled(zero + minutes(next), minutes(old), minutes(new), zero + minutes(now));
+            assert_eq!(found, zero + minutes(expected), "{next} {old} {new} {now}");
+        }
+    }
 }

@@ -185,6 +185,7 @@ fn the_traits_and_the_table_name_the_same_methods() {
 fn enough(name: &str) -> Value {
     match name {
         "daemon.hello" => json!({"client": "test", "protocol": 1}),
+        "daemon.log_level" => json!({"level": "info"}),
         "rig.add" => json!({"name": "a", "source": "/x"}),
         "rig.status" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),

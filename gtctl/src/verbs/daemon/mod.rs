@@ -7,8 +7,6 @@ pub mod start;
 mod status;
 mod stop;
 
-pub use reload::shown;
-
 use crate::cli::Daemon;
 use crate::context::Context;
 use crate::exit::Code;

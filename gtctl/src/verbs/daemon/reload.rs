@@ -3,13 +3,13 @@
 use gtd_proto::config::Reloaded;
 use gtd_proto::params;
 use gtd_proto::rpc::DaemonClient;
-use serde_json::Value;
 
 use crate::cli::{LogLevel, Reload};
 use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::event::shown;
 use crate::output::paint::{Paint, Tone};
 
 /// Reads the configuration again.
@@ -50,15 +50,6 @@ fn difference(reloaded: &Reloaded, paint: Paint) -> Vec<String> {
         out.push("nothing is different".to_owned());
     }
     out
-}
-
-/// A value as people write it: texts without their quotes.
-pub fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Sets the level of the log.
