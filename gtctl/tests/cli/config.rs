@@ -89,8 +89,10 @@ fn events_of_the_configuration_are_in_words() {
 fn beside(town: &Town, code: i32, says: &str) -> std::path::PathBuf {
     let gtctl = gtd::install(town.home());
     std::fs::write(town.home().join("says"), says).unwrap();
-    let script =
-        format!("#!/bin/sh\necho \"$@\" > '{0}/asked'; cat '{0}/says'; exit {code}\n", town.home().display());
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" > '{0}/asked'; test -z \"${{GT_TOWN_ROOT+set}}\" || exit 2; cat '{0}/says'; exit {code}\n",
+        town.home().display()
+    );
     let gtd = gtctl.with_file_name("gtd");
     std::fs::write(&gtd, script).unwrap();
     std::fs::set_permissions(&gtd, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -98,7 +100,7 @@ fn beside(town: &Town, code: i32, says: &str) -> std::path::PathBuf {
 }
 
 fn run(town: &Town, gtctl: &Path, args: &[&str]) -> Run {
-    Run::of(town.command_of(gtctl, args).output().unwrap(), &town.root())
+    Run::of(town.command_of(gtctl, args).env("GT_TOWN_ROOT", "").output().unwrap(), &town.root())
 }
 
 #[test]
