@@ -3,6 +3,7 @@
 //! A verb that is not built is not listed. Defaults of times and counts are the daemon's unless given here.
 
 mod agents;
+mod config;
 mod daemon;
 mod look;
 mod shared;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
-pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Rpc};
+pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
+pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
@@ -124,12 +126,19 @@ pub enum Verb {
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),
+    /// The daemon's log; with -f as it grows
+    Logs(Logs),
+    /// The daemon's configuration, settings/gtd.toml
+    #[command(subcommand)]
+    Config(Config),
     /// Call a method of the socket and print its bare result
     Rpc(Rpc),
     /// Print the path of the daemon's socket
     Socket,
     /// Print versions
     Version,
+    /// Print a script that makes a shell complete verbs, agents and rigs
+    Completions(Completions),
     /// A throwaway town with scripted agents: start, crash, recover, explain, stop
     Demo(Demo),
 }

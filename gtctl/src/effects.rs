@@ -63,12 +63,18 @@ pub const TABLE: &[Row] = &[
     forceable("daemon stop"),
     forceable("daemon restart"),
     row("daemon status", Effect::Read),
+    row("daemon reload", Effect::Write),
+    row("daemon log-level", Effect::Write),
     row("daemon heartbeat", Effect::Write),
     row("daemon heartbeats", Effect::Read),
+    row("logs", Effect::Read),
+    row("config show", Effect::Read),
+    row("config check", Effect::Read),
     // As destructive as the method that is called.
     Row { verb: "rpc", effect: Effect::Destructive, forced: Effect::Destructive, raw: true },
     row("socket", Effect::Read),
     row("version", Effect::Read),
+    row("completions", Effect::Read),
     // Touches only what it makes itself.
     row("demo", Effect::Write),
 ];

@@ -4,6 +4,7 @@
 
 mod cli;
 mod client;
+mod complete;
 mod context;
 mod daemon;
 mod effects;
@@ -25,6 +26,7 @@ use exit::Code;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    complete::answer_a_shell();
     interrupt::leave_on_ctrl_c();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -3,8 +3,10 @@
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
 mod announce;
+mod feeds;
 mod opening;
 mod rebuilt;
+mod reload;
 mod told;
 
 use std::path::PathBuf;
@@ -24,8 +26,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::announce::Announcement;
+use self::reload::Reloader;
 use crate::agents::prepare::Preparer;
-use crate::config::{Config, ConfigError};
+use crate::config::{ConfigError, Live};
 use crate::feed::Bus;
 use crate::host::files::{DaemonFiles, State};
 use crate::host::limits::raise_open_files;
@@ -139,7 +142,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     if let Condition::Newer { why } = &opened.condition {
         return Err(DaemonError::Ledger(why.clone()));
     }
-    let chosen = opening::choose_config(&layout, &opened.state)?;
+    let chosen = reload::choose_config(&layout, &opened.state)?;
     let config = &chosen.config;
     let log_options = LogOptions {
         dir: layout.daemon_dir(),
@@ -148,7 +151,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         files: config.daemon.log_files,
         stderr: logs::stderr_is_read(),
     };
-    let _logs = logs::init(&log_options).map_err(|error| DaemonError::Missing(error.to_string()))?;
+    let logs = logs::init(&log_options).map_err(|error| DaemonError::Missing(error.to_string()))?;
+    let logs = Arc::new(logs);
     let files = raise_open_files();
     if let Some(error) = &files.error {
         tracing::warn!(%error, "the limit of open files was not raised");
@@ -162,8 +166,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .build()
         .map_err(system("start the runtime"))?;
     // Signals are caught before anything else runs: the incumbent's tools send USR1 as soon as there is a pid.
-    let result =
-        runtime.block_on(async { Daemon::open(options, layout, chosen, opened).await?.serve(&lock).await });
+    let kept = Arc::clone(&logs);
+    let result = runtime
+        .block_on(async { Daemon::open(options, layout, chosen, opened, kept).await?.serve(&lock).await });
     runtime.shutdown_timeout(ENDING);
     drop(lock);
     result
@@ -172,7 +177,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 /// Everything that is open.
 struct Daemon {
     layout: Arc<Layout>,
-    config: Arc<Config>,
+    live: Live,
+    reloader: Arc<Reloader>,
+    cursors: feeds::Cursors,
     town_id: TownId,
     started_at: Timestamp,
     signals: Signals,
@@ -200,6 +207,7 @@ impl Daemon {
             town_id: self.town_id.clone(),
             started_at: self.started_at,
             counters: counters.clone(),
+            config: Arc::clone(&self.reloader) as Arc<_>,
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -216,7 +224,7 @@ impl Daemon {
         self.announce(&server);
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
-            self.config.daemon.heartbeat_interval,
+            self.live.clone(),
             self.heartbeat_number,
             self.stop.clone(),
             {
@@ -240,6 +248,9 @@ impl Daemon {
             move || told::line(&status),
             self.stop.clone(),
         ));
+        let out = CancellationToken::new();
+        let cursors = std::mem::take(&mut self.cursors);
+        let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -249,6 +260,8 @@ impl Daemon {
         tracing::debug!(?drained, "the socket is closed");
         let _ = tokio::time::timeout(ENDING, heartbeat).await;
         watchdog.abort();
+        out.cancel();
+        let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
         Ok(())
     }
@@ -283,10 +296,16 @@ impl Daemon {
                 signal = self.signals.next() => match signal {
                     Some(Signal::Terminate | Signal::Interrupt) | None => return,
                     Some(Signal::Reload) => {
-                        tracing::info!("HUP: looking at the town's files again");
-                        self.manager.reloading();
+                        tracing::info!("HUP: reading the configuration and the town's files again");
+                        let manager = ServiceManager::from_env();
+                        manager.reloading();
                         self.watch.look();
-                        self.manager.ready();
+                        let reloader = Arc::clone(&self.reloader);
+                        // What became of it is in the log, in an event and in the alerts.
+                        tokio::spawn(async move {
+                            let _ = reloader.run(false).await.is_ok();
+                            manager.ready();
+                        });
                     }
                     Some(Signal::Lifecycle) => {
                         tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
@@ -340,7 +359,7 @@ async fn hear_tmux(handle: Handle, mut events: mpsc::Receiver<TmuxEvent>) {
 async fn hear_town(
     handle: Handle,
     prepare: Arc<Preparer>,
-    config: Arc<Config>,
+    live: Live,
     mut memory: Option<Memory>,
     mut changes: mpsc::Receiver<Arc<Snapshot>>,
 ) {
@@ -349,7 +368,7 @@ async fn hear_town(
         if let Some(write) = facts::remembered(&snapshot, &mut memory) {
             handle.write(vec![write]).await;
         }
-        handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+        handle.input(Input::Facts(facts::of(&snapshot, &live.now(), handle.now()))).await;
     }
 }
 

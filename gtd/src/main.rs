@@ -1,11 +1,13 @@
 //! `gtd`: the daemon of one town, in the foreground.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use gtd::config::Config;
 use gtd::daemon::{self, Options};
 use gtd::town::{init, marker};
+use gtd_proto::config::Shown;
 
 /// The supervisor daemon of a town of coding agents.
 ///
@@ -20,6 +22,14 @@ struct Cli {
     /// Root directory of the town [default: found from the current directory upwards]
     #[arg(long, value_name = "DIR", env = "GT_TOWN_ROOT")]
     town: Option<PathBuf>,
+
+    /// Check a configuration file without starting anything [default file: the town's settings/gtd.toml]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["init", "hold"])]
+    check_config: Option<Option<PathBuf>>,
+
+    /// With --check-config: every value, or the error, as JSON
+    #[arg(long, requires = "check_config")]
+    json: bool,
 
     /// Come up with the whole town held: start nothing until `gtctl up`
     #[arg(long, conflicts_with = "init")]
@@ -44,18 +54,56 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Some(file)) = &cli.check_config {
+        return check_config(file, cli.json);
+    }
     let town = match cli.town.clone().map_or_else(find_town, Ok) {
         Ok(town) => town,
         Err(why) => {
             return fail(2, &why, Some("name a town with --town DIR, or make one with: gtctl init DIR"));
         }
     };
+    if cli.check_config.is_some() {
+        return check_config(&town.join("settings/gtd.toml"), cli.json);
+    }
     if cli.init {
         return make_town(&cli, &town);
     }
     match daemon::run(&Options { town, hold: cli.hold }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_code(), &error.to_string(), error.hint().as_deref()),
+    }
+}
+
+/// Reads a file as the daemon would, and says what came of it: exit code 0, or 78.
+fn check_config(file: &Path, json: bool) -> ExitCode {
+    let read = Config::load(file);
+    let shown = |config: &Config| Shown {
+        file: file.to_string_lossy().into_owned(),
+        values: config.values(),
+        rejected: None,
+    };
+    match read {
+        Ok(config) if json => {
+            println!("{}", serde_json::to_string(&shown(&config)).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Ok(_) => {
+            let there = if file.exists() { "can be used" } else { "is not there: the defaults hold" };
+            println!("{} {there}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) if json => {
+            println!("{}", serde_json::to_string(&error.to_rpc()).unwrap_or_default());
+            ExitCode::from(78)
+        }
+        Err(error) => {
+            let code = fail(78, &error.to_string(), error.hint.as_deref());
+            if let Some(line) = &error.excerpt {
+                eprintln!("  {line}");
+            }
+            code
+        }
     }
 }
 
@@ -69,7 +117,7 @@ fn find_town() -> Result<PathBuf, String> {
     }
 }
 
-fn make_town(cli: &Cli, dir: &std::path::Path) -> ExitCode {
+fn make_town(cli: &Cli, dir: &Path) -> ExitCode {
     match init::init(dir, cli.name.as_deref(), cli.owner.as_deref(), cli.dry_run) {
         Ok(steps) => {
             told(&steps, cli.dry_run, dir).iter().for_each(|line| println!("{line}"));
@@ -80,7 +128,7 @@ fn make_town(cli: &Cli, dir: &std::path::Path) -> ExitCode {
 }
 
 /// A new town in one line; what was missing in one that was there, step by step.
-fn told(steps: &[init::Step], dry_run: bool, dir: &std::path::Path) -> Vec<String> {
+fn told(steps: &[init::Step], dry_run: bool, dir: &Path) -> Vec<String> {
     let kept = steps.iter().filter(|step| step.action == init::Action::Keep).count();
     let lines = |steps: &mut dyn Iterator<Item = &init::Step>| {
         steps.map(|step| format!("{} {}: {}", verb(step.action), step.path.display(), step.why)).collect()

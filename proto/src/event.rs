@@ -39,7 +39,7 @@ pub mod kind {
     pub const AGENT_STARTING: &str = "agent.starting";
     /// The agent is ready for work. `{pid, startup_ms}`
     pub const AGENT_READY: &str = "agent.ready";
-    /// The agent's process ended. The fields of an exit, and `{detected_by, detect_ms}`
+    /// The agent's process ended. The fields of an exit, and `{detected_by, detect_ms, session_name}`
     pub const AGENT_EXITED: &str = "agent.exited";
     /// It will be started again. `{attempt, delay_ms}`
     pub const AGENT_RESTARTING: &str = "agent.restarting";
@@ -93,9 +93,9 @@ pub mod kind {
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`
     pub const SWEEP_KILLED: &str = "sweep.killed";
-    /// A file of ours or others was read again. `{file}`
+    /// Our configuration was read again. `{file, changed, refused}`
     pub const CONFIG_RELOADED: &str = "config.reloaded";
-    /// A file cannot be used; the last good content stays. `{file, message}`
+    /// Our configuration cannot be used; the last good one stays. `{file, key, line, column, message}`
     pub const CONFIG_REJECTED: &str = "config.rejected";
     /// The daemon is up. `{pid, version}`
     pub const DAEMON_STARTED: &str = "daemon.started";

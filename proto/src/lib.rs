@@ -5,6 +5,7 @@
 //! clock and knows nothing of tmux, processes or files beyond the fields that show them.
 
 pub mod agent;
+pub mod config;
 pub mod daemon;
 pub mod deaths;
 pub mod error;

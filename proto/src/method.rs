@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, daemon, event, explain, town,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
+    town,
 };
 
 /// What a method does to the town.
@@ -147,6 +148,9 @@ methods! {
     "daemon.status" Read (params::None) -> Reply<daemon::DaemonStatus>, "The daemon's own state";
     "daemon.heartbeat" Write (params::None) -> Reply<daemon::HeartbeatReport>, "Run one round now and report it";
     "daemon.heartbeats" Read (params::Limit) -> Reply<Items<daemon::HeartbeatReport>>, "Past rounds, newest first";
+    "daemon.config" Read (params::None) -> Reply<config::Shown>, "The configuration in force, with each value's origin";
+    "daemon.reload" Write (params::Reload) -> Reply<config::Reloaded>, "Read the configuration again";
+    "daemon.log_level" Write (params::LogLevel) -> Reply<config::LevelSet>, "Log more or less until the next start or reload";
     "daemon.shutdown" Disruptive (params::Shutdown) -> Reply<daemon::ShuttingDown>, "End the daemon; agents stay unless asked otherwise";
     "town.status" Read (params::None) -> Reply<town::TownStatus>, "Town, rigs and agents";
     "town.start" Disruptive (params::TownStart) -> Reply<town::TownChange>, "Lift the town's hold and start what should run";

@@ -66,6 +66,29 @@ params! {
         reason: Option<String>,
     }
 
+    /// `daemon.reload`
+    #[derive(Default)]
+    Reload {
+        /// Only say what would change.
+        #[serde(default)]
+        dry_run: bool,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `daemon.log_level`
+    LogLevel {
+        /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
+        level: String,
+        /// Only say what would change.
+        #[serde(default)]
+        dry_run: bool,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
     /// `town.start`
     #[derive(Default)]
     TownStart {

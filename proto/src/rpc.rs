@@ -13,7 +13,9 @@ mod traits {
 
     #[cfg(feature = "client")]
     use crate::Frame;
-    use crate::{Agent, Change, Exit, Incident, Items, Reply, agent, daemon, event, explain, params, town};
+    use crate::{
+        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, town,
+    };
 
     /// The daemon itself.
     #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
@@ -36,6 +38,18 @@ mod traits {
         #[method(name = "daemon.heartbeats")]
         async fn heartbeats(&self, params: params::Limit)
         -> RpcResult<Reply<Items<daemon::HeartbeatReport>>>;
+
+        /// The configuration in force, with each value's origin.
+        #[method(name = "daemon.config")]
+        async fn config(&self, params: params::None) -> RpcResult<Reply<config::Shown>>;
+
+        /// Read the configuration again.
+        #[method(name = "daemon.reload", with_extensions)]
+        async fn reload(&self, params: params::Reload) -> RpcResult<Reply<config::Reloaded>>;
+
+        /// Log more or less until the next start or reload.
+        #[method(name = "daemon.log_level", with_extensions)]
+        async fn log_level(&self, params: params::LogLevel) -> RpcResult<Reply<config::LevelSet>>;
 
         /// End the daemon; agents stay unless asked otherwise.
         #[method(name = "daemon.shutdown", with_extensions)]

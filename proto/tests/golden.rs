@@ -20,7 +20,7 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    daemon, event, explain, method, town,
+    config, daemon, event, explain, method, town,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -57,6 +57,9 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("daemon.status", "daemon_status", round::<Reply<daemon::DaemonStatus>>),
     ("daemon.heartbeat", "heartbeat", round::<Reply<daemon::HeartbeatReport>>),
     ("daemon.heartbeats", "heartbeats", round::<Reply<Items<daemon::HeartbeatReport>>>),
+    ("daemon.config", "config", round::<Reply<config::Shown>>),
+    ("daemon.reload", "reloaded", round::<Reply<config::Reloaded>>),
+    ("daemon.log_level", "log_level", round::<Reply<config::LevelSet>>),
     ("daemon.shutdown", "shutting_down", round::<Reply<daemon::ShuttingDown>>),
     ("town.status", "town_status", round::<Reply<town::TownStatus>>),
     ("town.start", "town_change", round::<Reply<town::TownChange>>),
@@ -162,6 +165,7 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(ErrorKind::Unknown));
     assert!(read(IncidentCause::Unknown));
     assert!(read(IncidentState::Unknown));
+    assert!(read(config::Origin::Unknown));
 }
 
 #[test]

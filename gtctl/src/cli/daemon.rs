@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::shared::Plan;
+use super::shared::{Plan, Reason};
 use super::values::duration;
 
 /// `daemon …`
@@ -20,6 +20,10 @@ pub enum Daemon {
     Restart(DaemonStop),
     /// Its own state
     Status,
+    /// Read the configuration again, and print what that changed
+    Reload(Reload),
+    /// Log more or less until the next start or reload
+    LogLevel(LogLevel),
     /// Run one round of checks now and report it
     Heartbeat(Plan),
     /// Past rounds, newest first
@@ -50,6 +54,29 @@ pub struct DaemonStop {
     pub force: bool,
     #[command(flatten)]
     pub plan: Plan,
+}
+
+/// `daemon reload`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code: 0 all of the file is in force, 2 the file cannot be used and nothing has changed, 7 a value needs more than a reload.")]
+pub struct Reload {
+    #[command(flatten)]
+    pub plan: Plan,
+    #[command(flatten)]
+    pub reason: Reason,
+}
+
+/// `daemon log-level`
+#[derive(Debug, Args)]
+pub struct LogLevel {
+    /// How much is logged
+    #[arg(value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub level: String,
+    #[command(flatten)]
+    pub plan: Plan,
+    #[command(flatten)]
+    pub reason: Reason,
 }
 
 /// `daemon heartbeats`

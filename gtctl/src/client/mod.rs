@@ -148,7 +148,11 @@ fn listener_of(_stream: &StdUnixStream) -> Option<i32> {
     None
 }
 
-fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
+/// Connects without waiting; the stream does not block.
+///
+/// # Errors
+/// When nobody listens, or the socket may not be opened.
+pub fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
     connect(socket).map_err(|error| {
         let at = socket.display();
         match error.kind() {

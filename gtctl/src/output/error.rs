@@ -44,7 +44,15 @@ fn facts(data: &Map<String, Value>, message: &str) -> Vec<String> {
             _ => String::new(),
         };
         let key = text("key").map(|key| format!(" key {key}")).unwrap_or_default();
-        out.push(format!("  in {file}{place}{key}"));
+        if !message.contains(&format!("{file}{place}")) {
+            out.push(format!("  in {file}{place}{key}"));
+        }
+        if let Some(line) = text("excerpt") {
+            out.extend(quoted([line]));
+            let before =
+                number("column").and_then(|n| usize::try_from(n).ok()).unwrap_or(1).saturating_sub(1);
+            out.push(format!("  │ {}^", " ".repeat(before.min(line.chars().count()))));
+        }
     }
     for (key, title) in [("reached", "reached"), ("command", "command"), ("summary", "would be lost")] {
         if let Some(text) = text(key).filter(|text| !message.contains(text)) {

@@ -105,10 +105,37 @@ pub fn facts(event: &Event) -> String {
             parts.extend(number("recovered").map(|n| format!("{n}{many} are back")));
             parts.extend(ms("duration_ms").map(|took| format!("after {took}")));
         }
+        kind::CONFIG_RELOADED => {
+            let list = |key: &str| data.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+            let part = |of: &Value, key: &str| of.get(key).map(shown).unwrap_or_default();
+            let changed = list("changed");
+            parts.extend(changed.iter().map(|change| {
+                format!("{} {} → {}", part(change, "key"), part(change, "old"), part(change, "new"))
+            }));
+            parts.extend(list("refused").iter().map(|refused| format!("{} refused", part(refused, "key"))));
+            if parts.is_empty() {
+                parts.push("nothing is different".to_owned());
+            }
+        }
+        kind::CONFIG_REJECTED => {
+            let place = number("line").map(|line| format!("line {line}: ")).unwrap_or_default();
+            let key = text("key").map(|key| format!("{key}: ")).unwrap_or_default();
+            parts.extend(text("message").map(|message| format!("{place}{key}{message}")));
+        }
         kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),
     }
     plain(&parts.join(", "))
+}
+
+/// A value as people write it: texts without their quotes.
+#[must_use]
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn length(ms: f64) -> String {

@@ -1,6 +1,8 @@
 //! One file per verb: ask the daemon, print the answer, say how it went.
 
 mod attach;
+mod completions;
+mod config;
 mod daemon;
 mod deaths;
 mod declare_dead;
@@ -10,6 +12,7 @@ mod events;
 mod exits;
 mod explain;
 mod init;
+mod logs;
 mod peek;
 mod progress;
 mod reset;
@@ -50,9 +53,12 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
+        Verb::Logs(args) => logs::run(cx, &args).await,
+        Verb::Config(verb) => config::run(cx, verb).await,
         Verb::Rpc(args) => rpc::run(cx, &args).await,
         Verb::Socket => socket::run(cx),
         Verb::Version => version::run(cx).await,
+        Verb::Completions(args) => completions::run(cx, &args),
         Verb::Demo(args) => demo::run(cx, &args).await,
     }
 }

@@ -23,6 +23,7 @@ mod remains;
 pub mod resolve;
 pub mod runtime;
 pub mod session_name;
+pub mod slots;
 mod task;
 mod tend;
 pub mod waves;

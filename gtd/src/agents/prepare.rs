@@ -14,14 +14,14 @@ use super::order::{Failure, FailureKind, Overrides};
 use super::resolve::{ResolveError, Sources, resolve};
 use super::runtime::{Prepare, Prepared};
 use super::{accounts, session_name};
-use crate::config::Config;
+use crate::config::Live;
 use crate::town::settings::{self, Settings};
 use crate::town::{Snapshot, rigs};
 
 /// Makes launches from what was last seen of the town.
 pub struct Preparer {
     snapshot: RwLock<Arc<Snapshot>>,
-    config: Arc<Config>,
+    config: Live,
     town_id: TownId,
     socket: PathBuf,
     base_env: Env,
@@ -32,7 +32,7 @@ pub struct Preparer {
 impl Preparer {
     /// Takes the daemon's own environment as it is now, as far as agents get any of it.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, config: Arc<Config>, town_id: TownId, socket: PathBuf) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, config: Live, town_id: TownId, socket: PathBuf) -> Self {
         // Variables that are no text could not be passed on in a launch file.
         let ours = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
@@ -51,7 +51,9 @@ impl Preparer {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    /// The town as it was last seen.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -126,10 +128,11 @@ impl Prepare for Preparer {
         })?;
         let snapshot = self.snapshot();
         let prefix = agent.rig().and_then(|rig| snapshot.rigs.get(rig)).map(|rig| rig.prefix.as_str());
+        let config = self.config.now();
         Ok(Prepared {
-            session_name: session_name::expand(&self.config.tmux.names, agent, prefix),
-            grace: self.config.stop.grace,
-            spare: self.config.stop.spare.clone(),
+            session_name: session_name::expand(&config.tmux.names, agent, prefix),
+            grace: config.stop.grace,
+            spare: config.stop.spare.clone(),
             launch,
         })
     }

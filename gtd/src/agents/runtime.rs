@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use gtd_proto::{Address, InstanceId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::attention::Attention;
 use super::launch::Launch;
 use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
+use super::slots::Slots;
 use super::task::{self, Given};
 use super::waves::{Waves, rank};
-use crate::process::{Capture, ExitWatcher, Look, ProcessId, ProcessTable, Spare};
+use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -71,10 +72,11 @@ pub struct Shared {
     pub reports: mpsc::Sender<Report>,
     /// What is left alive at an end, however it comes: tmux servers, working gtds, and `[stop] spare`.
     pub look: Arc<dyn Look>,
+    spare: Arc<LiveSpare>,
     /// How many starts may be under way at once.
     pub starts: Waves,
     /// How many stops may be under way at once.
-    pub stops: Semaphore,
+    pub stops: Slots,
     /// Who is at the agents' terminals.
     pub attention: Attention,
     /// Whether the kernel killed for want of memory.
@@ -100,6 +102,7 @@ impl Shared {
         starts: usize,
         stops: usize,
     ) -> Self {
+        let spare = Arc::new(LiveSpare::new(spare));
         Self {
             driver,
             watcher,
@@ -108,15 +111,24 @@ impl Shared {
             town_id,
             prepare,
             reports,
-            look: Arc::new(Spare::new(spare)),
+            look: Arc::clone(&spare) as Arc<_>,
+            spare,
             starts: Waves::new(starts),
-            stops: Semaphore::new(stops.max(1)),
+            stops: Slots::new(stops),
             attention: Attention::default(),
             oom: OomWatch::default(),
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),
         }
+    }
+
+    /// Takes other numbers up: places for starts and stops, and the programs that are spared. Called inside a
+    /// runtime.
+    pub fn adjust(&self, starts: usize, stops: usize, spare: &[String]) {
+        self.starts.set_limit(starts);
+        self.stops.resize(stops);
+        self.spare.set(spare);
     }
 
     pub(super) async fn report(&self, agent: &Address, instance: &InstanceId, what: What) {

@@ -24,6 +24,8 @@ pub struct Key {
     pub doc: &'static [&'static str],
     /// What is written.
     pub kind: &'static str,
+    /// The same in a word.
+    pub unit: &'static str,
     /// Its bounds.
     pub rule: Rule,
 }
@@ -71,6 +73,7 @@ macro_rules! section {
                     name: stringify!($field),
                     doc: &[$($kdoc),*],
                     kind: <$ty as Setting>::KIND,
+                    unit: <$ty as Setting>::UNIT,
                     rule: $rule,
                 }),*];
                 KEYS
@@ -295,6 +298,38 @@ section! {
     }
 }
 
+/// Keys that are read and checked, but whose subject does not exist yet: `config show` says so.
+pub(super) const NOT_YET: &[&str] = &[
+    "metrics.listen",
+    "start.max_agents",
+    "start.min_free_memory",
+    "start.min_free_disk",
+    "restart.churn_deaths",
+    "restart.churn_window",
+    "restart.hold",
+    "mass_death.threshold",
+    "mass_death.share",
+    "mass_death.window",
+    "mass_death.hold",
+    "mass_death.hold_max",
+    "mass_death.canary",
+    "deacon.mode",
+    "deacon.stale",
+    "deacon.stuck",
+    "deacon.grace",
+    "deacon.on_stale",
+    "boot.mode",
+    "witness.idle_ttl",
+    "refinery.idle_ttl",
+    "polecat.gupp_after",
+    "polecat.max_per_rig",
+    "sweep.mode",
+    "sweep.min_age",
+    "callers.grant",
+    "work.store",
+    "work.timeout",
+];
+
 /// A program that is told of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
@@ -310,6 +345,7 @@ pub(super) const NOTIFY_KEYS: [Key; 2] = [
         name: "on",
         doc: &[" Kinds of events, as globs."],
         kind: <Vec<String> as Setting>::KIND,
+        unit: <Vec<String> as Setting>::UNIT,
         rule: ANY,
     },
     Key {
@@ -319,6 +355,7 @@ pub(super) const NOTIFY_KEYS: [Key; 2] = [
             " The event is on its standard input as JSON; it may take 10 s.",
         ],
         kind: <Vec<String> as Setting>::KIND,
+        unit: <Vec<String> as Setting>::UNIT,
         rule: ANY,
     },
 ];

@@ -4,6 +4,7 @@
 //! Must never guess: a key that is not known, or a value that is not right, is an error with its place.
 
 mod keys;
+mod live;
 mod names;
 mod read;
 #[cfg(test)]
@@ -14,23 +15,32 @@ mod value;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 pub use keys::{
     Boot, Callers, Daemon, Deacon, Key, MassDeath, Metrics, Notify, Polecat, Refinery, Restart, Start, Stop,
     Sweep, Tmux, Witness, Work,
 };
+pub use live::Live;
 pub use names::Names;
-pub use read::{ConfigError, ConfigValue};
+pub use read::ConfigError;
 pub use types::{
     BootMode, DeaconMode, Grant, Hold, LogLevel, Mode, OnStale, Server, Size, StoreKind, SweepMode,
 };
 pub use value::{Bytes, Rule};
 
-use keys::{NOTIFY_KEYS, Section};
-use serde_json::Value;
+use gtd_proto::config::{Changed, ConfigValue, Origin, Refused};
+use keys::{NOT_YET, NOTIFY_KEYS, Section};
 
 /// Longest file that is read. A full one is some ten thousand bytes.
 const FILE_MAX: u64 = 1 << 20;
+
+/// A file that was not changed for this long is at rest.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Pause between two looks at one that was; an editor takes a few milliseconds.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// Looks at one that does not come to rest.
+const SETTLE_LOOKS: u32 = 20;
 
 /// The whole configuration. Each field is a table of the file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,38 +64,6 @@ pub struct Config {
     pub notify: Vec<Notify>,
     /// Dotted keys that the file sets.
     set: BTreeSet<String>,
-}
-
-/// Where a value comes from. No key is read from the environment so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// Built in.
-    Default,
-    /// The file.
-    File,
-    /// The environment.
-    Env,
-}
-
-/// A value that a reload changes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Changed {
-    /// Its dotted key.
-    pub key: String,
-    /// What it was.
-    pub old: Value,
-    /// What it is now.
-    pub new: Value,
-}
-
-/// A value that a reload cannot change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Its dotted key.
-    pub key: String,
-    /// Why, and what to do.
-    pub reason: &'static str,
 }
 
 /// What a reload comes to.
@@ -112,9 +90,50 @@ impl Config {
     /// When the file exists and cannot be read, is longer than 1 MiB, is no UTF-8, or is not right; the
     /// error tells the first such place. Nothing is half taken.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let file = match std::fs::File::open(path) {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// [`Config::load_with_text`] when the file has come to rest: an editor may have emptied it, or moved it
+    /// away, and be about to fill it, and what there is of it then may well be a good file. Blocks for at most
+    /// a second, and not at all for a file that was not touched just now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_settled(path: &Path) -> Result<(Self, String), ConfigError> {
+        let look = || {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.modified().ok()?, found.len()))
+        };
+        let mut before = look();
+        for _ in 0..SETTLE_LOOKS {
+            if before.is_some_and(|(changed, _)| changed.elapsed().is_ok_and(|age| age >= SETTLED)) {
+                break;
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+            let now = look();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Self::load_with_text(path)
+    }
+
+    /// Reads the file, and gives the very text that was read along, to be kept.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
+        // A pipe in the file's place would be waited for.
+        let file = match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                return Err(ConfigError::whole(path, "is not a regular file".to_owned()));
+            }
+            _ => std::fs::File::open(path),
+        };
+        let file = match file {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
             Err(error) => return Err(ConfigError::whole(path, format!("cannot be opened: {error}"))),
         };
         let mut bytes = Vec::new();
@@ -124,9 +143,8 @@ impl Config {
         if bytes.len() as u64 > FILE_MAX {
             return Err(ConfigError::whole(path, "is longer than 1 MiB".to_owned()));
         }
-        let text = String::from_utf8(bytes)
-            .map_err(|error| ConfigError::whole(path, format!("is not UTF-8: {}", error.utf8_error())))?;
-        Self::parse(&text, path)
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(path, &error))?;
+        Ok((Self::parse(&text, path)?, text))
     }
 
     /// Reads a text; `file` is only named in errors.
@@ -143,9 +161,16 @@ impl Config {
         let origin = |key: &str| if self.set.contains(key) { Origin::File } else { Origin::Default };
         let mut values: Vec<ConfigValue> = Vec::new();
         for section in self.sections() {
-            for (name, _, value) in section.values() {
+            for (known, (name, _, value)) in section.keys().iter().zip(section.values()) {
                 let key = format!("{}.{name}", section.name());
-                values.push(ConfigValue { origin: origin(&key), key, value });
+                values.push(ConfigValue {
+                    origin: origin(&key),
+                    value,
+                    unit: known.unit.to_owned(),
+                    doc: doc(known.doc),
+                    not_yet: NOT_YET.contains(&key.as_str()),
+                    key,
+                });
             }
         }
         let notify = self.notify.iter().map(|one| serde_json::json!({"on": one.on, "exec": one.exec}));
@@ -153,6 +178,9 @@ impl Config {
             key: "notify".to_owned(),
             value: notify.collect(),
             origin: origin("notify"),
+            unit: "tables".to_owned(),
+            doc: "Programs that are told of events.".to_owned(),
+            not_yet: false,
         });
         values
     }
@@ -185,9 +213,17 @@ impl Config {
         let refused = changes(&new)
             .iter()
             .filter_map(|change| FIXED.iter().find(|(key, _)| *key == change.key))
-            .map(|(key, reason)| Refused { key: (*key).to_owned(), reason })
+            .map(|(key, reason)| Refused { key: (*key).to_owned(), reason: (*reason).to_owned() })
             .collect();
         new.tmux.server = self.tmux.server.clone();
+        for (key, _) in FIXED {
+            // The value is the old one, and so is where it came from.
+            if self.set.contains(key) {
+                new.set.insert(key.to_owned())
+            } else {
+                new.set.remove(key)
+            };
+        }
         Reload { changed: changes(&new), config: new, refused }
     }
 
@@ -198,7 +234,7 @@ impl Config {
         let config = Self::default();
         let mut out = String::from(
             "# Configuration of gtd. Each key shows its default: take the # away and change it.\n\
-             # Read when the daemon starts: after a change, `gtctl daemon restart`. The agents go on meanwhile.\n",
+             # After a change: `gtctl config check`, then `gtctl daemon reload`. Agents go on meanwhile.\n",
         );
         for section in config.sections() {
             out.push('\n');
@@ -274,6 +310,10 @@ impl Config {
             ("deacon.stale", "deacon.stuck", deacon.stale <= deacon.stuck),
         ]
     }
+}
+
+fn doc(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
 fn comment(out: &mut String, lines: &[&str]) {

@@ -75,6 +75,7 @@ fn check_template(text: &str, may: &[&str], must: &[&[&str]]) -> Result<(), Prob
 
 impl Setting for Names {
     const KIND: &'static str = "a table with the keys town, role, polecat and crew";
+    const UNIT: &'static str = "templates";
 
     fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
         let table = value.as_table().ok_or_else(|| wrong_type::<Self>(value))?;

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use gtd_proto::{ErrorKind, RpcError};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Config;
 use super::keys::{NOTIFY_KEYS, Notify, Section};
 use super::value::{ANY, Problem, Setting, type_of};
-use super::{Config, Origin};
 
 /// A configuration file that cannot be used, with the first place that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +30,48 @@ pub struct ConfigError {
     pub message: String,
     /// What would be right.
     pub hint: Option<String>,
+    /// The line, as far as it is of a length to be shown.
+    pub excerpt: Option<String>,
 }
 
 impl ConfigError {
+    /// The error as it crosses the socket: `config_invalid` with `data{file, key?, line, column, excerpt?}`.
+    #[must_use]
+    pub fn to_rpc(&self) -> RpcError {
+        let mut error = RpcError::new(ErrorKind::ConfigInvalid, self.to_string())
+            .with("file", self.file.to_string_lossy())
+            .with("line", self.line)
+            .with("column", self.column);
+        if let Some(key) = &self.key {
+            error = error.with("key", key);
+        }
+        if let Some(excerpt) = &self.excerpt {
+            error = error.with("excerpt", excerpt);
+        }
+        match &self.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        }
+    }
+
+    /// A file of which it is not known what is in it.
+    #[must_use]
+    pub fn unread(file: &Path, why: &str) -> Self {
+        Self::whole(file, format!("cannot be read: {why}"))
+    }
+
+    /// A file that is no text, with the place of the first byte that is none.
+    pub(super) fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Self {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let text = String::from_utf8_lossy(good);
+        let (line, column) = position(&text, text.len());
+        let message = "there is a byte that is no UTF-8".to_owned();
+        Self { line, column, excerpt: excerpt(&text, line), ..Self::whole(file, message) }
+    }
+
     /// An error about the file as a whole.
     pub(super) fn whole(file: &Path, message: String) -> Self {
-        Self { file: file.to_owned(), key: None, line: 1, column: 1, message, hint: None }
+        Self { file: file.to_owned(), key: None, line: 1, column: 1, message, hint: None, excerpt: None }
     }
 }
 
@@ -75,6 +111,16 @@ fn position(text: &str, byte: usize) -> (u32, u32) {
     (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
 }
 
+/// The text of a line, from 1; none when there is nothing in it, or too much.
+fn excerpt(text: &str, line: u32) -> Option<String> {
+    let index = usize::try_from(line).ok()?.checked_sub(1)?;
+    let found = text.lines().nth(index)?.trim_end();
+    (!found.is_empty() && found.len() <= EXCERPT_MAX).then(|| found.to_owned())
+}
+
+/// Longest line that is shown with an error, in bytes.
+const EXCERPT_MAX: usize = 400;
+
 /// Collects what is wrong, so that the first in the file can be told.
 struct Reader<'a> {
     file: &'a Path,
@@ -98,6 +144,7 @@ impl Reader<'_> {
             column,
             message: problem.message,
             hint: problem.hint,
+            excerpt: excerpt(self.text, line),
         };
         self.errors.push((span.start, error));
     }
@@ -219,7 +266,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
         // The parser's own sentences may have several lines; one is enough beside a place.
         let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        ConfigError { line, column, ..ConfigError::whole(file, message) }
+        ConfigError { line, column, excerpt: excerpt(text, line), ..ConfigError::whole(file, message) }
     })?;
     let mut config = Config::default();
     let mut reader = Reader { file, text, errors: Vec::new(), spans: BTreeMap::new() };
@@ -245,17 +292,6 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             Ok(config)
         }
     }
-}
-
-/// One effective value.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConfigValue {
-    /// Its key, dotted: `restart.base`.
-    pub key: String,
-    /// Its value as in the file: durations and sizes as text with a unit.
-    pub value: Value,
-    /// Where it comes from.
-    pub origin: Origin,
 }
 
 #[cfg(test)]

@@ -253,6 +253,52 @@ fn a_missing_file_is_the_defaults_and_an_unreadable_one_is_an_error() {
     assert!(Config::load(&file).unwrap_err().message.contains("1 MiB"));
 }
 
+#[test]
+fn a_file_that_is_being_written_is_read_when_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gtd.toml");
+    let whole = "[stop]\ngrace = \"2s\"\n";
+    std::fs::write(&file, whole).unwrap();
+    for moved in [false, true] {
+        // As editors do it: emptied or moved away, and filled a little later.
+        if moved {
+            std::fs::remove_file(&file).unwrap()
+        } else {
+            std::fs::write(&file, "").unwrap()
+        }
+        let path = file.clone();
+        let editor = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            std::fs::write(path, whole).unwrap();
+        });
+        let (config, text) = Config::load_settled(&file).unwrap();
+        assert_eq!((config.stop.grace, text.as_str()), (Duration::from_secs(2), whole));
+        editor.join().unwrap();
+    }
+}
+
+#[test]
+fn an_error_shows_its_line() {
+    let excerpt = |text: &str| parse(text).unwrap_err().excerpt;
+    assert_eq!(excerpt("[stop]\n  grace = 1 # x\n").as_deref(), Some("  grace = 1 # x"));
+    assert_eq!(excerpt("[stop\n").as_deref(), Some("[stop"));
+    assert_eq!(excerpt(&format!("[stop]\ngrace = {}\n", "1".repeat(9_000))), None, "too long to be of use");
+    let error = parse("[stop]\ngrase = 1\n").unwrap_err().to_rpc();
+    assert_eq!(error.code, 1014);
+    let data = serde_json::Value::from(error.data);
+    assert_eq!(
+        data,
+        serde_json::json!({"file": FILE, "line": 2, "column": 1, "key": "stop.grase", "excerpt": "grase = 1"})
+    );
+}
+
+#[test]
+fn marks_of_what_is_not_yet_there_are_of_keys() {
+    let known: Vec<String> = Config::keys().into_iter().map(|(key, _)| key).collect();
+    assert!(NOT_YET.iter().all(|key| known.iter().any(|known| known == key)));
+    assert_eq!(Config::default().values().iter().filter(|value| value.not_yet).count(), NOT_YET.len());
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {

@@ -15,6 +15,7 @@ use super::read::nearest;
 use super::value::{Problem, Rule, Setting, duration_text, parse_duration, quoted, text, wrong_type};
 
 macro_rules! words {
+    (@unit $first:literal $($word:literal)*) => { concat!($first $(, "|", $word)*) };
     ($(#[$meta:meta])* $name:ident, $kind:literal { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ macro_rules! words {
 
         impl Setting for $name {
             const KIND: &'static str = $kind;
+            const UNIT: &'static str = words!(@unit $($word)*);
 
             fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
                 let given = text::<Self>(value)?;
@@ -149,6 +151,7 @@ pub enum Server {
 
 impl Setting for Server {
     const KIND: &'static str = "\"private\", \"default\", a name for tmux -L, or an absolute socket path";
+    const UNIT: &'static str = "server";
 
     fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
         let given = text::<Self>(value)?;
@@ -196,6 +199,7 @@ const SIZE: (std::ops::RangeInclusive<u16>, std::ops::RangeInclusive<u16>) = (20
 
 impl Setting for Size {
     const KIND: &'static str = "columns and rows such as \"200x50\"";
+    const UNIT: &'static str = "columns x rows";
 
     fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
         let given = text::<Self>(value)?;
@@ -230,6 +234,7 @@ pub enum Hold {
 
 impl Setting for Hold {
     const KIND: &'static str = "\"forever\" or a duration such as \"30m\"";
+    const UNIT: &'static str = "duration|forever";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         match value.as_str() {
@@ -260,6 +265,7 @@ impl Setting for Hold {
 /// An address to listen at, or none. Only loopback addresses: what is served has no other protection.
 impl Setting for Option<SocketAddr> {
     const KIND: &'static str = "\"\" or a loopback address with its port, such as \"127.0.0.1:9464\"";
+    const UNIT: &'static str = "address";
 
     fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
         let given = text::<Self>(value)?;
@@ -294,6 +300,7 @@ pub struct Grant {
 
 impl Setting for Vec<Grant> {
     const KIND: &'static str = "a list of grants such as [\"alpha/witness: polecat.remove\"]";
+    const UNIT: &'static str = "list";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         let list = value.as_array().ok_or_else(|| wrong_type::<Self>(value))?;

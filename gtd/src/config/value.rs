@@ -72,6 +72,9 @@ pub(super) trait Setting: Sized {
     /// What people are told to write.
     const KIND: &'static str;
 
+    /// The same in a word, for tables.
+    const UNIT: &'static str;
+
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem>;
 
     /// The value in TOML.
@@ -162,6 +165,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 
 impl Setting for Duration {
     const KIND: &'static str = "a duration with its unit, such as \"30s\", \"5m\" or \"1h 30m\"";
+    const UNIT: &'static str = "duration";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         if let Some(number) = value.as_integer() {
@@ -224,6 +228,7 @@ fn parse_bytes(text: &str) -> Result<Bytes, String> {
 
 impl Setting for Bytes {
     const KIND: &'static str = "a size with its unit, such as \"50MiB\"";
+    const UNIT: &'static str = "size";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         let given = text::<Self>(value)?;
@@ -246,6 +251,7 @@ impl Setting for Bytes {
 
 impl Setting for u32 {
     const KIND: &'static str = "a whole number";
+    const UNIT: &'static str = "count";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         let integer = value.as_integer().ok_or_else(|| wrong_type::<Self>(value))?;
@@ -270,6 +276,7 @@ impl Setting for u32 {
 
 impl Setting for f64 {
     const KIND: &'static str = "a number";
+    const UNIT: &'static str = "number";
 
     fn read(value: &DeValue<'_>, rule: &Rule) -> Result<Self, Problem> {
         let number = if let Some(float) = value.as_float() {
@@ -300,6 +307,7 @@ impl Setting for f64 {
 
 impl Setting for Vec<String> {
     const KIND: &'static str = "a list of texts";
+    const UNIT: &'static str = "list";
 
     fn read(value: &DeValue<'_>, _: &Rule) -> Result<Self, Problem> {
         let list = value.as_array().ok_or_else(|| wrong_type::<Self>(value))?;

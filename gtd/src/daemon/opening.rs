@@ -10,12 +10,15 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::feeds;
+use super::reload::{self, Chosen, LAST_GOOD, Reloader, starts, stops};
 use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
 use crate::agents::prepare::Preparer;
 use crate::agents::runtime::{Runtime, Shared, sibling};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Hold, Server as ServerSetting};
+use crate::config::{Config, Hold, Live, Server as ServerSetting};
 use crate::feed::Bus;
+use crate::host::logs::Logs;
 use crate::host::notify::ServiceManager;
 use crate::host::signals::Signals;
 use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
@@ -40,42 +43,6 @@ const REPORTS: usize = 4_096;
 const TMUX_EVENTS: usize = 256;
 /// How many black boxes are looked at for deaths that belong to a mass death: more than a town has agents.
 const RECENT_DEATHS: u32 = 1_000;
-/// The ledger's fact that holds the text of the last configuration that was good at a start.
-const LAST_GOOD: &str = "config";
-
-/// The configuration that the daemon starts with.
-pub(super) struct Chosen {
-    /// It.
-    pub(super) config: Config,
-    /// Its text, when it is the file's.
-    text: Option<String>,
-    /// Why it is not the file's.
-    trouble: Option<String>,
-}
-
-/// Reads the configuration; one that is not right is answered with the last one that was.
-///
-/// # Errors
-/// When the file is not right, and none was before.
-pub(super) fn choose_config(layout: &Layout, state: &Loaded) -> Result<Chosen, ConfigError> {
-    let path = layout.gtd_toml();
-    match Config::load(&path) {
-        Ok(config) => {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            Ok(Chosen { config, text: Some(text), trouble: None })
-        }
-        Err(error) => {
-            let last = state.facts.get(LAST_GOOD).and_then(|fact| fact.as_str());
-            match last.and_then(|text| Config::parse(text, &path).ok()) {
-                Some(config) => {
-                    let trouble = format!("the last good configuration is used: {error}");
-                    Ok(Chosen { config, text: None, trouble: Some(trouble) })
-                }
-                None => Err(error),
-            }
-        }
-    }
-}
 
 impl Daemon {
     /// Opens everything, starts the supervisor, and begins to watch.
@@ -84,6 +51,7 @@ impl Daemon {
         layout: Layout,
         chosen: Chosen,
         opened: Opened,
+        logs: Arc<Logs>,
     ) -> Result<Self, DaemonError> {
         let signals = Signals::install().map_err(system("catch signals"))?;
         let manager = ServiceManager::from_env();
@@ -94,9 +62,12 @@ impl Daemon {
         let started_at = line.to_wall(line.now());
         let layout = Arc::new(layout);
         let Chosen { config, text, trouble: config_trouble } = chosen;
-        let config = Arc::new(config);
+        let live = Live::new(config);
+        let config = live.now();
         let identity = town_id::ensure(&layout).map_err(|error| DaemonError::Missing(error.to_string()))?;
         let Opened { ledger, condition, mut state } = opened;
+        ledger.set_keep(reload::keep(&config));
+        let cursors = feeds::Cursors::of(&state);
         let bus = Bus::new(ledger.clone(), BUS);
         let run_dir = run_dir(&layout, &identity.id)?;
         let mut memory: Option<Memory> =
@@ -120,16 +91,8 @@ impl Daemon {
         })?;
         let socket =
             layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
-        let prepare =
-            Arc::new(Preparer::new(Arc::clone(&first), Arc::clone(&config), identity.id.clone(), socket));
+        let prepare = Arc::new(Preparer::new(Arc::clone(&first), live.clone(), identity.id.clone(), socket));
         let (reports_sender, reports) = mpsc::channel(REPORTS);
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let starts = match config.start.concurrency {
-            // Each start is a fork of tmux' and one of the shim's; more than this at once only queue in tmux.
-            0 => cores * 4,
-            n => usize::try_from(n).unwrap_or(cores),
-        };
-        let stops = usize::try_from(config.stop.concurrency).unwrap_or(1);
         let shared = Shared::new(
             driver.clone(),
             watcher,
@@ -139,16 +102,16 @@ impl Daemon {
             Arc::clone(&prepare) as Arc<_>,
             reports_sender,
             &config.stop.spare,
-            starts,
-            stops,
+            starts(&config),
+            stops(&config),
         );
         let mut reasons = trouble(&condition, &identity);
         reasons.extend(state.unreadable.iter().map(|what| {
             let then = if is_vital(what) { "; nothing is started or ended until `gtctl up`" } else { "" };
             format!("a row of the ledger cannot be read: {what}{then}")
         }));
-        reasons.extend(config_trouble);
         let (mut before, observing) = first_writes(options, &identity, &reasons, &mut state, line.now());
+        before.extend(config_trouble.iter().flat_map(|error| reload::rejected_at_start(error, line.now())));
         before.push(clock_row(&line));
         if let Some(text) = text {
             before.push(Write::Fact { key: LAST_GOOD.to_owned(), value: Some(json!(text)) });
@@ -199,8 +162,13 @@ impl Daemon {
             heartbeat::survey(&handle).await;
         }
         let (watch, changes) = Watch::start(&layout, first).map_err(system("watch the town's files"))?;
-        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), memory, changes));
+        tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), live.clone(), memory, changes));
         tokio::spawn(rig_files::keep(handle.clone(), Arc::clone(&layout), watch.looker(), stop.clone()));
+        let file = layout.gtd_toml();
+        let reloader = Reloader::new(file, live.clone(), handle.clone(), Arc::clone(&prepare), logs);
+        if let Some(error) = &config_trouble {
+            reloader.complain(error).await;
+        }
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
         // What a copied ledger said of running agents is written off by now.
@@ -209,7 +177,9 @@ impl Daemon {
         }
         Ok(Self {
             layout,
-            config,
+            live,
+            reloader: Arc::new(reloader),
+            cursors,
             town_id: identity.id,
             started_at,
             signals,
@@ -373,7 +343,7 @@ fn run_dir(layout: &Layout, town_id: &TownId) -> Result<PathBuf, DaemonError> {
     Ok(dir)
 }
 
-fn settings(config: &Config) -> Settings {
+pub(super) fn settings(config: &Config) -> Settings {
     let restart = &config.restart;
     Settings {
         numbers: crate::supervisor::policy::Numbers {

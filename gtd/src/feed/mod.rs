@@ -4,7 +4,13 @@
 //! Owns the order in which events are told and the pace of those who listen. It must never number an event,
 //! tell one that is not in the ledger, or wait for a reader.
 
+mod cursor;
+pub mod hooks;
+mod limiter;
+pub mod lines;
+mod program;
 mod subscription;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +23,7 @@ use gtd_proto::{Event, Selector, Seq};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
+pub use cursor::{Cursor, Reader};
 pub use subscription::Subscription;
 
 use crate::ledger::{EventFilter, Ledger};

@@ -72,6 +72,12 @@ impl Subscription {
         }
     }
 
+    /// Everything up to here was handed out, or was not asked for.
+    #[must_use]
+    pub fn seen(&self) -> Option<Seq> {
+        (self.ready.is_empty() && !self.first).then_some(Seq(self.cursor))
+    }
+
     fn take(&mut self, event: &Arc<Event>) {
         let seq = event.seq.0;
         if seq <= self.cursor {

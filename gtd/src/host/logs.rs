@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
@@ -21,6 +21,8 @@ pub const FILE: &str = "gtd.log";
 
 /// Lines that may wait to be written: some megabytes at the most.
 const QUEUE: usize = 8_192;
+/// Most files that the configuration allows.
+const FILES_MAX: u32 = 100;
 /// Longest line that is kept whole: a line may quote an agent's output.
 const LINE_MAX: usize = 64 * 1024;
 
@@ -63,7 +65,16 @@ pub struct Logs {
 #[derive(Debug, Default)]
 struct Shared {
     reopen: AtomicBool,
+    max_bytes: AtomicU64,
+    files: AtomicU32,
     problem: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn bound(&self, max_bytes: u64, files: u32) {
+        self.max_bytes.store(max_bytes.max(1), Ordering::Release);
+        self.files.store(files.max(1), Ordering::Release);
+    }
 }
 
 /// Sets the log up for this process. A file that cannot be written is no error: it is tried again with each
@@ -103,6 +114,14 @@ fn queue(writer: impl Write + Send + 'static, name: &str) -> (NonBlocking, Worke
     NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true).thread_name(name).finish(writer)
 }
 
+/// The word of a level, as it is shown.
+///
+/// # Errors
+/// It is none.
+pub fn level(word: &str) -> Result<String, LogError> {
+    parse(word).map(|level| level.to_string())
+}
+
 fn parse(level: &str) -> Result<LevelFilter, LogError> {
     let known = ["off", "error", "warn", "info", "debug", "trace"];
     let word = level.to_ascii_lowercase();
@@ -134,6 +153,11 @@ impl Logs {
     #[must_use]
     pub fn level(&self) -> String {
         self.level.lock().unwrap_or_else(PoisonError::into_inner).to_string()
+    }
+
+    /// Changes how large the file may become, and how many are kept, from the next line on.
+    pub fn set_bounds(&self, max_bytes: u64, files: u32) {
+        self.shared.bound(max_bytes, files);
     }
 
     /// Opens the file anew with the next line: somebody may have moved it.
@@ -181,21 +205,14 @@ fn is_read(terminal: bool, journal: Option<&str>, service: bool, stderr: Option<
 #[derive(Debug)]
 struct RotatingFile {
     path: PathBuf,
-    max_bytes: u64,
-    files: u32,
     open: Option<(File, u64)>,
     shared: Arc<Shared>,
 }
 
 impl RotatingFile {
     fn new(options: &LogOptions, shared: Arc<Shared>) -> Self {
-        Self {
-            path: options.dir.join(FILE),
-            max_bytes: options.max_bytes.max(1),
-            files: options.files.max(1),
-            open: None,
-            shared,
-        }
+        shared.bound(options.max_bytes, options.files);
+        Self { path: options.dir.join(FILE), open: None, shared }
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
@@ -208,10 +225,15 @@ impl RotatingFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.open = None;
-        if self.files == 1 {
+        let files = self.shared.files.load(Ordering::Acquire);
+        // What was kept while more were to be kept.
+        for number in files..=FILES_MAX {
+            let _ = fs::remove_file(self.numbered(number));
+        }
+        if files == 1 {
             return File::options().write(true).truncate(true).open(&self.path).map(drop);
         }
-        for number in (0..self.files - 1).rev() {
+        for number in (0..files - 1).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
                 _ => {}
@@ -238,7 +260,8 @@ impl RotatingFile {
             Some(open) => open,
             None => self.open()?,
         };
-        if size > 0 && size.saturating_add(line.len() as u64) > self.max_bytes {
+        if size > 0 && size.saturating_add(line.len() as u64) > self.shared.max_bytes.load(Ordering::Acquire)
+        {
             drop(file);
             self.rotate()?;
             (file, size) = self.open()?;
@@ -309,10 +332,16 @@ mod tests {
         assert!(fs::read_to_string(dir.path().join("gtd.log.2")).unwrap().ends_with("079\n"));
         assert_eq!(*shared.problem.lock().unwrap(), None);
 
+        // Fewer and smaller ones: what is over goes with the next rotation.
+        shared.bound(200, 2);
+        file.write_all(format!("{:099}\n", 100).as_bytes()).unwrap();
+        assert_eq!(sizes(dir.path()), [("gtd.log".to_owned(), 100), ("gtd.log.1".to_owned(), 1_000)]);
+        shared.bound(1_000, 3);
+
         // One that was found is gone on with.
         let (mut file, _) = rotating(&options(dir.path()));
         file.write_all(b"x\n").unwrap();
-        assert_eq!(fs::read_to_string(path(dir.path())).unwrap(), "x\n");
+        assert!(fs::read_to_string(path(dir.path())).unwrap().ends_with("100\nx\n"));
     }
 
     #[test]

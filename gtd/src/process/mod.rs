@@ -33,7 +33,7 @@ pub use launch::{Launch, LaunchError, take_launch, write_launch};
 pub use observe::{Evidence, Observation, identify, observe};
 pub use record::{Record, RecordLook, read_record, write_record};
 pub use signal::{Proof, Refused, Sent, Signal, Target, send};
-pub use spare::{Look, Spare, SparedAs};
+pub use spare::{LiveSpare, Look, Spare, SparedAs};
 pub use stat::{Stat, WaitStatus};
 pub use stop::{EndOptions, EndReport, end};
 pub use table::{Ancestry, ProcessTable};

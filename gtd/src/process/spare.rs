@@ -4,6 +4,7 @@
 //! place where names count, because here a mistake lets something live; it must never be a reason to signal.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,40 @@ pub trait Look: Send + Sync {
     fn marker(&self, id: &ProcessId) -> Observation<Marker>;
     /// Who is in a cgroup.
     fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>>;
+}
+
+/// A [`Spare`] whose names may change while others look.
+#[derive(Debug, Default)]
+pub struct LiveSpare(RwLock<Arc<Spare>>);
+
+impl LiveSpare {
+    /// As [`Spare::new`].
+    pub fn new(names: &[String]) -> Self {
+        Self(RwLock::new(Arc::new(Spare::new(names))))
+    }
+
+    /// Spares programs of these names from now on.
+    pub fn set(&self, names: &[String]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Spare::new(names));
+    }
+
+    fn now(&self) -> Arc<Spare> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Look for LiveSpare {
+    fn spared(&self, stat: &Stat) -> Option<SparedAs> {
+        self.now().spared(stat)
+    }
+
+    fn marker(&self, id: &ProcessId) -> Observation<Marker> {
+        self.now().marker(id)
+    }
+
+    fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>> {
+        self.now().cgroup_members(path)
+    }
 }
 
 /// Looks at real processes.

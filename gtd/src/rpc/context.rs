@@ -9,6 +9,7 @@ use jsonrpsee::Extensions;
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio_util::sync::CancellationToken;
 
+use super::configuration::Configuration;
 use super::peer::Peer;
 use super::server::Counters;
 use crate::agents::runtime::Prepare;
@@ -37,6 +38,8 @@ pub struct Context {
     pub started_at: Timestamp,
     /// Numbers of the socket.
     pub counters: Counters,
+    /// The configuration in force, and the way to another one.
+    pub config: Arc<dyn Configuration>,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }
@@ -85,7 +88,7 @@ impl Context {
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = self.handle.shared().reasons();
         self.handle.view().read(|shown| {
-            for key in ["tmux", "tmux:trouble", "ledger"] {
+            for key in ["tmux", "tmux:trouble", "ledger", "config", "events_file"] {
                 reasons.extend(shown.alerts.get(key).map(|alert| alert.message.clone()));
             }
         });

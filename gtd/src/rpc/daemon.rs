@@ -1,5 +1,6 @@
 //! `daemon.*`: the daemon itself.
 
+use gtd_proto::config::{LevelSet, Reloaded, Shown};
 use gtd_proto::daemon::{DaemonStatus, HeartbeatReport, Hello, LedgerState, ShuttingDown};
 use gtd_proto::rpc::DaemonServer;
 use gtd_proto::{ErrorKind, Items, PROTOCOL, Reply, RpcError, params};
@@ -73,6 +74,31 @@ impl DaemonServer for Context {
             .await
             .map_err(|error| refuse(ledger_error(&error)))?;
         Ok(Reply::at(seq, Items { items }))
+    }
+
+    async fn config(&self, _: params::None) -> RpcResult<Reply<Shown>> {
+        let seq = self.seq();
+        Ok(Reply::at(seq, self.config.shown()))
+    }
+
+    async fn reload(&self, peer: &Extensions, params: params::Reload) -> RpcResult<Reply<Reloaded>> {
+        if !params.dry_run {
+            tracing::info!(peer = %name_of(peer), reason = params.reason.as_deref(), "asked to reload");
+        }
+        let reloaded = self.config.reload(params.dry_run).await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), reloaded))
+    }
+
+    async fn log_level(&self, peer: &Extensions, params: params::LogLevel) -> RpcResult<Reply<LevelSet>> {
+        let seq = self.seq();
+        let set = self.config.log_level(&params.level, params.dry_run).map_err(refuse)?;
+        if !set.dry_run && set.old != set.level {
+            tracing::warn!(
+                peer = %name_of(peer), reason = params.reason.as_deref(), old = %set.old, new = %set.level,
+                "the log's level was set"
+            );
+        }
+        Ok(Reply::at(seq, set))
     }
 
     async fn shutdown(&self, peer: &Extensions, params: params::Shutdown) -> RpcResult<Reply<ShuttingDown>> {

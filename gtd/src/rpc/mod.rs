@@ -9,6 +9,7 @@
 //! and `connection` keeps all of it moving for one client without letting it hold up another.
 
 mod agent;
+pub mod configuration;
 mod connection;
 pub mod context;
 mod daemon;

@@ -1,12 +1,13 @@
 //! The way to the supervisor for everybody else: what is shown is read at once, what is asked for goes
 //! through the loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gtd_proto::agent::{Attach, Capture};
 use gtd_proto::daemon::HeartbeatReport;
+use gtd_proto::town::Alert;
 use gtd_proto::{Address, Change, ErrorKind, RpcError, Timestamp, town};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub(super) chores_changed: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
     reasons: Mutex<Vec<String>>,
+    notes: Mutex<BTreeMap<String, Alert>>,
     keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -59,6 +61,11 @@ impl Shared {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
+    }
+
+    /// Alerts of parts of the daemon that are not the loop, for the loop to show.
+    pub(super) fn notes(&self) -> Vec<Alert> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Removes a reason that no longer holds.
@@ -145,6 +152,28 @@ impl Handle {
     /// Tells the loop of something that happened.
     pub async fn input(&self, input: Input) {
         self.tell(Message::Input(Box::new(input))).await;
+    }
+
+    /// Raises an alert of a part of the daemon, in place of an earlier one with the same key.
+    pub async fn raise(&self, alert: Alert) {
+        let before = {
+            let mut notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.insert(alert.key.clone(), alert.clone())
+        };
+        if before.is_none_or(|before| before.message != alert.message || before.hint != alert.hint) {
+            self.tell(Message::Refresh).await;
+        }
+    }
+
+    /// Takes such an alert back.
+    pub async fn settle(&self, key: &str) {
+        let before = {
+            let mut notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.remove(key)
+        };
+        if before.is_some() {
+            self.tell(Message::Refresh).await;
+        }
     }
 
     /// Commits rows in order with everything else.

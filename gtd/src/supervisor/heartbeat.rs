@@ -20,6 +20,7 @@ use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
 use crate::clock::{Clock, ShiftWatch};
+use crate::config::Live;
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessTable;
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
@@ -43,12 +44,14 @@ pub struct State {
 /// Runs a round at the start, at each interval, and when somebody asks, until the daemon goes down.
 pub async fn run(
     handle: Handle,
-    interval: Duration,
+    live: Live,
     number: u64,
     stop: CancellationToken,
     state_file: impl Fn(u64, Timestamp) + Send,
 ) {
     let shared = handle.shared().clone();
+    let mut changes = live.watch();
+    let mut interval = live.now().daemon.heartbeat_interval;
     {
         let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
         state.interval = interval;
@@ -63,6 +66,18 @@ pub async fn run(
             () = shared.round_wanted.notified() => {}
             () = shared.configured.notified() => {
                 look_at_broken(&handle).await;
+                continue;
+            }
+            Ok(()) = changes.changed() => {
+                let now = changes.borrow_and_update().daemon.heartbeat_interval;
+                if now != interval {
+                    next = rescheduled(next, interval, now, Instant::now());
+                    interval = now;
+                    let left = next.saturating_duration_since(Instant::now());
+                    let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+                    state.interval = interval;
+                    state.shown.next = Some(super::policy::after(handle.wall(), left));
+                }
                 continue;
             }
             () = shared.sessions_changed.notified() => {
@@ -143,6 +158,11 @@ fn following(due: Instant, began: Instant, now: Instant, interval: Duration) -> 
         overruns += 1;
     }
     (next, overruns)
+}
+
+/// When the next round is due after the interval has changed: counted from the last one, and never in the past.
+fn rescheduled(next: Instant, old: Duration, new: Duration, now: Instant) -> Instant {
+    next.checked_sub(old).map_or(now + new, |last| last + new).max(now)
 }
 
 async fn round(handle: &Handle) -> HeartbeatReport {
@@ -424,6 +444,23 @@ mod tests {
         for ((due, began, ended), (next, overruns)) in cases {
             let found = following(at(due), at(began), at(ended), every);
             assert_eq!(found, (at(next), overruns), "due {due}, began {began}, ended {ended}");
+        }
+    }
+
+    #[test]
+    fn another_interval_counts_from_the_last_round_and_never_ends_in_the_past() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let zero = Instant::now() + minutes(60);
+        let cases = [
+            // next, old interval, new interval, now: next
+            ((3, 3, 5, 1), 5),
+            ((3, 3, 2, 1), 2),
+            // Shorter than what has passed: now.
+            ((10, 10, 1, 4), 4),
+        ];
+        for ((next, old, new, now), expected) in cases {
+            let found = rescheduled(zero + minutes(next), minutes(old), minutes(new), zero + minutes(now));
+            assert_eq!(found, zero + minutes(expected), "{next} {old} {new} {now}");
         }
     }
 }

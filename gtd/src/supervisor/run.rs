@@ -393,6 +393,7 @@ impl Supervisor {
                     wall,
                 ));
             }
+            alerts.extend(self.shared.notes());
             settle_alerts(shown, alerts);
         });
     }

@@ -251,6 +251,9 @@ impl Turn {
         if let Value::Object(fields) = &mut data {
             fields.insert("detected_by".to_owned(), Value::from(detected_by));
             fields.insert("detect_ms".to_owned(), json!(detect_ms));
+            // Tools that know sessions by their names read it from there.
+            let place = machine.last_place.as_ref();
+            fields.insert("session_name".to_owned(), json!(place.map(|place| &place.session_name)));
         }
         self.exits.push(exit.clone());
         self.writes.push(Write::Exit(Box::new(exit)));

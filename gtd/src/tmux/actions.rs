@@ -265,7 +265,7 @@ impl Driver {
 
     fn creation(&self, name: &str, wanted: &NewSession) -> Result<CommandList, TmuxError> {
         check_argv(&wanted.argv)?;
-        let (columns, rows) = self.inner.config.size;
+        let (columns, rows) = self.inner.limits.size();
         let (columns, rows) = (columns.to_string(), rows.to_string());
         let (target, shown, cwd) = (exact(name), literal(name), directory(&wanted.cwd));
         // Without a name the window would be called after the shim, which says nothing to people.
@@ -349,7 +349,7 @@ impl Driver {
 
     /// Waits for the end of a server that was left to end.
     async fn gone(&self, server: &ServerId) -> Result<bool, TmuxError> {
-        let end = tokio::time::Instant::now() + self.inner.config.command_timeout;
+        let end = tokio::time::Instant::now() + self.inner.timeout();
         // The keeper's watch sets the state within milliseconds.
         const LOOK: Duration = Duration::from_millis(5);
         while tokio::time::Instant::now() < end {

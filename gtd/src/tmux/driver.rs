@@ -109,6 +109,11 @@ impl Driver {
         &self.inner.socket
     }
 
+    /// Changes how long a command may take, and the size of sessions that are made from now on.
+    pub fn set_limits(&self, timeout: Duration, size: (u16, u16)) {
+        self.inner.limits.set(timeout, size);
+    }
+
     /// How many `tmux` processes were started so far.
     pub fn forks(&self) -> u64 {
         self.inner.runner.forks()
@@ -157,7 +162,7 @@ impl Driver {
         repeat: Repeat,
     ) -> Result<Outcome, TmuxError> {
         let inner = &self.inner;
-        let deadline = inner.config.command_timeout;
+        let deadline = inner.timeout();
         // Only together: a connection belongs to the server that was current when it was made.
         let control = {
             let shared = inner.state.lock();

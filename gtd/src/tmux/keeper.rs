@@ -153,7 +153,7 @@ async fn renew(inner: &Arc<Inner>) {
 /// Waits for a sign of life from a silent tmux.
 async fn outwait(inner: &Arc<Inner>) {
     let version_known = inner.state.lock().version.is_some();
-    let deadline = inner.config.command_timeout;
+    let deadline = inner.timeout();
     let answer = if version_known {
         introduce(&inner.runner, PATIENCE.max(deadline)).await.map(drop)
     } else {

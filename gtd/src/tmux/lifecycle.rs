@@ -17,6 +17,7 @@ use super::control::Control;
 use super::doorplate::Doorplate;
 use super::error::TmuxError;
 use super::facts::Facts;
+use super::limits::Limits;
 use super::listing::HOLDER_OPTION;
 use super::plain::Runner;
 use super::quote::{CommandList, exact};
@@ -37,6 +38,7 @@ const ENDING_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: DriverConfig,
+    pub(super) limits: Limits,
     pub(super) socket: PathBuf,
     pub(super) holder: String,
     pub(super) runner: Runner,
@@ -67,6 +69,7 @@ impl Inner {
         Self {
             holder: holder_name(&config.town_id),
             runner: Runner::new(&config, &socket),
+            limits: Limits::of(&config),
             config,
             socket,
             watcher,
@@ -78,6 +81,15 @@ impl Inner {
             calm: tokio::sync::RwLock::new(()),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// How long any one command may take, as it is now.
+    pub(super) fn timeout(&self) -> Duration {
+        self.limits.timeout()
+    }
+
+    fn config_now(&self) -> DriverConfig {
+        DriverConfig { command_timeout: self.timeout(), size: self.limits.size(), ..self.config.clone() }
     }
 
     /// The server we work with, or why there is none just now. Asks nobody.
@@ -106,7 +118,7 @@ impl Inner {
     /// Waits until no control client is connecting, and keeps it so while sessions are changed. Not to be taken
     /// twice by one task.
     pub(super) async fn changing(&self) -> Result<RwLockReadGuard<'_, ()>, TmuxError> {
-        let deadline = self.config.command_timeout;
+        let deadline = self.timeout();
         tokio::time::timeout(deadline, self.calm.read()).await.map_err(|_| TmuxError::Unresponsive {
             after: deadline,
             what: "waiting for a control client to connect".to_owned(),
@@ -133,7 +145,7 @@ impl Inner {
         if let Some(known) = self.find().await? {
             return Ok(known);
         }
-        match start(&self.config, &self.runner, &self.holder).await {
+        match start(&self.config_now(), &self.runner, &self.holder).await {
             Ok(known) => Ok(self.settle(known).await),
             // Somebody else started one at the same moment.
             Err(error @ TmuxError::NameTaken { .. }) => self.find().await?.ok_or(error),
@@ -185,7 +197,7 @@ impl Inner {
 
     /// Looks at program, socket and process table. `None` is proof that no server lives. Under the lock.
     pub(super) async fn look(&self) -> Result<Option<Known>, TmuxError> {
-        let deadline = self.config.command_timeout;
+        let deadline = self.timeout();
         if self.state.lock().version.is_none() {
             let last = self.state.lock().last.clone();
             let version = self.runner.version(deadline).await.map_err(|e| self.late(last.as_ref(), e))?;
@@ -306,12 +318,12 @@ impl Inner {
 
     /// Opens a control connection to this server, making the holder session when it is not there.
     async fn connect(&self, known: &Known) -> Result<Control, TmuxError> {
-        let deadline = self.config.command_timeout;
+        let deadline = self.timeout();
         let target = exact(&self.holder);
         let open = || Control::open(&self.runner, &target, deadline, Arc::clone(&self.hint), &self.tasks);
         let control = match open().await {
             Err(TmuxError::NotFound { .. }) => {
-                let commands = holder_commands(&self.config, &self.holder);
+                let commands = holder_commands(&self.config_now(), &self.holder);
                 match self.run_plain(known, &commands).await {
                     Ok(_) | Err(TmuxError::NameTaken { .. }) => open().await?,
                     Err(error) => return Err(error),
@@ -330,7 +342,7 @@ impl Inner {
 
     /// Proves over the connection that it leads to this server and to a holder of ours.
     async fn check(&self, control: &Control, known: &Known) -> Result<(), TmuxError> {
-        let deadline = self.config.command_timeout;
+        let deadline = self.timeout();
         let format = format!("#{{pid}} #{{start_time}} #{{{HOLDER_OPTION}}}");
         let list = CommandList::new(["display-message", "-p", &format]);
         let reply = control.ask(&list, deadline).await.map_err(|_| TmuxError::Unresponsive {
@@ -369,7 +381,7 @@ impl Inner {
         let wrong = format!("wrong-server-{}", uuid::Uuid::new_v4().simple());
         let pid = known.id.process.pid.get();
         let args = list.guarded_argv(pid, known.start_time, &format!("{wrong} #{{pid}}"))?;
-        let finished = self.runner.run(&args, &list.name(), self.config.command_timeout).await;
+        let finished = self.runner.run(&args, &list.name(), self.timeout()).await;
         let finished = finished.map_err(|error| self.note(self.late(Some(&known.id), error)))?;
         if let Some(other) = finished.stdout.strip_prefix(wrong.as_bytes()) {
             let other = String::from_utf8_lossy(other);

@@ -20,6 +20,7 @@ mod facts;
 mod id;
 mod keeper;
 mod lifecycle;
+mod limits;
 mod listing;
 mod plain;
 mod protocol;

@@ -7,7 +7,7 @@ use gtd_proto::rpc::{
     AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
 };
 use gtd_proto::{
-    Agent, Change, ErrorKind, Exit, Frame, Items, Reply, RpcError, Seq, TownId, agent, daemon, event,
+    Agent, Change, ErrorKind, Exit, Frame, Items, Reply, RpcError, Seq, TownId, agent, config, daemon, event,
     explain, method, params, town,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
@@ -59,6 +59,15 @@ impl DaemonServer for StandIn {
     }
     async fn heartbeats(&self, _: params::Limit) -> RpcResult<Reply<Items<daemon::HeartbeatReport>>> {
         reached("daemon.heartbeats")
+    }
+    async fn config(&self, _: params::None) -> RpcResult<Reply<config::Shown>> {
+        reached("daemon.config")
+    }
+    async fn reload(&self, _: &Extensions, _: params::Reload) -> RpcResult<Reply<config::Reloaded>> {
+        reached("daemon.reload")
+    }
+    async fn log_level(&self, _: &Extensions, _: params::LogLevel) -> RpcResult<Reply<config::LevelSet>> {
+        reached("daemon.log_level")
     }
     async fn shutdown(&self, _: &Extensions, _: params::Shutdown) -> RpcResult<Reply<daemon::ShuttingDown>> {
         reached("daemon.shutdown")
@@ -195,6 +204,7 @@ fn the_traits_and_the_table_name_the_same_methods() {
 fn enough(name: &str) -> Value {
     match name {
         "daemon.hello" => json!({"client": "test", "protocol": 1}),
+        "daemon.log_level" => json!({"level": "info"}),
         "rig.add" => json!({"name": "a", "source": "/x"}),
         "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
             json!({"rig": "a"})

@@ -1,6 +1,7 @@
 //! `gtctl daemon …`: the daemon itself.
 
 mod heartbeat;
+mod reload;
 mod run;
 pub mod start;
 mod status;
@@ -23,6 +24,8 @@ pub async fn run(cx: &mut Context, verb: Daemon) -> Result<Code, Failure> {
         Daemon::Stop(args) => stop::run(cx, args).await,
         Daemon::Restart(args) => stop::restart(cx, args).await,
         Daemon::Status => status::run(cx).await,
+        Daemon::Reload(args) => reload::run(cx, args).await,
+        Daemon::LogLevel(args) => reload::log_level(cx, args).await,
         Daemon::Heartbeat(args) => heartbeat::now(cx, args).await,
         Daemon::Heartbeats(args) => heartbeat::past(cx, &args).await,
     }

@@ -9,8 +9,8 @@ use gtd_proto::town::{
 };
 use gtd_proto::{
     Activity, Address, Agent, Cause, Change, Event, Exit, Incident, IncidentCause, IncidentState, InstanceId,
-    Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, daemon, event, exit,
-    explain,
+    Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, config, daemon, event,
+    exit, explain,
 };
 use serde_json::{Value, json};
 
@@ -337,10 +337,46 @@ pub fn explanation(agent: Agent) -> explain::Explanation {
     }
 }
 
+pub fn shown(root: &Path) -> config::Shown {
+    let value = |key: &str, value: Value, origin, unit: &str, not_yet| config::ConfigValue {
+        key: key.to_owned(),
+        value,
+        origin,
+        unit: unit.to_owned(),
+        doc: format!("What {key} means."),
+        not_yet,
+    };
+    config::Shown {
+        file: root.join("settings/gtd.toml").display().to_string(),
+        values: vec![
+            value("daemon.log_level", json!("debug"), config::Origin::File, "error|warn", false),
+            value("metrics.listen", json!(""), config::Origin::Default, "address", true),
+            value("restart.burst", json!(5), config::Origin::Default, "count", false),
+        ],
+        rejected: None,
+    }
+}
+
+fn reloaded(dry_run: bool) -> config::Reloaded {
+    let changed = |key: &str, old: Value, new: Value| config::Changed { key: key.to_owned(), old, new };
+    config::Reloaded {
+        changed: vec![
+            changed("stop.grace", json!("10s"), json!("2s")),
+            changed("metrics.listen", json!(""), json!("127.0.0.1:1")),
+        ],
+        refused: vec![config::Refused {
+            key: "tmux.server".to_owned(),
+            reason: "sessions cannot move".to_owned(),
+        }],
+        dry_run,
+    }
+}
+
 /// Answers every read with something, and every change with success.
 pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'static {
     let (hello, status) = (hello(of), town(&of.root()));
     let daemon = daemon_status(of);
+    let root = of.root();
     move |method, params| {
         let named = || params["agent"].as_str().unwrap_or("alpha/witness").to_owned();
         match method {
@@ -348,6 +384,13 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             "daemon.status" => answer(&daemon),
             "daemon.heartbeat" => answer(heartbeat()),
             "daemon.heartbeats" => answer(Items { items: vec![heartbeat()] }),
+            "daemon.config" => answer(shown(&root)),
+            "daemon.reload" => answer(reloaded(params["dry_run"] == true)),
+            "daemon.log_level" => answer(config::LevelSet {
+                old: "info".to_owned(),
+                level: params["level"].as_str().unwrap().to_owned(),
+                dry_run: params["dry_run"] == true,
+            }),
             "town.status" => answer(&status),
             "rig.list" => answer(Items { items: status.rigs.clone() }),
             "rig.status" => answer(rig(params["rig"].as_str().unwrap(), params["rig"] != "beta")),

@@ -1,0 +1,106 @@
+//! What goes out of the daemon by itself: the lines for the incumbent's tools, and the notification programs.
+//!
+//! Owns starting them, and what is shown of their troubles.
+
+use std::collections::BTreeMap;
+
+use gtd_proto::town::{Alert, Severity};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Live;
+use crate::feed::hooks::{self, Outcome, Surroundings};
+use crate::feed::lines::{self, Bounds};
+use crate::feed::{Bus, Cursor};
+use crate::ledger::Loaded;
+use crate::supervisor::Handle;
+use crate::town::Layout;
+
+/// Key of the alert about a file that cannot be written.
+const ALERT: &str = "events_file";
+/// Outcomes of notification programs that may wait to be shown.
+const OUTCOMES: usize = 64;
+
+/// How far the readers of the stream were when the ledger was opened.
+#[derive(Default)]
+pub(super) struct Cursors {
+    lines: Option<Value>,
+    hooks: BTreeMap<String, Value>,
+}
+
+impl Cursors {
+    pub(super) fn of(state: &Loaded) -> Self {
+        let hooks = state.facts.iter().filter(|(key, _)| key.starts_with(hooks::CURSORS));
+        Self {
+            lines: state.facts.get(lines::CURSOR).cloned(),
+            hooks: hooks.map(|(key, fact)| (key.clone(), fact.clone())).collect(),
+        }
+    }
+}
+
+/// Starts everything; it ends when `stop` is cancelled, which the tracker tells.
+pub(super) async fn start(
+    handle: &Handle,
+    bus: &Bus,
+    live: &Live,
+    layout: &Layout,
+    cursors: Cursors,
+    stop: &CancellationToken,
+) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    let ledger = handle.ledger().clone();
+    let head = bus.head();
+    let cursor = Cursor::open(ledger.clone(), lines::CURSOR.to_owned(), cursors.lines.as_ref(), head).await;
+    let teller = handle.clone();
+    let trouble = move |why| show_trouble(teller.clone(), why);
+    tasks.spawn(lines::keep(
+        bus.clone(),
+        cursor,
+        ledger.stream_id(),
+        layout.events_jsonl(),
+        Bounds::default(),
+        stop.clone(),
+        trouble,
+    ));
+    let ours = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let around = Surroundings::new(ours, layout.root());
+    let (outcomes, heard) = mpsc::channel(OUTCOMES);
+    tasks.spawn(hooks::keep(
+        bus.clone(),
+        ledger,
+        live.clone(),
+        around,
+        cursors.hooks,
+        outcomes,
+        stop.clone(),
+    ));
+    tasks.spawn(show(handle.clone(), heard));
+    tasks.close();
+    tasks
+}
+
+async fn show_trouble(handle: Handle, why: Option<String>) {
+    let Some(message) = why else { return handle.settle(ALERT).await };
+    tracing::warn!("{message}");
+    let hint = Some("make it writable; nothing is lost meanwhile".to_owned());
+    let (key, since) = (ALERT.to_owned(), handle.wall());
+    handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+}
+
+/// Shows which programs failed at their last turn.
+async fn show(handle: Handle, mut outcomes: mpsc::Receiver<Outcome>) {
+    while let Some(Outcome { key, program, failed }) = outcomes.recv().await {
+        match failed {
+            Some(why) => {
+                let message = format!("the notification program {program:?} failed: {why}");
+                let hint = Some("look at [[notify]] in settings/gtd.toml; gtctl logs".to_owned());
+                let since = handle.wall();
+                handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+            }
+            None => handle.settle(&key).await,
+        }
+    }
+}
