@@ -31,7 +31,7 @@ use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, NewEvent, Write};
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
-use crate::rpc::{Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
+use crate::rpc::{Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, facts, heartbeat};
@@ -194,7 +194,12 @@ impl Daemon {
             rustix::process::getuid(),
         );
         let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
-        let server = Server::start(listening, methods, Limits::default(), counters)
+        let callers = Callers::new(
+            Arc::new(self.handle.clone()),
+            self.town_id.clone(),
+            self.config.callers.grant.clone(),
+        );
+        let server = Server::start(listening, methods, Limits::default(), counters, callers)
             .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
         self.announce(&files, &server);

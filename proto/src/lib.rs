@@ -16,6 +16,7 @@ pub mod params;
 pub mod rpc;
 pub mod selector;
 pub mod town;
+pub mod wait;
 
 pub use agent::{Activity, Agent, Change, Intent, PlanStep, Restarts, State};
 pub use error::{ErrorKind, RpcError};

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
-use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town};
+use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town, wait};
 
 /// What a method does to the town.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -165,6 +165,7 @@ methods! {
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";
     "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off and quarantine";
     "agent.report" Write (params::AgentReport) -> Reply<Change>, "What an agent's own hooks say";
+    "agent.wait" Read (wait::AgentWait) -> Reply<wait::Waited>, "Wait until an agent is as wanted";
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";

@@ -13,7 +13,7 @@ mod traits {
 
     #[cfg(feature = "client")]
     use crate::Frame;
-    use crate::{Agent, Change, Exit, Items, Reply, agent, daemon, event, explain, params, town};
+    use crate::{Agent, Change, Exit, Items, Reply, agent, daemon, event, explain, params, town, wait};
 
     /// The daemon itself.
     #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
@@ -146,6 +146,10 @@ mod traits {
         /// What an agent's own hooks say.
         #[method(name = "agent.report", with_extensions)]
         async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;
+
+        /// Wait until an agent is as wanted; the wait ends with the connection.
+        #[method(name = "agent.wait", with_extensions)]
+        async fn wait(&self, params: wait::AgentWait) -> RpcResult<Reply<wait::Waited>>;
 
         /// How to look at an agent's session.
         #[method(name = "agent.attach")]

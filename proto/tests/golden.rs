@@ -76,6 +76,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.explain", "explanation", round::<Reply<explain::Explanation>>),
     ("agent.reset", "change", round::<Reply<Change>>),
     ("agent.report", "change", round::<Reply<Change>>),
+    ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),

@@ -99,7 +99,7 @@ async fn ask(root: &Path) -> Option<Identity> {
         if session.peer.is_some_and(|peer| peer != said.pid) {
             return None;
         }
-        let request = params::Shutdown { stop_agents: false, reason: Some("gtctl daemon stop".to_owned()) };
+        let request = params::Shutdown { reason: Some("gtctl daemon stop".to_owned()), ..params::Shutdown::default() };
         let answer = tokio::time::timeout(REQUEST, session.client.shutdown(request)).await;
         // It may be gone before it could answer; whether it refused shows in the lock.
         if !matches!(answer, Ok(Ok(_))) && said.is_alive() {

@@ -1,8 +1,11 @@
 //! `agent.*`: agents of any role.
 
+use std::time::Duration;
+
 use gtd_proto::agent::{Attach, Capture, SignalSent};
 use gtd_proto::explain::Explanation;
 use gtd_proto::rpc::AgentServer;
+use gtd_proto::wait::{AgentWait, Waited};
 use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
@@ -10,7 +13,9 @@ use jsonrpsee::core::{RpcResult, async_trait};
 use super::context::{Context, refuse};
 use super::daemon::ledger_error;
 use super::rig::step;
-use crate::supervisor::requests::Request;
+use super::service::Left;
+use crate::supervisor::policy::after;
+use crate::supervisor::requests::{Request, Wait};
 use crate::supervisor::view::at_rest;
 
 /// Lines of a screen unless said otherwise, and at most.
@@ -87,6 +92,25 @@ impl AgentServer for Context {
         };
         let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
         Ok(self.changed(change.map_err(refuse)?))
+    }
+
+    async fn wait(&self, peer: &Extensions, params: AgentWait) -> RpcResult<Reply<Waited>> {
+        let AgentWait { agent, wanted, timeout_ms } = params;
+        let wait = timeout_ms.map_or(Wait::ToTheEnd, |ms| {
+            Wait::Until(after(self.handle.now(), Duration::from_millis(ms)))
+        });
+        let waiting = self.handle.wait(&agent, wanted, wait);
+        match peer.get::<Left>() {
+            None => waiting.await,
+            Some(Left(left)) => tokio::select! {
+                reached = waiting => reached,
+                () = left.cancelled() => Err(RpcError::internal("the client has left")),
+            },
+        }
+        .map_err(refuse)?;
+        let seq = self.seq();
+        let shown = self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
+        Ok(Reply::at(seq, Waited { agent: shown, reached: wanted }))
     }
 
     async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<Attach>> {

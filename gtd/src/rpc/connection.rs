@@ -75,6 +75,8 @@ pub(super) async fn serve(
     phase: watch::Receiver<Phase>,
 ) {
     let peer = caller.peer;
+    // However this ends, what waits only for this client ends with it.
+    let _left = caller.leaving();
     let mut connection = Connection::new(stream, service, caller, phase);
     let end = match connection.sniff().await {
         Ok(Dialect::Lines) => connection.run().await,

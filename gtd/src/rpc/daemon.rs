@@ -2,11 +2,11 @@
 
 use gtd_proto::daemon::{DaemonStatus, HeartbeatReport, Hello, LedgerState, ShuttingDown};
 use gtd_proto::rpc::DaemonServer;
-use gtd_proto::{ErrorKind, Items, PROTOCOL, Reply, RpcError, params};
+use gtd_proto::{ErrorKind, Items, PROTOCOL, PlanStep, Reply, RpcError, State, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
-use super::context::{Context, VERSION, name_of, own_pid, refuse};
+use super::context::{Context, VERSION, name_of, own_pid, refuse, who};
 use crate::host::resources::Sampler;
 use crate::supervisor::policy::since;
 use crate::supervisor::requests::{How, Request};
@@ -79,15 +79,31 @@ impl DaemonServer for Context {
 
     async fn shutdown(&self, peer: &Extensions, params: params::Shutdown) -> RpcResult<Reply<ShuttingDown>> {
         let seq = self.seq();
-        let who = name_of(peer);
-        tracing::info!(peer = %who, reason = params.reason.as_deref(), "asked to go down");
-        if params.stop_agents {
-            let ask = self.ask(peer, params.reason, None);
-            self.handle.change_town(Request::TownStop { how: How::default(), ask }).await.map_err(refuse)?;
+        let agents_stay = !params.stop_agents;
+        if params.dry_run {
+            let stops = |state| state != State::Stopped;
+            let mut plan =
+                if agents_stay { Vec::new() } else { self.plan("stop", "it was asked for", stops) };
+            let why = if agents_stay { "its agents go on" } else { "nothing is left to supervise" };
+            let target = format!("gtd pid {}", own_pid());
+            plan.push(PlanStep { action: "stop".to_owned(), target, why: why.to_owned() });
+            return Ok(Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay, dry_run: true, plan }));
         }
-        let reply = Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay: !params.stop_agents });
-        self.stop.cancel();
-        Ok(reply)
+        tracing::info!(peer = %name_of(peer), by = %who(peer), reason = params.reason.as_deref(), "asked to go down");
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let going = async {
+            if !agents_stay {
+                self.handle.change_town(Request::TownStop { how: How::default(), ask }).await?;
+            }
+            Ok(ShuttingDown { pid: own_pid(), agents_stay, dry_run: false, plan: Vec::new() })
+        };
+        let key = params.idempotency_key.as_deref();
+        let body = self.handle.once(key, "daemon.shutdown", going).await.map_err(refuse)?;
+        // A request that an earlier daemon has heard was meant for that one.
+        if body.pid == own_pid() {
+            self.stop.cancel();
+        }
+        Ok(Reply::at(seq, body))
     }
 }
 

@@ -9,6 +9,7 @@
 //! and `connection` keeps all of it moving for one client without letting it hold up another.
 
 mod agent;
+pub mod callers;
 mod connection;
 pub mod context;
 mod daemon;
@@ -31,6 +32,7 @@ mod service;
 mod subscription;
 mod town;
 
+pub use callers::Callers;
 pub use endpoint::{Endpoint, EndpointError, HoldsLock};
 pub use limits::Limits;
 pub use listener::Listening;

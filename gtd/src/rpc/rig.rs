@@ -10,8 +10,9 @@ use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
 use crate::agents::order::{FailureKind, Overrides};
-use crate::supervisor::requests::{How, Request};
+use crate::supervisor::requests::{How, Request, Wait};
 use crate::supervisor::view::at_rest;
+use crate::supervisor::waiting::Awaited;
 use crate::town::add::{self, AddError};
 use crate::town::git::Git;
 
@@ -130,11 +131,9 @@ impl Context {
             return self.unchanged(&agent, plan, false);
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
+        let again = effect(&agent, Awaited::Started, ask.wait);
         let request = Request::Start { agent: agent.clone(), overrides, ask };
-        let doing = self.handle.change(&agent, request);
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.changed(change))
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
     async fn stop_agent(
@@ -151,10 +150,9 @@ impl Context {
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
-        let doing = self.handle.change(&agent, Request::Stop { agent: agent.clone(), how, ask });
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.changed(change))
+        let again = effect(&agent, Awaited::Stopped, ask.wait);
+        let request = Request::Stop { agent: agent.clone(), how, ask };
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
     async fn restart_agent(
@@ -173,10 +171,22 @@ impl Context {
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
-        let doing =
-            self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        let again = effect(&agent, Awaited::Started, ask.wait);
+        let request = Request::Restart { agent: agent.clone(), overrides, how, ask };
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
+    }
+
+    /// Asks once for all requests of the same key; `again` waits for what an earlier one began.
+    pub(super) async fn change_once(
+        &self,
+        key: Option<String>,
+        method: &str,
+        agent: &Address,
+        request: Request,
+        again: Request,
+    ) -> RpcResult<Reply<Change>> {
+        let (doing, again) = (self.handle.change(agent, request), self.handle.change(agent, again));
+        let change = self.handle.once_or_wait(key.as_deref(), method, doing, again).await.map_err(refuse)?;
         Ok(self.changed(change))
     }
 
@@ -252,6 +262,11 @@ fn overrides(
 ) -> Option<Overrides> {
     let says_nothing = agent.is_none() && account.is_none() && env.is_empty();
     (reset || !says_nothing).then_some(Overrides { agent, account, env })
+}
+
+/// The wait for an effect that was asked for before.
+pub(super) fn effect(agent: &Address, awaited: Awaited, wait: Wait) -> Request {
+    Request::Wait { agent: Some(agent.clone()), awaited, wait }
 }
 
 pub(super) fn step(action: &str, agent: &Address, why: &str) -> PlanStep {

@@ -13,6 +13,7 @@ use super::rig::step;
 use crate::process::facts::marker;
 use crate::process::{Marker, Observation, ProcessTable};
 use crate::supervisor::requests::{How, Request};
+use crate::supervisor::waiting::Awaited;
 use crate::tmux::{Pane, ServerState, TmuxError};
 
 /// How long the last panes may take to close after their agents are gone.
@@ -49,12 +50,14 @@ impl TownServer for Context {
             return Ok(Reply::at(seq, planned(plan)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
-        let doing = async {
-            let items = self.handle.change_town(Request::TownStart { ask }).await?;
+        let again = Request::Wait { agent: None, awaited: Awaited::Started, wait: ask.wait };
+        let doing = async |request| {
+            let items = self.handle.change_town(request).await?;
             Ok(TownChange { items, census: None, plan: Vec::new(), dry_run: false })
         };
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
+        let key = params.idempotency_key.as_deref();
+        let started = self.handle.once_or_wait(key, "town.start", doing(Request::TownStart { ask }), doing(again));
+        let change = started.await.map_err(refuse)?;
         Ok(Reply::at(seq, change))
     }
 
@@ -75,14 +78,16 @@ impl TownServer for Context {
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
         let how = How { now: params.now, force: params.force };
-        let doing = async {
-            let items = self.handle.change_town(Request::TownStop { how, ask }).await?;
+        let again = Request::Wait { agent: None, awaited: Awaited::Stopped, wait: ask.wait };
+        let doing = async |request| {
+            let items = self.handle.change_town(request).await?;
             self.end_server().await;
             let census = self.census().await;
             Ok(TownChange { items, census: Some(census), plan: Vec::new(), dry_run: false })
         };
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
+        let key = params.idempotency_key.as_deref();
+        let stopped = self.handle.once_or_wait(key, "town.stop", doing(Request::TownStop { how, ask }), doing(again));
+        let change = stopped.await.map_err(refuse)?;
         Ok(Reply::at(seq, change))
     }
 }
@@ -92,7 +97,7 @@ fn planned(plan: Vec<PlanStep>) -> TownChange {
 }
 
 impl Context {
-    fn plan(&self, action: &str, why: &str, concerns: impl Fn(State) -> bool) -> Vec<PlanStep> {
+    pub(super) fn plan(&self, action: &str, why: &str, concerns: impl Fn(State) -> bool) -> Vec<PlanStep> {
         self.handle.view().read(|shown| {
             let agents = shown.agents.values().filter(|agent| concerns(agent.state));
             agents.map(|agent| step(action, &agent.agent, why)).collect()

@@ -15,13 +15,16 @@ pub mod machine;
 mod moves;
 pub mod planner;
 pub mod policy;
+pub mod recorded;
 pub mod requests;
 pub mod run;
 mod town;
 pub mod turn;
+mod once;
 mod unsaved;
 pub mod view;
-mod waiting;
+pub mod waiting;
+
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

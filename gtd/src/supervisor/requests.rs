@@ -57,6 +57,15 @@ pub enum Request {
         /// What it says.
         state: ReportState,
     },
+    /// Change nothing, and say when it is so.
+    Wait {
+        /// Which; every agent with which something is under way unless given.
+        agent: Option<Address>,
+        /// What to wait for.
+        awaited: Awaited,
+        /// How long.
+        wait: Wait,
+    },
     /// Stop everything, and keep it so.
     TownStop {
         /// How.
@@ -104,6 +113,12 @@ pub struct How {
 
 impl Core {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
+        turn.peer = request.by().map(str::to_owned);
+        self.carry(ticket, request, now, turn);
+        turn.peer = None;
+    }
+
+    fn carry(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
             Request::Start { agent, overrides, ask } => {
                 self.start(ticket, &agent, overrides, &ask, now, turn)
@@ -114,12 +129,15 @@ impl Core {
             }
             Request::Reset { agent, ask } => self.reset(ticket, &agent, &ask, now, turn),
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Wait { agent, awaited, wait } => {
+                self.await_effect(ticket, agent.as_ref(), awaited, wait, turn);
+            }
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }
     }
 
-    fn known(&self, agent: &Address) -> Result<(), RpcError> {
+    pub(super) fn known(&self, agent: &Address) -> Result<(), RpcError> {
         if self.agents.contains_key(agent) {
             return Ok(());
         }

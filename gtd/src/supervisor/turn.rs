@@ -67,6 +67,8 @@ pub struct Turn {
     /// Agents whose shown state may have changed.
     pub changed: BTreeSet<Address>,
     pub(super) outcomes: Vec<(Address, Outcome)>,
+    /// Who asked, while a request is carried out: events that it leads to at once say so.
+    pub(super) peer: Option<String>,
 }
 
 impl Turn {
@@ -161,7 +163,7 @@ impl Turn {
                 .map(|current| current.instance.clone())
                 .or_else(|| machine.last_instance.clone()),
             cause: None,
-            peer: None,
+            peer: self.peer.clone(),
             data,
         }));
     }

@@ -8,6 +8,7 @@ use gtd_proto::{Activity, Address, Agent, AgentName, Intent, Restarts, RigName, 
 
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
+use super::recorded::Recorded;
 use crate::ledger::HoldRow;
 
 /// What the last listing said of an agent's session.
@@ -36,6 +37,8 @@ pub struct View {
 pub struct Shown {
     /// Agents that the heart knows, as results show them.
     pub agents: BTreeMap<Address, Agent>,
+    /// Their processes, by identity.
+    pub recorded: Recorded,
     /// Sessions by agent.
     pub sessions: BTreeMap<Address, SessionFacts>,
     /// The town as it was last seen.

@@ -133,6 +133,13 @@ impl AgentServer for StandIn {
     async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
         reached("agent.report")
     }
+    async fn wait(
+        &self,
+        _: &Extensions,
+        _: gtd_proto::wait::AgentWait,
+    ) -> RpcResult<Reply<gtd_proto::wait::Waited>> {
+        reached("agent.wait")
+    }
     async fn attach(&self, _: params::AgentRef) -> RpcResult<Reply<agent::Attach>> {
         reached("agent.attach")
     }
@@ -223,6 +230,42 @@ async fn checked_parameters_are_what_every_method_reads() {
             assert!(answered, "{} {params}: {reply}", method.name);
             let refused = client.call(method.name, json!({"no_such_field": 1})).await;
             assert_eq!(refused["error"]["data"]["kind"], "invalid_params", "{}", method.name);
+        }
+    }
+}
+
+/// What every request that changes something can say.
+const EVERY: [&str; 4] = ["wait_ms", "dry_run", "idempotency_key", "reason"];
+
+/// Methods that do without some of it, each with its reason.
+const WITHOUT: &[(&str, &[&str], &str)] = &[
+    ("daemon.heartbeat", &EVERY, "a round only looks and catches up; a second one finds nothing to do"),
+    ("agent.report", &EVERY, "an agent says what is so; its instance makes a repetition harmless"),
+    ("agent.reset", &["wait_ms"], "answered when it is done; a start that follows is told by events"),
+    ("rig.add", &["wait_ms"], "the clone is the request; a client that leaves does not stop it"),
+];
+
+#[test]
+fn whatever_changes_something_can_be_planned_repeated_and_explained() {
+    for row in WITHOUT {
+        assert!(method::find(row.0).is_some_and(|method| method.effect != method::Effect::Read), "{}", row.0);
+    }
+    for method in method::METHODS.iter().filter(|method| method.effect != method::Effect::Read) {
+        let without = WITHOUT.iter().find(|(name, ..)| *name == method.name).map_or(&[][..], |row| row.1);
+        for field in EVERY {
+            let taken = method.fields.contains(&field);
+            assert_ne!(taken, without.contains(&field), "{field} of {}", method.name);
+        }
+        let verb = method.name.split('.').nth(1).unwrap_or_default();
+        let ends = matches!(verb, "stop" | "restart" | "stop_all");
+        let of_one = !method.name.starts_with("town.");
+        let starts = of_one && matches!(verb, "start" | "restart");
+        for field in ["now", "force"] {
+            assert!(!ends || method.fields.contains(&field), "{field} of {}", method.name);
+        }
+        let preset = if method.name.starts_with("polecat.") { "agent_preset" } else { "agent" };
+        for field in [preset, "account", "env", "reset_overrides"] {
+            assert!(!starts || method.fields.contains(&field), "{field} of {}", method.name);
         }
     }
 }
