@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Rpc};
-pub use look::{Events, Exits, Explain, Peek, Signals, Status};
+pub use look::{Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, Up};
 pub use values::{Since, address, millis};
@@ -117,6 +117,8 @@ pub enum Verb {
     Signals(Signals),
     /// Clear an agent's back-off and quarantine
     Reset(Reset),
+    /// Wait until an agent is ready, idle, gone, or in a state
+    Wait(Wait),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),

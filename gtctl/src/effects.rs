@@ -51,6 +51,7 @@ pub const TABLE: &[Row] = &[
     row("exits", Effect::Read),
     row("signals", Effect::Read),
     row("reset", Effect::Write),
+    row("wait", Effect::Read),
     row("daemon run", Effect::Disruptive),
     row("daemon start", Effect::Disruptive),
     forceable("daemon stop"),

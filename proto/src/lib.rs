@@ -12,6 +12,7 @@ pub mod exit;
 pub mod explain;
 pub mod id;
 pub mod method;
+pub mod nearest;
 pub mod params;
 pub mod rpc;
 pub mod selector;

@@ -88,25 +88,36 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
         let word = paint.text(Tone::Warn, "the town is down");
         out.push(format!("{}  {word}: nothing is started until `gtctl up`", title("hold")));
     }
-    if !status.incidents.is_empty() {
-        let open = count(status.incidents.len() as u64, "incident");
-        out.push(format!(
-            "{}  {} open: {}",
-            title("deaths"),
-            paint.text(Tone::Bad, &open),
-            incidents(status)
-        ));
+    out.extend(status.incidents.iter().map(|one| format!("{}  {}", title("deaths"), incident(one, paint))));
+    let errors = status.alerts.iter().filter(|alert| alert.severity == Severity::Error).count();
+    let others = status.alerts.len() - errors;
+    let mut parts = Vec::new();
+    if errors > 0 {
+        parts.push(paint.text(Tone::Bad, &count(errors as u64, "error")));
+    }
+    if others > 0 {
+        parts.push(paint.text(Tone::Warn, &count(others as u64, "warning")));
+    }
+    if !parts.is_empty() {
+        out.push(format!("{}  {}, below", title("alerts"), parts.join(", ")));
     }
     out
 }
 
-fn incidents(status: &TownStatus) -> String {
-    let ids: Vec<&str> = status
-        .incidents
-        .iter()
-        .map(|incident| incident.get("id").and_then(|id| id.as_str()).unwrap_or("?"))
-        .collect();
-    ids.join(", ")
+/// `incident 01… open for 3s: 5 agents died together, cause oom`
+fn incident(one: &serde_json::Value, paint: Paint) -> String {
+    let text = |field: &str| one.get(field).and_then(serde_json::Value::as_str);
+    let id = text("id").unwrap_or("?");
+    let open = text("opened_at").and_then(|at| at.parse().ok()).map(time::lasting);
+    let died = one.get("count").and_then(serde_json::Value::as_u64).map(|n| count(n, "agent"));
+    let cause = text("cause").or_else(|| text("possible_cause")).unwrap_or("unknown");
+    let canary = text("canary").map(|agent| format!(", {agent} goes first")).unwrap_or_default();
+    format!(
+        "{} {id} open{}: {} died together, cause {cause}{canary}",
+        paint.text(Tone::Bad, "incident"),
+        open.map(|open| format!(" {open}")).unwrap_or_default(),
+        died.as_deref().unwrap_or("several agents"),
+    )
 }
 
 fn rig_notes(rig: &Rig, paint: Paint) -> Vec<String> {

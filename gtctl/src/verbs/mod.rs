@@ -19,6 +19,7 @@ mod socket;
 mod status;
 mod up;
 mod version;
+mod wait;
 
 use crate::cli::{Status, Verb};
 use crate::context::Context;
@@ -45,6 +46,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Exits(args) => exits::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
+        Verb::Wait(args) => wait::run(cx, &args).await,
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
         Verb::Rpc(args) => rpc::run(cx, &args).await,
         Verb::Socket => socket::run(cx),

@@ -187,6 +187,7 @@ fn enough(name: &str) -> Value {
         "rig.status" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
+        "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
         _ => json!({}),
