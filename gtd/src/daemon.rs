@@ -31,7 +31,9 @@ use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, NewEvent, Write};
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
-use crate::rpc::{Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
+use crate::rpc::{
+    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
+};
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, facts, heartbeat};

@@ -20,9 +20,19 @@ fn without_a_daemon_some_verbs_work_and_the_others_say_what_helps() {
     let socket = town.gtctl(&["socket"]).ok();
     assert!(socket.out.trim().ends_with("daemon/gtd.sock"), "{socket:?}");
     for args in [
-        &["status"][..], &["status", "--check"], &["status", "alpha"], &[], &["wait", "alpha/witness"],
-        &["witness", "start", "alpha"], &["rig", "list"], &["events"], &["peek", "alpha/witness"],
-        &["explain", "alpha/witness"], &["reset", "alpha/witness"], &["daemon", "status"], &["exits"],
+        &["status"][..],
+        &["status", "--check"],
+        &["status", "alpha"],
+        &[],
+        &["wait", "alpha/witness"],
+        &["witness", "start", "alpha"],
+        &["rig", "list"],
+        &["events"],
+        &["peek", "alpha/witness"],
+        &["explain", "alpha/witness"],
+        &["reset", "alpha/witness"],
+        &["daemon", "status"],
+        &["exits"],
         &["rpc", "town.status"],
     ] {
         fails(&town.gtctl(args), 69, &["error: ", "hint: gtctl up"]);
@@ -159,7 +169,11 @@ fn checks_speak_by_their_exit_codes() {
     for selector in ["alpha", "witness", "alpha/*", "*/witness", "alpha/witness"] {
         let shown = town.gtctl(&["status", selector]).ok();
         assert!(shown.out.contains("alpha/witness"), "{selector}: {shown:?}");
-        assert_eq!(shown.out.contains("beta/"), selector == "witness" || selector == "*/witness", "{shown:?}");
+        assert_eq!(
+            shown.out.contains("beta/"),
+            selector == "witness" || selector == "*/witness",
+            "{shown:?}"
+        );
     }
     town.gtctl(&["witness", "stop", "alpha"]).ok();
     assert_eq!(check(&["alpha/witness"]), 3);
@@ -168,7 +182,9 @@ fn checks_speak_by_their_exit_codes() {
     // One of two that should run cannot be observed: its server is stopped.
     let server = town.tmux().server();
     server.signal(rustix::process::Signal::STOP);
-    wait_for(CHANGE, "unknown", || (check(&["beta/witness"]) == 4 || check(&["beta/witness"]) == 5).then_some(()));
+    wait_for(CHANGE, "unknown", || {
+        (check(&["beta/witness"]) == 4 || check(&["beta/witness"]) == 5).then_some(())
+    });
     assert_eq!(check(&[]), 5);
     server.signal(rustix::process::Signal::CONT);
     wait_for(CHANGE, "well again", || (check(&[]) == 0).then_some(()));
@@ -182,8 +198,12 @@ fn watching_goes_on_over_a_restart_and_ends_at_ctrl_c() {
     command.arg("--town").arg(town.root()).args(["status", "--watch"]);
     let out = town.base().join("watched");
     let file = std::fs::File::create(&out).unwrap();
-    let mut child =
-        command.stdin(std::process::Stdio::null()).stdout(file).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(file)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let pictures = || std::fs::read_to_string(&out).unwrap_or_default().matches("AGENT ").count();
     wait_for(QUICK, "a picture", || (pictures() >= 1).then_some(()));
     town.stop_daemon();

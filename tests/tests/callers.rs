@@ -20,7 +20,11 @@ done"#;
 
 fn setup() -> Setup {
     let hand = json!({"provider": "script", "command": "/bin/sh", "args": ["-c", HAND, "hand", "{J}"]});
-    Setup::new().rigs(&["alpha", "beta"]).command("hand", hand).role("witness", "hand").role("refinery", "hand")
+    Setup::new()
+        .rigs(&["alpha", "beta"])
+        .command("hand", hand)
+        .role("witness", "hand")
+        .role("refinery", "hand")
 }
 
 /// What a script comes to inside of an agent's own process.
@@ -35,12 +39,7 @@ fn inside(town: &Town, agent: &str, script: &str) -> Output {
     std::fs::rename(at("order"), at("do")).unwrap();
     let code = wait_for(CHANGE, &format!("{agent} does: {script}"), || std::fs::read_to_string(&rc).ok());
     let read = |name: &str| std::fs::read_to_string(at(name)).unwrap_or_default();
-    Output {
-        code: code.trim().parse().unwrap(),
-        out: read("out"),
-        err: read("err"),
-        took: began.elapsed(),
-    }
+    Output { code: code.trim().parse().unwrap(), out: read("out"), err: read("err"), took: began.elapsed() }
 }
 
 fn gtctl(town: &Town) -> String {
@@ -64,8 +63,15 @@ fn an_agent_is_refused_what_is_a_persons() {
     let before = town.running();
     let ctl = gtctl(&town);
     for what in [
-        "witness stop beta", "witness stop alpha", "witness restart beta", "refinery stop alpha", "down --yes",
-        "reset beta/witness", "daemon heartbeat", "rpc town.stop", "rpc daemon.shutdown",
+        "witness stop beta",
+        "witness stop alpha",
+        "witness restart beta",
+        "refinery stop alpha",
+        "down --yes",
+        "reset beta/witness",
+        "daemon heartbeat",
+        "rpc town.stop",
+        "rpc daemon.shutdown",
         "rpc town.stop '{\"force\":true}'",
     ] {
         let output = inside(&town, "alpha/witness", &format!("{ctl} --json {what}"));
@@ -78,14 +84,19 @@ fn an_agent_is_refused_what_is_a_persons() {
     let ask = r#"printf '{"jsonrpc":"2.0","id":1,"method":"witness.stop","params":{"rig":"beta"}}\n'"#;
     if programs::system("socat").is_some() {
         let socket = town.socket().unwrap();
-        let raw = inside(&town, "alpha/witness", &format!("{ask} | socat -t10 - UNIX-CONNECT:{}", socket.display()));
+        let raw = inside(
+            &town,
+            "alpha/witness",
+            &format!("{ask} | socat -t10 - UNIX-CONNECT:{}", socket.display()),
+        );
         assert_eq!(raw.json()["error"]["code"], 1020, "{raw:?}");
     }
     for what in ["daemon start", "daemon stop", "daemon restart", "daemon run", "daemon stop --force --yes"] {
         let output = inside(&town, "alpha/witness", &format!("{ctl} {what}"));
         assert_eq!(output.code, 77, "{what}: {output:?}");
         // Also where the mark was taken off: the daemon knows its own.
-        let output = inside(&town, "alpha/witness", &format!("env -u GT_INSTANCE -u GT_TOWN_ID {ctl} {what}"));
+        let output =
+            inside(&town, "alpha/witness", &format!("env -u GT_INSTANCE -u GT_TOWN_ID {ctl} {what}"));
         if what.contains("stop") || what.contains("restart") {
             assert_eq!(output.code, 77, "{what} without a mark: {output:?}");
         }
@@ -120,13 +131,13 @@ fn an_agent_reports_for_itself_and_for_nobody_else() {
         .command(
             "eager",
             json!({"provider": "script", "command": "/bin/sh", "args": ["-c", format!(
-                "{} --town {{T}} rpc agent.report \"{{\\\"instance\\\":\\\"$GT_INSTANCE\\\",\\\"state\\\":\\\"working\\\"}}\" >{{J}}/said 2>&1; sleep 600",
+                "{} --town {{T}} rpc agent.report \"{{\\\"instance\\\":\\\"$GT_INSTANCE\\\",\\\"state\\\":\\\"idle\\\"}}\" >{{J}}/said 2>&1; sleep 600",
                 programs::program("gtctl").display()
             )]}),
         )
         .role("witness", "eager")
         .up();
-    let agent = town.wait_agent("alpha/witness", QUICK, "working", |agent| agent["activity"] == "working");
+    let agent = town.wait_agent("alpha/witness", QUICK, "idle", |agent| agent["activity"] == "idle");
     assert_eq!(agent["state"], "running", "{agent:#}");
 }
 
@@ -192,16 +203,19 @@ fn a_mark_alone_makes_nobody_an_agent_and_takes_a_persons_word_away() {
 
 #[test]
 fn a_grant_is_honoured_and_the_record_says_who_asked() {
-    let town = setup()
-        .toml("[callers]\ngrant = [\"alpha/refinery: witness.*\"]")
-        .up();
+    let town = setup().toml("[callers]\ngrant = [\"alpha/refinery: witness.*\"]").up();
     let ctl = gtctl(&town);
     let seq = town.seq();
     let error = refused(&inside(&town, "alpha/refinery", &format!("{ctl} --json witness stop beta")));
     assert!(error["hint"].as_str().unwrap().contains("own rig"), "{error:#}");
     refused(&inside(&town, "beta/refinery", &format!("{ctl} --json witness stop beta")));
     let before = town.agent("alpha/witness")["instance"].as_str().unwrap().to_owned();
-    inside(&town, "alpha/refinery", &format!("{ctl} witness restart alpha --force --yes --reason 'it hangs'")).ok();
+    inside(
+        &town,
+        "alpha/refinery",
+        &format!("{ctl} witness restart alpha --force --yes --reason 'it hangs'"),
+    )
+    .ok();
     town.wait_new_instance("alpha/witness", &before);
     inside(&town, "alpha/refinery", &format!("{ctl} witness stop alpha")).ok();
     let agent = town.wait_state("alpha/witness", "stopped");

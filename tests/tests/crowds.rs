@@ -105,7 +105,10 @@ fn one_who_never_reads_is_cut_and_costs_little() {
     });
     let took = began.elapsed();
     let grown = most.saturating_sub(before);
-    println!("cut after {took:?}; {sent} bytes asked, memory +{} KiB, others waited {slowest:?}", grown >> 10);
+    println!(
+        "cut after {took:?}; {sent} bytes asked, memory +{} KiB, others waited {slowest:?}",
+        grown >> 10
+    );
     assert!(cut, "it is still served after {took:?}");
     assert!(took >= Duration::from_secs(9), "an honest reader has its ten seconds: {took:?}");
     assert!(grown < 48 << 20, "{grown} bytes for one that does not read");
@@ -126,7 +129,12 @@ fn ten_thousand_requests_at_once_are_all_answered() {
         let mut seen = BTreeSet::new();
         for line in std::io::BufRead::lines(std::io::BufReader::new(reader)) {
             let answer: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            assert!(answer["result"]["pid"].is_i64() || answer["result"]["agent"].is_object() || answer["result"]["items"].is_array(), "{answer}");
+            assert!(
+                answer["result"]["pid"].is_i64()
+                    || answer["result"]["agent"].is_object()
+                    || answer["result"]["items"].is_array(),
+                "{answer}"
+            );
             assert!(seen.insert(answer["id"].as_u64().unwrap()), "{answer} came twice");
         }
         seen.len()
@@ -156,7 +164,9 @@ fn ten_thousand_are_answered_also_to_who_reads_only_afterwards() {
     let mut stream = stream(&town);
     let mut text = String::new();
     for id in 0..10_000 {
-        text.push_str(&format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"rig.status\",\"params\":[\"alph\"]}}\n"));
+        text.push_str(&format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"rig.status\",\"params\":[\"alph\"]}}\n"
+        ));
     }
     stream.write_all(text.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

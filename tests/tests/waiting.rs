@@ -19,7 +19,10 @@ fn what_is_so_is_answered_at_once_and_what_is_not_when_it_comes() {
         let began = Instant::now();
         let waited = wait(&town, "alpha/witness", wanted, 60_000).unwrap();
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-        assert_eq!((&waited["reached"], &waited["agent"]["agent"]), (&json!(wanted), &json!("alpha/witness")));
+        assert_eq!(
+            (&waited["reached"], &waited["agent"]["agent"]),
+            (&json!(wanted), &json!("alpha/witness"))
+        );
         assert!(waited["seq"].is_u64(), "{waited:#}");
     }
     // What comes while somebody waits, also what lasts for a moment only.
@@ -134,7 +137,8 @@ fn many_wait_and_who_hangs_up_waits_no_more() {
 
 #[test]
 fn a_key_begins_nothing_twice_when_time_ran_out() {
-    let town = Setup::new().rigs(&["alpha"]).no_refineries().script(STUBBORN).toml("[stop]\ngrace = \"2s\"").up();
+    let town =
+        Setup::new().rigs(&["alpha"]).no_refineries().script(STUBBORN).toml("[stop]\ngrace = \"2s\"").up();
     let restart = |wait_ms: Option<u64>| {
         let mut params = json!({"rig": "alpha", "now": true, "idempotency_key": "k-1"});
         if let Some(ms) = wait_ms {
@@ -171,7 +175,8 @@ fn a_key_begins_nothing_twice_when_time_ran_out() {
 
 #[test]
 fn a_stop_that_ran_out_of_time_is_not_done_again_after_a_start() {
-    let town = Setup::new().rigs(&["alpha"]).no_refineries().script(STUBBORN).toml("[stop]\ngrace = \"1s\"").up();
+    let town =
+        Setup::new().rigs(&["alpha"]).no_refineries().script(STUBBORN).toml("[stop]\ngrace = \"1s\"").up();
     let stop = json!({"wait_ms": 50, "now": true, "idempotency_key": "down"});
     assert_eq!(town.call_fails("town.stop", stop.clone()).code, 1013);
     town.wait_state("alpha/witness", "stopped");

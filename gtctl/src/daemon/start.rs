@@ -59,10 +59,10 @@ pub struct Running {
 pub fn outside_of_agents(instance: Option<&std::ffi::OsString>) -> Result<(), Failure> {
     match instance {
         None => Ok(()),
-        Some(_) => {
-            Err(Failure::refused("an agent may not start or end the daemon that supervises it (GT_INSTANCE is set)")
-                .hint("do it from a terminal of your own"))
-        }
+        Some(_) => Err(Failure::refused(
+            "an agent may not start or end the daemon that supervises it (GT_INSTANCE is set)",
+        )
+        .hint("do it from a terminal of your own")),
     }
 }
 

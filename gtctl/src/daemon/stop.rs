@@ -100,7 +100,8 @@ async fn ask(root: &Path) -> Result<Option<Identity>, Failure> {
         if session.peer.is_some_and(|peer| peer != said.pid) {
             return Ok(None);
         }
-        let request = params::Shutdown { reason: Some("gtctl daemon stop".to_owned()), ..params::Shutdown::default() };
+        let request =
+            params::Shutdown { reason: Some("gtctl daemon stop".to_owned()), ..params::Shutdown::default() };
         let answer = tokio::time::timeout(REQUEST, session.client.shutdown(request)).await;
         // Who may not ask may not signal either.
         if let Ok(Err(ClientError::Call(error))) = &answer

@@ -20,7 +20,7 @@ pub fn of_rig(rig: &Rig) -> impl Iterator<Item = &Agent> {
 /// The whole picture.
 #[must_use]
 pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
-    let mut out = header(status, paint);
+    let mut out = header(status, paint, width);
     out.push(String::new());
     let agents = all(status);
     if agents.is_empty() && status.alerts.iter().any(|alert| alert.key == "registry") {
@@ -43,7 +43,7 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
     out
 }
 
-fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
+fn header(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
     let daemon = &status.daemon;
     let title = |text: &str| paint.dim(&format!("{text:<6}"));
     let mut out = vec![format!("{} at {}", paint.strong(&format!("town {}", status.name)), status.root)];
@@ -66,12 +66,12 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
         };
         let pid = server.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let sessions = count(server.sessions, "session");
-        out.push(format!(
-            "{}  {}{pid}, {sessions}, {}",
-            title("tmux"),
-            paint.text(mood, word),
-            server.socket
-        ));
+        // Nobody copies a path that is broken over two lines.
+        let room = width.is_none_or(|width| {
+            8 + word.len() + pid.len() + sessions.len() + server.socket.len() + 4 <= width
+        });
+        let socket = if room { format!(", {}", server.socket) } else { String::new() };
+        out.push(format!("{}  {}{pid}, {sessions}{socket}", title("tmux"), paint.text(mood, word)));
     }
     if !status.summary.is_empty() {
         let total: u64 = status.summary.values().sum();

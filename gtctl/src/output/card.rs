@@ -62,7 +62,10 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
         ([], true) => None,
         ([], false) => {
             let from = ended.len().saturating_sub(SCREEN);
-            ended.get(from..).filter(|lines| !lines.is_empty()).map(|lines| ("Its last lines before it ended:", lines))
+            ended
+                .get(from..)
+                .filter(|lines| !lines.is_empty())
+                .map(|lines| ("Its last lines before it ended:", lines))
         }
         (lines, _) => Some(("Last lines of its screen:", lines)),
     };
@@ -82,12 +85,15 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
 /// Why the daemon says so: its reasons, and what it has seen, with the age of each.
 fn evidence(why: Option<&Explanation>, paint: Paint) -> Vec<String> {
     let Some(why) = why else { return Vec::new() };
-    if why.because.is_empty() && why.observations.is_empty() {
-        return Vec::new();
-    }
+    // The intent has a field of its own, and that an agent has never reported is nothing that was seen.
+    let facts = why.because.iter().filter(|fact| !fact.starts_with("intent is "));
+    let seen = why
+        .observations
+        .iter()
+        .filter(|seen| (seen.what.as_str(), seen.value.as_str()) != ("activity", "unknown"));
     let mut out = vec![String::new(), "Why:".to_owned()];
-    out.extend(why.because.iter().map(|fact| format!("  because {fact}")));
-    out.extend(why.observations.iter().map(|seen| {
+    out.extend(facts.map(|fact| format!("  because {fact}")));
+    out.extend(seen.map(|seen| {
         let age = match Duration::from_millis(seen.age_ms) {
             fresh if fresh < Duration::from_secs(1) => "now".to_owned(),
             age => format!("{} ago", time::whole(age)),
@@ -95,7 +101,7 @@ fn evidence(why: Option<&Explanation>, paint: Paint) -> Vec<String> {
         let by = paint.dim(&format!("({}, {age})", seen.source));
         format!("  seen    {}: {} {by}", seen.what, seen.value)
     }));
-    out
+    if out.len() > 2 { out } else { Vec::new() }
 }
 
 fn describe(agent: &Agent) -> String {
@@ -166,7 +172,7 @@ fn directory(agent: &Agent) -> Option<String> {
 /// How an instance ended, in one line.
 #[must_use]
 pub fn summary(exit: &Exit) -> String {
-    let lived = time::span(std::time::Duration::from_millis(exit.uptime_ms));
+    let lived = time::span(Duration::from_millis(exit.uptime_ms));
     let how = match &exit.exec_error {
         Some(error) => format!("{} failed: {}", error.op, error.errno),
         None => ended(exit.code, exit.signal),
@@ -254,7 +260,9 @@ mod tests {
     #[test]
     fn whatever_is_proposed_can_be_typed() {
         use clap::Parser;
-        for role in ["alpha/witness", "alpha/refinery", "mayor", "deacon", "alpha/polecats/nux", "alpha/crew/max"] {
+        for role in
+            ["alpha/witness", "alpha/refinery", "mayor", "deacon", "alpha/polecats/nux", "alpha/crew/max"]
+        {
             for state in State::ALL {
                 for intent in [Intent::Running, Intent::Stopped] {
                     let address: gtd_proto::Address = role.parse().unwrap();

@@ -123,10 +123,7 @@ mod tests {
         gone.state = 'Z';
         assert!(matches!(of(vec![gone]), Walk::Other(Observation::Dead(_))));
         // Each other's parents, of one age: followed to a bound.
-        assert!(matches!(
-            of(vec![made(30, 20, 3), made(20, 30, 3)]),
-            Walk::Other(Observation::Unknown(_))
-        ));
+        assert!(matches!(of(vec![made(30, 20, 3), made(20, 30, 3)]), Walk::Other(Observation::Unknown(_))));
     }
 
     #[test]

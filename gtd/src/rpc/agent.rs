@@ -12,7 +12,7 @@ use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
 use super::daemon::ledger_error;
-use super::rig::step;
+use super::plan::step;
 use super::service::Left;
 use crate::supervisor::policy::after;
 use crate::supervisor::requests::{Request, Wait};
@@ -59,18 +59,10 @@ impl AgentServer for Context {
     async fn reset(&self, peer: &Extensions, params: params::AgentReset) -> RpcResult<Reply<Change>> {
         let agent = params.agent;
         if params.dry_run {
-            let plan = vec![step("reset", &agent, "forget its failures, and start it if it should run")];
-            let shown =
-                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
-            let change = Change {
-                agent: shown,
-                already: false,
-                accepted: false,
-                dry_run: true,
-                plan,
-                survivors: Vec::new(),
-            };
-            return Ok(self.changed(change));
+            self.must_know(Some(&agent))?;
+            let plan =
+                vec![step("reset", &agent, "forget its failures, and start it at once if it should run")];
+            return self.planned(&agent, Ok(plan));
         }
         let ask = self.ask(peer, params.reason, None);
         let doing = self.handle.change(&agent, Request::Reset { agent: agent.clone(), ask });
@@ -96,9 +88,8 @@ impl AgentServer for Context {
 
     async fn wait(&self, peer: &Extensions, params: AgentWait) -> RpcResult<Reply<Waited>> {
         let AgentWait { agent, wanted, timeout_ms } = params;
-        let wait = timeout_ms.map_or(Wait::ToTheEnd, |ms| {
-            Wait::Until(after(self.handle.now(), Duration::from_millis(ms)))
-        });
+        let wait = timeout_ms
+            .map_or(Wait::ToTheEnd, |ms| Wait::Until(after(self.handle.now(), Duration::from_millis(ms))));
         let waiting = self.handle.wait(&agent, wanted, wait);
         match peer.get::<Left>() {
             None => waiting.await,

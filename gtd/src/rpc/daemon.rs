@@ -2,11 +2,12 @@
 
 use gtd_proto::daemon::{DaemonStatus, HeartbeatReport, Hello, LedgerState, ShuttingDown};
 use gtd_proto::rpc::DaemonServer;
-use gtd_proto::{ErrorKind, Items, PROTOCOL, PlanStep, Reply, RpcError, State, params};
+use gtd_proto::{ErrorKind, Items, PROTOCOL, Reply, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, VERSION, name_of, own_pid, refuse, who};
+use super::plan::step;
 use crate::host::resources::Sampler;
 use crate::supervisor::policy::since;
 use crate::supervisor::requests::{How, Request};
@@ -81,12 +82,9 @@ impl DaemonServer for Context {
         let seq = self.seq();
         let agents_stay = !params.stop_agents;
         if params.dry_run {
-            let stops = |state| state != State::Stopped;
-            let mut plan =
-                if agents_stay { Vec::new() } else { self.plan("stop", "it was asked for", stops) };
+            let mut plan = if agents_stay { Vec::new() } else { self.plan_down(How::default()) };
             let why = if agents_stay { "its agents go on" } else { "nothing is left to supervise" };
-            let target = format!("gtd pid {}", own_pid());
-            plan.push(PlanStep { action: "stop".to_owned(), target, why: why.to_owned() });
+            plan.push(step("stop", format!("gtd pid {}", own_pid()), why));
             return Ok(Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay, dry_run: true, plan }));
         }
         tracing::info!(peer = %name_of(peer), by = %who(peer), reason = params.reason.as_deref(), "asked to go down");

@@ -24,6 +24,7 @@ pub mod listener;
 mod nearest;
 mod output;
 pub mod peer;
+mod plan;
 mod refusal;
 mod reply;
 mod rig;

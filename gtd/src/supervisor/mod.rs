@@ -13,6 +13,7 @@ pub mod heartbeat;
 mod life;
 pub mod machine;
 mod moves;
+mod once;
 pub mod planner;
 pub mod policy;
 pub mod recorded;
@@ -20,11 +21,9 @@ pub mod requests;
 pub mod run;
 mod town;
 pub mod turn;
-mod once;
 mod unsaved;
 pub mod view;
 pub mod waiting;
-
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

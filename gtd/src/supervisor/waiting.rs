@@ -103,12 +103,7 @@ impl Waiter {
         None
     }
 
-    fn look(
-        &self,
-        wanted: WaitFor,
-        agents: &BTreeMap<Address, Machine>,
-        now: Timestamp,
-    ) -> Option<Answer> {
+    fn look(&self, wanted: WaitFor, agents: &BTreeMap<Address, Machine>, now: Timestamp) -> Option<Answer> {
         let agent = self.open.iter().next()?;
         let failed = |error| Some(Answer::Failed(Box::new(error)));
         match agents.get(agent) {

@@ -89,16 +89,14 @@ pub fn judge(who: &Who, asked: &Asked<'_>, grants: &[Grant]) -> Result<(), RpcEr
         Who::Unknown(why) => return Err(unknown(asked.method, why)),
     };
     let row = table::find(asked.method);
-    let target =
-        row.map_or(Target::Unclear, |row| row.aim.target(asked.params, asked.by_instance.as_ref()));
+    let target = row.map_or(Target::Unclear, |row| row.aim.target(asked.params, asked.by_instance.as_ref()));
     let scopes = row.zip(Column::of(agent)).map_or(&[][..], |(row, column)| row.scopes(column));
     let within = scopes.iter().any(|scope| scope.covers(agent, &target));
     let force = is_set(asked.params, "force");
     if within && !force {
         return Ok(());
     }
-    let granted =
-        grants.iter().any(|grant| grant.who.matches(agent) && glob(&grant.method, asked.method));
+    let granted = grants.iter().any(|grant| grant.who.matches(agent) && glob(&grant.method, asked.method));
     if granted && (within || grant_reaches(agent, &target)) {
         return Ok(());
     }
@@ -154,8 +152,11 @@ fn forbidden(
 }
 
 fn unknown(method: &str, why: &str) -> RpcError {
-    RpcError::new(ErrorKind::Forbidden, format!("{method} was refused: it is not known who asks, because {why}"))
-        .hint("looking is allowed; to change something, a person asks from a terminal outside of every agent")
-        .with("class", "unknown")
-        .with("method", method)
+    RpcError::new(
+        ErrorKind::Forbidden,
+        format!("{method} was refused: it is not known who asks, because {why}"),
+    )
+    .hint("looking is allowed; to change something, a person asks from a terminal outside of every agent")
+    .with("class", "unknown")
+    .with("method", method)
 }

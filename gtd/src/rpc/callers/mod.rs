@@ -48,7 +48,9 @@ pub trait Known: Send + Sync {
 impl Known for Handle {
     fn owner(&self, line: &[Kin]) -> Option<Address> {
         let recorded = self.view().read(|shown| {
-            line.iter().find_map(|kin| shown.recorded.owner(&kin.id).or_else(|| shown.recorded.leader_of(kin))).cloned()
+            line.iter()
+                .find_map(|kin| shown.recorded.owner(&kin.id).or_else(|| shown.recorded.leader_of(kin)))
+                .cloned()
         });
         recorded.or_else(|| {
             let ids: Vec<ProcessId> = line.iter().map(|kin| kin.id.clone()).collect();
@@ -65,7 +67,8 @@ impl Known for Handle {
 
     fn is_coming(&self, agent: &Address) -> bool {
         self.view().read(|shown| {
-            let starting = shown.agents.get(agent).is_some_and(|agent| agent.state == gtd_proto::State::Starting);
+            let starting =
+                shown.agents.get(agent).is_some_and(|agent| agent.state == gtd_proto::State::Starting);
             starting && !shown.recorded.has(agent)
         })
     }

@@ -104,8 +104,16 @@ fn rows_agree_with_the_methods_they_are_about() {
 fn aimed(aim: Aim) -> Vec<(Value, Target)> {
     let rigs = ["alpha", "beta"];
     let agents = [
-        "mayor", "deacon", "boot", "alpha/witness", "beta/witness", "alpha/refinery", "alpha/polecats/nux",
-        "alpha/polecats/ace", "beta/polecats/nux", "alpha/crew/max",
+        "mayor",
+        "deacon",
+        "boot",
+        "alpha/witness",
+        "beta/witness",
+        "alpha/refinery",
+        "alpha/polecats/nux",
+        "alpha/polecats/ace",
+        "beta/polecats/nux",
+        "alpha/crew/max",
     ];
     let by_rig = |made: fn(RigName) -> Target| {
         rigs.iter().map(|rig| (json!({ "rig": rig }), made(rig.parse().unwrap()))).collect()
@@ -170,8 +178,7 @@ fn every_cell_is_judged_as_it_stands() {
             let looks = row.reads != Reads::No;
             assert_eq!(ask(&Who::Unknown("x".into())).is_ok(), looks, "{}", row.method);
             for (column, caller) in CALLERS {
-                let expected =
-                    looks || row.scopes(column).iter().any(|scope| meant(*scope, caller, &target));
+                let expected = looks || row.scopes(column).iter().any(|scope| meant(*scope, caller, &target));
                 let answer = ask(&Who::Agent(address(caller)));
                 assert_eq!(answer.is_ok(), expected, "{caller}: {} {params}", row.method);
                 if let Err(error) = answer {
@@ -272,10 +279,7 @@ fn a_grant_ends_at_the_own_rig() {
 #[test]
 fn a_report_is_about_who_has_the_instance() {
     let params = object(json!({"agent": "alpha/polecats/nux", "instance": "x", "state": "idle"}));
-    let asked = |owner: &str| Asked {
-        by_instance: Some(address(owner)),
-        ..asked("agent.report", &params)
-    };
+    let asked = |owner: &str| Asked { by_instance: Some(address(owner)), ..asked("agent.report", &params) };
     let nux = Who::Agent(address("alpha/polecats/nux"));
     assert!(judge(&nux, &asked("alpha/polecats/nux"), &[]).is_ok());
     assert!(judge(&nux, &asked("alpha/witness"), &[]).is_err(), "the instance decides, not the name");
