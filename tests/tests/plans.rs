@@ -54,7 +54,10 @@ fn plans_tell_what_would_be_done_and_nothing_is() {
         let error = town.call_fails(method, json!({"rig": "gamma", "dry_run": true}));
         assert_eq!(error.code, 1001, "{method}: {error:?}");
     }
-    assert_eq!(town.call_fails("agent.reset", json!({"agent": "alpha/polecats/x", "dry_run": true})).code, 1002);
+    assert_eq!(
+        town.call_fails("agent.reset", json!({"agent": "alpha/polecats/x", "dry_run": true})).code,
+        1002
+    );
     town.call("town.stop", json!({"now": true}));
     for dry_run in [true, false] {
         let error = town.call_fails("witness.start", json!({"rig": "beta", "dry_run": dry_run}));
