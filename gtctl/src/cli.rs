@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
-pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status};
+pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
@@ -123,6 +123,8 @@ pub enum Verb {
     Reset(Reset),
     /// Say that an agent of which nothing can be told is dead
     DeclareDead(DeclareDead),
+    /// Wait until an agent is ready, idle, gone, or in a state
+    Wait(Wait),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),

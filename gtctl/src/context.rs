@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gtd_proto::nearest::nearest;
 use gtd_proto::rpc::AgentClient;
 use gtd_proto::{Address, params};
 
@@ -11,6 +12,9 @@ use crate::client::{self, Session};
 use crate::failure::Failure;
 use crate::output::Screen;
 use crate::town::{self, Surroundings};
+
+/// Names that are proposed for one that fits nothing.
+const NEAREST: usize = 3;
 
 /// The run of one verb.
 pub struct Context {
@@ -76,7 +80,7 @@ impl Context {
         let found = client::read(AgentClient::list(&session.client, request)).await?.body.items;
         match found.as_slice() {
             [one] => Ok(one.agent.clone()),
-            [] => Err(no_agent(text)),
+            [] => Err(no_agent(session, text).await),
             several => {
                 let names: Vec<String> = several.iter().map(|agent| agent.agent.to_string()).collect();
                 Err(Failure::usage(format!("{text:?} fits {} agents: {}", names.len(), names.join(", ")))
@@ -86,7 +90,21 @@ impl Context {
     }
 }
 
-/// Nothing fits a selector.
-pub fn no_agent(text: &str) -> Failure {
-    Failure::no_such(format!("no agent fits {text:?}")).hint("gtctl status")
+/// Nothing fits a selector. What was probably meant is asked for, and left out where it cannot be had.
+pub async fn no_agent(session: &Session, text: &str) -> Failure {
+    let all = client::read(AgentClient::list(&session.client, params::AgentList::default())).await;
+    let agents = all.map(|answer| answer.body.items).unwrap_or_default();
+    let mut names: Vec<String> = agents.iter().map(|agent| agent.agent.to_string()).collect();
+    names.extend(agents.iter().filter_map(|agent| agent.rig.as_ref()).map(ToString::to_string));
+    names.extend(agents.iter().map(|agent| agent.role.to_string()));
+    names.sort_unstable();
+    names.dedup();
+    let near = nearest(text, names.iter().map(String::as_str), NEAREST);
+    let failure = Failure::no_such(format!("no agent fits {text:?}"));
+    match near.as_slice() {
+        [] => failure.hint("gtctl status"),
+        _ => failure
+            .hint(format!("did you mean {}? gtctl status lists all", near.join(" or ")))
+            .with("nearest", near),
+    }
 }

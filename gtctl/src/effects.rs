@@ -58,6 +58,7 @@ pub const TABLE: &[Row] = &[
     row("signals", Effect::Read),
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),
+    row("wait", Effect::Read),
     row("daemon run", Effect::Disruptive),
     row("daemon start", Effect::Disruptive),
     forceable("daemon stop"),

@@ -39,7 +39,9 @@ use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, Condition, NewEvent, Write};
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
-use crate::rpc::{Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle};
+use crate::rpc::{
+    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
+};
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, facts, heartbeat};
@@ -218,7 +220,13 @@ impl Daemon {
             rustix::process::getuid(),
         );
         let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
-        let server = Server::start(listening, methods, Limits::default(), counters)
+        let callers = Callers::new(
+            Arc::new(self.handle.clone()),
+            self.town_id.clone(),
+            self.live.now().callers.grant.clone(),
+        );
+        tokio::spawn(follow_grants(callers.clone(), self.live.clone(), self.stop.clone()));
+        let server = Server::start(listening, methods, Limits::default(), counters, callers)
             .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
         self.announce(&server);
@@ -369,6 +377,20 @@ async fn hear_town(
             handle.write(vec![write]).await;
         }
         handle.input(Input::Facts(facts::of(&snapshot, &live.now(), handle.now()))).await;
+    }
+}
+
+/// Agents are allowed what the present configuration grants them.
+async fn follow_grants(callers: Callers, live: Live, stop: CancellationToken) {
+    let mut changes = live.watch();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => match changed {
+                Ok(()) => callers.grant(live.now().callers.grant.clone()),
+                Err(_) => return,
+            },
+        }
     }
 }
 

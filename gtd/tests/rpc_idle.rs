@@ -9,9 +9,12 @@
 )]
 
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gtd::rpc::{Counters, Limits, Listening, Server};
+use gtd::rpc::callers::NoAgents;
+use gtd::rpc::{Callers, Counters, Limits, Listening, Server};
+use gtd_proto::TownId;
 use jsonrpsee::RpcModule;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,8 +37,9 @@ async fn a_half_closed_connection_that_waits_does_not_spin() {
             0
         })
         .unwrap();
+    let callers = Callers::new(Arc::new(NoAgents), TownId::generate(), Vec::new());
     let listening = Listening::passed_in(UnixListener::bind(&socket).unwrap());
-    let server = Server::start(listening, methods, Limits::default(), Counters::default()).unwrap();
+    let server = Server::start(listening, methods, Limits::default(), Counters::default(), callers).unwrap();
     let mut clients = Vec::new();
     for half_closed in [true, false] {
         for count in [1, 64, 100] {

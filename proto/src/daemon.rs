@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Seq, Timestamp, TownId};
+use crate::{PlanStep, Seq, Timestamp, TownId};
 
 /// The first answer on a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +148,12 @@ pub struct ShuttingDown {
     pub pid: i32,
     /// Its agents stay.
     pub agents_stay: bool,
+    /// Nothing was done; `plan` says what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// With `dry_run`: the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanStep>,
 }
 
 /// `<town>/daemon/endpoint.json`: where a running daemon listens.

@@ -14,10 +14,12 @@ pub mod exit;
 pub mod explain;
 pub mod id;
 pub mod method;
+pub mod nearest;
 pub mod params;
 pub mod rpc;
 pub mod selector;
 pub mod town;
+pub mod wait;
 
 pub use agent::{Activity, Agent, Change, Intent, PlanStep, Restarts, State};
 pub use deaths::{Incident, IncidentCause, IncidentState};

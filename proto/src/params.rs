@@ -61,6 +61,15 @@ params! {
         /// Stop the agents first.
         #[serde(default)]
         stop_agents: bool,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the agents' end before it goes down, in milliseconds: to the end unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once, also by the next daemon.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
         /// Why, for the record.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,

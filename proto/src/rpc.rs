@@ -15,6 +15,7 @@ mod traits {
     use crate::Frame;
     use crate::{
         Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, town,
+        wait,
     };
 
     /// The daemon itself.
@@ -184,6 +185,10 @@ mod traits {
         /// What an agent's own hooks say.
         #[method(name = "agent.report", with_extensions)]
         async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;
+
+        /// Wait until an agent is as wanted; the wait ends with the connection.
+        #[method(name = "agent.wait", with_extensions)]
+        async fn wait(&self, params: wait::AgentWait) -> RpcResult<Reply<wait::Waited>>;
 
         /// How to look at an agent's session.
         #[method(name = "agent.attach")]

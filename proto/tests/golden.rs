@@ -86,6 +86,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.reset", "change", round::<Reply<Change>>),
     ("agent.declare_dead", "change", round::<Reply<Change>>),
     ("agent.report", "change", round::<Reply<Change>>),
+    ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),

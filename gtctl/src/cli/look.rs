@@ -1,8 +1,11 @@
 //! Verbs that only look.
 
-use clap::{Args, ValueEnum};
+use std::time::Duration;
 
-use super::values::{Since, instant, since};
+use clap::{Args, ValueEnum};
+use gtd_proto::wait::WaitFor;
+
+use super::values::{Since, duration, instant, since};
 
 /// `status`
 #[derive(Debug, Default, Args)]
@@ -130,4 +133,25 @@ pub struct Signals {
     /// Only since this instant: RFC 3339, or so long ago
     #[arg(long, value_name = "WHEN", value_parser = instant)]
     pub since: Option<gtd_proto::Timestamp>,
+}
+
+/// `wait`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Also waits for any state: running, stopped, quarantined, … What is so already is answered at once.
+Exit code 6 when it was not so in time.
+
+Examples:
+  gtctl wait alpha/witness
+  gtctl wait alpha/witness --for idle --timeout 30m
+  gtctl wait alpha/refinery --for gone")]
+pub struct Wait {
+    /// The agent
+    pub agent: String,
+    /// For what: ready, idle, gone, or a state
+    #[arg(long = "for", value_name = "WHAT", default_value = "ready")]
+    pub wanted: WaitFor,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
 }

@@ -51,17 +51,18 @@ pub struct Running {
     pub already: bool,
 }
 
-/// Refuses to start a daemon from inside an agent: it would be below the agent it supervises, and end with it.
+/// Refuses to start or end a daemon from inside an agent: a new one would be below the agent it supervises, and
+/// end with it.
 ///
 /// # Errors
 /// When `GT_INSTANCE` is set.
 pub fn outside_of_agents(instance: Option<&std::ffi::OsString>) -> Result<(), Failure> {
     match instance {
         None => Ok(()),
-        Some(_) => {
-            Err(Failure::refused("an agent may not start the daemon that supervises it (GT_INSTANCE is set)")
-                .hint("start it from a terminal of your own: gtctl daemon start"))
-        }
+        Some(_) => Err(Failure::refused(
+            "an agent may not start or end the daemon that supervises it (GT_INSTANCE is set)",
+        )
+        .hint("do it from a terminal of your own")),
     }
 }
 

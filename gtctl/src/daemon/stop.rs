@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gtd_proto::params;
 use gtd_proto::rpc::DaemonClient;
+use gtd_proto::{ErrorKind, RpcError, params};
+use jsonrpsee::core::ClientError;
 use tokio::time::Instant;
 
 use super::identity::{Identity, Sent};
@@ -48,7 +49,7 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
             )));
         }
     }
-    let holder = ask(root).await;
+    let holder = ask(root).await?;
     if holder.is_none() && lock::wait_until_free(root, Duration::from_secs(1)).await {
         // It was on its way out, or in.
         return Ok(Stopped::Ended(None));
@@ -91,22 +92,34 @@ async fn linger(holder: Identity) {
 
 /// Asks the daemon to end, and says which process it is. One that does not answer gets a TERM, if the kernel
 /// says that it listens on the socket and the town's own record agrees.
-async fn ask(root: &Path) -> Option<Identity> {
+async fn ask(root: &Path) -> Result<Option<Identity>, Failure> {
     let target = Target::of_town(root);
     if let Ok(session) = Session::open(&target).await {
-        let said = Identity::of(session.hello.body.pid).ok()?;
+        let Ok(said) = Identity::of(session.hello.body.pid) else { return Ok(None) };
         // Where the kernel tells who listens, it has to be the same.
         if session.peer.is_some_and(|peer| peer != said.pid) {
-            return None;
+            return Ok(None);
         }
-        let request = params::Shutdown { stop_agents: false, reason: Some("gtctl daemon stop".to_owned()) };
+        let request =
+            params::Shutdown { reason: Some("gtctl daemon stop".to_owned()), ..params::Shutdown::default() };
         let answer = tokio::time::timeout(REQUEST, session.client.shutdown(request)).await;
+        // Who may not ask may not signal either.
+        if let Ok(Err(ClientError::Call(error))) = &answer
+            && RpcError::from(error).kind == ErrorKind::Forbidden
+        {
+            return Err(RpcError::from(error).into());
+        }
         // It may be gone before it could answer; whether it refused shows in the lock.
         if !matches!(answer, Ok(Ok(_))) && said.is_alive() {
             let _ = said.signal(Sent::Term);
         }
-        return Some(said);
+        return Ok(Some(said));
     }
+    Ok(listening(root, &target))
+}
+
+/// The daemon that listens and does not answer, after a TERM.
+fn listening(root: &Path, target: &Target) -> Option<Identity> {
     let listener = client::listener(&target.socket)?;
     let recorded = endpoint::endpoint(root)?.pid;
     let identity = Identity::of(listener).ok()?;

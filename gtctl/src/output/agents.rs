@@ -1,7 +1,7 @@
 //! The town and its agents at a glance: what is unwell first.
 
 use gtd_proto::town::{Alert, Rig, Severity, TmuxState, TownStatus};
-use gtd_proto::{Activity, Address, Agent, RigName, Role, State};
+use gtd_proto::{Activity, Address, Agent, Incident, RigName, Role, State};
 
 use super::paint::{Paint, Tone, tone};
 use super::table::{Cell, Table};
@@ -20,7 +20,7 @@ pub fn of_rig(rig: &Rig) -> impl Iterator<Item = &Agent> {
 /// The whole picture.
 #[must_use]
 pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
-    let mut out = header(status, paint);
+    let mut out = header(status, paint, width);
     out.push(String::new());
     let agents = all(status);
     if agents.is_empty() && status.alerts.iter().any(|alert| alert.key == "registry") {
@@ -43,7 +43,7 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
     out
 }
 
-fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
+fn header(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
     let daemon = &status.daemon;
     let title = |text: &str| paint.dim(&format!("{text:<6}"));
     let mut out = vec![format!("{} at {}", paint.strong(&format!("town {}", status.name)), status.root)];
@@ -66,12 +66,12 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
         };
         let pid = server.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let sessions = count(server.sessions, "session");
-        out.push(format!(
-            "{}  {}{pid}, {sessions}, {}",
-            title("tmux"),
-            paint.text(mood, word),
-            server.socket
-        ));
+        // Nobody copies a path that is broken over two lines.
+        let room = width.is_none_or(|width| {
+            8 + word.len() + pid.len() + sessions.len() + server.socket.len() + 4 <= width
+        });
+        let socket = if room { format!(", {}", server.socket) } else { String::new() };
+        out.push(format!("{}  {}{pid}, {sessions}{socket}", title("tmux"), paint.text(mood, word)));
     }
     if !status.summary.is_empty() {
         let total: u64 = status.summary.values().sum();
@@ -88,24 +88,33 @@ fn header(status: &TownStatus, paint: Paint) -> Vec<String> {
         let word = paint.text(Tone::Warn, "the town is down");
         out.push(format!("{}  {word}: nothing is started until `gtctl up`", title("hold")));
     }
-    if !status.incidents.is_empty() {
-        let open = count(status.incidents.len() as u64, "incident");
-        out.push(format!(
-            "{}  {} open: {}",
-            title("deaths"),
-            paint.text(Tone::Bad, &open),
-            incidents(status)
-        ));
+    out.extend(status.incidents.iter().map(|one| format!("{}  {}", title("deaths"), incident(one, paint))));
+    let errors = status.alerts.iter().filter(|alert| alert.severity == Severity::Error).count();
+    let others = status.alerts.len() - errors;
+    let mut parts = Vec::new();
+    if errors > 0 {
+        parts.push(paint.text(Tone::Bad, &count(errors as u64, "error")));
+    }
+    if others > 0 {
+        parts.push(paint.text(Tone::Warn, &count(others as u64, "warning")));
+    }
+    if !parts.is_empty() {
+        out.push(format!("{}  {}, below", title("alerts"), parts.join(", ")));
     }
     out
 }
 
-fn incidents(status: &TownStatus) -> String {
-    let told = status.incidents.iter().map(|incident| {
-        let died = count(incident.count, "agent");
-        format!("{} ({died}, {}, {})", incident.id, incident.cause.as_str(), incident.state.as_str())
-    });
-    told.collect::<Vec<_>>().join(", ")
+/// `incident i2x open for 3s: 5 agents died together, cause oom, alpha/witness goes first`
+fn incident(one: &Incident, paint: Paint) -> String {
+    let canary = one.canary.as_ref().map(|agent| format!(", {agent} goes first")).unwrap_or_default();
+    format!(
+        "{} {} open {}: {} died together, cause {}{canary}",
+        paint.text(Tone::Bad, "incident"),
+        one.id,
+        time::lasting(one.opened_at),
+        count(one.count, "agent"),
+        one.cause.as_str(),
+    )
 }
 
 fn rig_notes(rig: &Rig, paint: Paint) -> Vec<String> {

@@ -1,12 +1,18 @@
 //! One agent on a card: state, processes, intent, last exit, last lines, and what one can do.
 
-use gtd_proto::{Activity, Agent, Exit, Role, State};
+use std::time::Duration;
+
+use gtd_proto::explain::Explanation;
+use gtd_proto::{Activity, Agent, Exit, Intent, Role, State};
 use nix::sys::signal::Signal;
 
 use super::agents::{count, reason};
 use super::error::quoted;
 use super::paint::{Paint, Tone, tone};
 use super::time;
+
+/// Last lines of an ended agent on its card.
+const SCREEN: usize = 10;
 
 /// What is known of an agent beside its record.
 #[derive(Debug, Default)]
@@ -15,6 +21,8 @@ pub struct Beside<'a> {
     pub exit: Option<&'a Exit>,
     /// Last lines of its screen.
     pub screen: &'a [String],
+    /// What the daemon rests its verdict on.
+    pub why: Option<&'a Explanation>,
     /// Further fields: title and text.
     pub more: Vec<(&'static str, String)>,
 }
@@ -27,6 +35,9 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
         fields.extend(text.filter(|text| !text.is_empty()).map(|text| (title, text)));
     };
     add("Reason", Some(reason(agent)));
+    // What can be done with one that runs is said below.
+    let next = beside.why.filter(|_| agent.state != State::Running);
+    add("Next", next.and_then(|why| why.next.clone()));
     add("Process", process(agent));
     add("Instance", agent.instance.as_ref().map(ToString::to_string));
     add("Session", session(agent));
@@ -45,9 +56,22 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
     out.extend(
         fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>wide$}:")))),
     );
-    if !beside.screen.is_empty() {
-        out.extend([String::new(), "Last lines of its screen:".to_owned()]);
-        out.extend(quoted(beside.screen.iter().map(String::as_str)));
+    out.extend(evidence(beside.why, paint));
+    let ended = beside.exit.map(|exit| exit.output.as_slice()).unwrap_or_default();
+    let last = match (beside.screen, agent.running) {
+        ([], true) => None,
+        ([], false) => {
+            let from = ended.len().saturating_sub(SCREEN);
+            ended
+                .get(from..)
+                .filter(|lines| !lines.is_empty())
+                .map(|lines| ("Its last lines before it ended:", lines))
+        }
+        (lines, _) => Some(("Last lines of its screen:", lines)),
+    };
+    if let Some((title, lines)) = last {
+        out.extend([String::new(), title.to_owned()]);
+        out.extend(quoted(lines.iter().map(String::as_str)));
     }
     let can = what_you_can_do(agent);
     if !can.is_empty() {
@@ -56,6 +80,28 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
         out.extend(can.iter().map(|(command, why)| format!("  {command:<wide$}  {}", paint.dim(why))));
     }
     out
+}
+
+/// Why the daemon says so: its reasons, and what it has seen, with the age of each.
+fn evidence(why: Option<&Explanation>, paint: Paint) -> Vec<String> {
+    let Some(why) = why else { return Vec::new() };
+    // The intent has a field of its own, and that an agent has never reported is nothing that was seen.
+    let facts = why.because.iter().filter(|fact| !fact.starts_with("intent is "));
+    let seen = why
+        .observations
+        .iter()
+        .filter(|seen| (seen.what.as_str(), seen.value.as_str()) != ("activity", "unknown"));
+    let mut out = vec![String::new(), "Why:".to_owned()];
+    out.extend(facts.map(|fact| format!("  because {fact}")));
+    out.extend(seen.map(|seen| {
+        let age = match Duration::from_millis(seen.age_ms) {
+            fresh if fresh < Duration::from_secs(1) => "now".to_owned(),
+            age => format!("{} ago", time::whole(age)),
+        };
+        let by = paint.dim(&format!("({}, {age})", seen.source));
+        format!("  seen    {}: {} {by}", seen.what, seen.value)
+    }));
+    if out.len() > 2 { out } else { Vec::new() }
 }
 
 fn describe(agent: &Agent) -> String {
@@ -126,7 +172,7 @@ fn directory(agent: &Agent) -> Option<String> {
 /// How an instance ended, in one line.
 #[must_use]
 pub fn summary(exit: &Exit) -> String {
-    let lived = time::span(std::time::Duration::from_millis(exit.uptime_ms));
+    let lived = time::span(Duration::from_millis(exit.uptime_ms));
     let how = match &exit.exec_error {
         Some(error) => format!("{} failed: {}", error.op, error.errno),
         None => ended(exit.code, exit.signal),
@@ -176,33 +222,87 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
     };
     let mut out: Vec<(Option<String>, &'static str)> = Vec::new();
     let plain = |verb: &str| Some(format!("gtctl {verb} {me}"));
+    let look = agent.session.as_ref().and_then(|_| plain("attach"));
     match agent.state {
-        State::Running | State::Starting => {
-            out.push((plain("attach"), "look at it and type"));
+        State::Running => {
+            out.push((look, "look at it and type"));
             out.push((on("restart"), "end it and start it anew"));
             out.push((on("stop"), "end it; it stays stopped"));
         }
+        State::Starting => {
+            out.push((look, "look at it"));
+            out.push((plain("wait"), "wait until it is ready"));
+            out.push((on("stop"), "call the start off"));
+        }
+        State::Stopping => {
+            out.push((Some(format!("gtctl wait {me} --for gone")), "wait for its end"));
+            out.push((on("stop").map(|stop| format!("{stop} --force")), "KILL it at once"));
+        }
         State::Stopped if aside(agent).is_some() => {
             out.push((aside(agent), "its rig is set aside: the end of that brings it back"));
+        }
+        // What bars it has to go first; a start would be refused.
+        State::Stopped if agent.intent == Intent::Running => {
+            let down = agent.reason.as_ref().is_some_and(|reason| reason.contains("town is"));
+            let cure = if down { "gtctl up".to_owned() } else { "gtctl status".to_owned() };
+            out.push((Some(cure), if down { "start the town" } else { "what bars it" }));
         }
         State::Stopped | State::Held => out.push((on("start"), "start it")),
         State::Backoff | State::Throttled | State::Quarantined => {
             out.push((plain("reset"), "forget the failures and try at once"));
             out.push((on("stop"), "give up on it"));
         }
-        State::Unknown => out.push((plain("explain --probe"), "look at it now")),
-        State::Paused | State::Stopping | State::Lingering => {}
+        State::Lingering => {
+            out.push((plain("signals"), "what was sent to it"));
+            out.push((on("stop"), "do not start it again"));
+        }
+        State::Unknown => {
+            out.push((plain("explain --probe"), "look at it now"));
+            out.push((Some("gtctl daemon status".to_owned()), "what cannot be observed"));
+        }
+        State::Paused => {}
     }
     if agent.state != State::Running {
         out.push((plain("exits"), "how it ended before"));
     }
-    out.push((plain("explain"), "why it is as it is"));
+    out.push((plain("explain"), "past decisions"));
     out.into_iter().filter_map(|(command, why)| Some((command?, why))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_proposed_can_be_typed() {
+        use clap::Parser;
+        for role in
+            ["alpha/witness", "alpha/refinery", "mayor", "deacon", "alpha/polecats/nux", "alpha/crew/max"]
+        {
+            for state in State::ALL {
+                for intent in [Intent::Running, Intent::Stopped] {
+                    let address: gtd_proto::Address = role.parse().unwrap();
+                    let agent = agent(address, state, intent);
+                    for (command, why) in what_you_can_do(&agent) {
+                        let words: Vec<&str> = command.split(' ').collect();
+                        let read = crate::cli::Cli::try_parse_from(&words);
+                        assert!(read.is_ok(), "{role} {state}: {command}");
+                        assert!(!why.is_empty());
+                    }
+                }
+            }
+        }
+    }
+
+    fn agent(address: gtd_proto::Address, state: State, intent: Intent) -> Agent {
+        let value = serde_json::json!({
+            "agent": address, "role": address.role(), "rig": address.rig(), "state": state,
+            "activity": "unknown", "running": false, "intent": intent, "intent_by": "supervisor", "pid": null,
+            "session": "$1", "since": "2026-01-01T00:00:00Z", "restarts": {"lifetime": 0, "consecutive": 0},
+            "agent_preset": "x", "attached": false, "stale": []
+        });
+        serde_json::from_value(value).unwrap()
+    }
 
     #[test]
     fn exit_statuses_in_words() {

@@ -24,6 +24,7 @@ mod socket;
 mod status;
 mod up;
 mod version;
+mod wait;
 
 use crate::cli::{Status, Verb};
 use crate::context::Context;
@@ -52,6 +53,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Signals(args) => signals::run(cx, &args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
+        Verb::Wait(args) => wait::run(cx, &args).await,
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
         Verb::Logs(args) => logs::run(cx, &args).await,
         Verb::Config(verb) => config::run(cx, verb).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gtd_proto::explain::Explanation;
 use gtd_proto::rpc::{AgentClient, TownClient};
 use gtd_proto::town::{Severity, TownStatus};
 use gtd_proto::{Agent, Exit, Intent, Role, State, params};
@@ -86,7 +87,7 @@ async fn selected(cx: &mut Context, session: &Session, text: &str) -> Result<Cod
     let answer = client::read(AgentClient::list(&session.client, request)).await?;
     let found = &answer.body.items;
     if found.is_empty() {
-        return Err(no_agent(text));
+        return Err(no_agent(session, text).await);
     }
     if cx.screen.json {
         cx.screen.envelope("agent.list", &answer)?;
@@ -113,8 +114,9 @@ pub async fn print_card(
     agent: &Agent,
     more: Vec<(&'static str, String)>,
 ) -> Result<(), Failure> {
-    let (exit, screen) = tokio::join!(last_exit(session, agent), last_lines(session, agent));
-    let beside = Beside { exit: exit.as_ref(), screen: &screen, more };
+    let (exit, screen, why) =
+        tokio::join!(last_exit(session, agent), last_lines(session, agent), explained(session, agent));
+    let beside = Beside { exit: exit.as_ref(), screen: &screen, why: why.as_ref(), more };
     let lines = card(agent, &beside, cx.screen.paint);
     cx.screen.lines(lines)
 }
@@ -125,6 +127,11 @@ async fn last_exit(session: &Session, agent: &Agent) -> Option<Exit> {
     let request = params::AgentExits { agent: Some(agent.agent.clone()), limit: Some(1) };
     let answer = client::read(AgentClient::exits(&session.client, request)).await.ok()?;
     answer.body.items.into_iter().next()
+}
+
+async fn explained(session: &Session, agent: &Agent) -> Option<Explanation> {
+    let request = params::AgentExplain { agent: agent.agent.clone(), at: None, probe: false };
+    Some(client::read(AgentClient::explain(&session.client, request)).await.ok()?.body)
 }
 
 async fn last_lines(session: &Session, agent: &Agent) -> Vec<String> {

@@ -51,6 +51,8 @@ fn reads_in_words() {
         &["deaths", "incidents"],
         &["signals"],
         &["events"],
+        &["wait", "alpha/witness"],
+        &["wait", "alpha/witness", "--for", "gone"],
         &["daemon", "status"],
         &["daemon", "heartbeat"],
         &["daemon", "heartbeats"],
@@ -90,7 +92,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 25] = [
+    let cases: [(&[&str], &str); 26] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -108,6 +110,7 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["deaths", "--since", "1h"], "deaths.list"),
         (&["deaths", "incidents"], "deaths.incidents"),
         (&["signals"], "agent.signals"),
+        (&["wait", "alpha/witness", "--for", "running"], "agent.wait"),
         (&["daemon", "status"], "daemon.status"),
         (&["daemon", "heartbeat"], "daemon.heartbeat"),
         (&["daemon", "heartbeats"], "daemon.heartbeats"),
@@ -347,7 +350,7 @@ fn rpc_prints_the_bare_result() {
     assert_eq!(fake.params("witness.stop"), json!({"rig": "alpha", "dry_run": true}));
     town.gtctl(&["rpc", "witness.stop", "{"]).expect(2);
     town.gtctl(&["rpc", "witness.stop", "5"]).expect(2);
-    town.gtctl(&["rpc", "daemon.shutdown", "--dry-run"]).expect(2);
+    town.gtctl(&["rpc", "daemon.heartbeat", "--dry-run"]).expect(2);
     town.gtctl(&["rpc", "events.subscribe"]).expect(2);
     town.gtctl(&["rpc", "no.such"]).expect(1);
     let wrong = town.gtctl(&["rpc", "rig.status", r#"{"rig":5}"#, "--json"]).expect(2);
@@ -466,4 +469,34 @@ fn watch_looks_again_and_survives_a_restart_of_the_daemon() {
     crate::common::until("a second look", || looks.load(std::sync::atomic::Ordering::SeqCst) >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_wait_says_for_what_and_how_long() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    town.gtctl(&["wait", "alpha/witness", "--for", "idle", "--timeout", "90s"]).expect(0);
+    let asked = json!({"agent": "alpha/witness", "for": "idle", "timeout_ms": 90_000});
+    assert_eq!(fake.params("agent.wait"), asked);
+    let wrong = town.gtctl(&["wait", "alpha/witness", "--for", "up"]).expect(2);
+    assert!(wrong.err.contains("neither ready, idle, gone"), "{}", wrong.err);
+}
+
+#[test]
+fn what_fits_nothing_is_answered_with_what_is_near() {
+    let town = Town::with_endpoint();
+    let _fake = fake(&town);
+    for (given, near) in [
+        ("alpha/witnes", "alpha/witness"),
+        ("apha", "alpha"),
+        ("refinry", "refinery"),
+        ("beta/refinary", "beta/refinery"),
+    ] {
+        let run = town.gtctl(&["status", given]).expect(4);
+        assert!(run.err.contains(&format!("did you mean {near}")), "{given}: {}", run.err);
+        let run = town.gtctl(&["status", given, "--json"]).expect(4);
+        assert_eq!(run.json()["error"]["data"]["nearest"][0], near, "{given}");
+    }
+    let run = town.gtctl(&["status", "somebody"]).expect(4);
+    assert!(run.err.contains("hint: gtctl status") && !run.err.contains("mean"), "{}", run.err);
 }

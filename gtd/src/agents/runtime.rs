@@ -296,6 +296,15 @@ impl Runtime {
         self.shared.places.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
     }
 
+    /// The agent of which one of these processes was seen to be a part, the first of them deciding.
+    #[must_use]
+    pub fn captured_by(&self, processes: &[ProcessId]) -> Option<Address> {
+        let captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.iter().find_map(|id| {
+            captures.iter().find(|(_, capture)| capture.has_seen(id)).map(|(agent, _)| agent.clone())
+        })
+    }
+
     /// Takes a process table in: remembers which processes descend from which agent.
     pub fn merge(&self, table: &ProcessTable) {
         let mut captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);

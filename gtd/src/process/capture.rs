@@ -84,6 +84,11 @@ impl Capture {
         }
     }
 
+    /// Whether this process was remembered: it descended from a proven one, or shared its group, session or cgroup.
+    pub fn has_seen(&self, id: &ProcessId) -> bool {
+        self.seen.contains_key(id)
+    }
+
     /// How many processes are remembered beside the recorded ones.
     pub fn len(&self) -> usize {
         self.seen.len()

@@ -1,16 +1,21 @@
 //! `agent.*`: agents of any role.
 
+use std::time::Duration;
+
 use gtd_proto::agent::{Attach, Capture, SignalSent};
 use gtd_proto::explain::Explanation;
 use gtd_proto::rpc::AgentServer;
+use gtd_proto::wait::{AgentWait, Waited};
 use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
 use super::daemon::ledger_error;
-use super::rig::step;
-use crate::supervisor::requests::Request;
+use super::plan::step;
+use super::service::Left;
+use crate::supervisor::policy::after;
+use crate::supervisor::requests::{Request, Wait};
 use crate::supervisor::view::at_rest;
 
 /// Lines of a screen unless said otherwise, and at most.
@@ -56,19 +61,10 @@ impl AgentServer for Context {
     async fn reset(&self, peer: &Extensions, params: params::AgentReset) -> RpcResult<Reply<Change>> {
         let agent = params.agent;
         if params.dry_run {
+            self.must_know(Some(&agent))?;
             let plan =
                 vec![step("reset", &agent, "forget what holds it back, and start it if it should run")];
-            let shown =
-                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.wall()));
-            let change = Change {
-                agent: shown,
-                already: false,
-                accepted: false,
-                dry_run: true,
-                plan,
-                survivors: Vec::new(),
-            };
-            return Ok(self.changed(change));
+            return self.planned(&agent, Ok(plan));
         }
         let ask = self.ask(peer, params.reason, None);
         let doing = self.handle.change(&agent, Request::Reset { agent: agent.clone(), ask });
@@ -91,17 +87,7 @@ impl AgentServer for Context {
         let seen = self.handle.look_at_dead(&agent).await.map_err(refuse)?;
         if params.dry_run {
             let plan = vec![step("declare dead", &agent, &seen)];
-            let shown =
-                self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.now()));
-            let change = Change {
-                agent: shown,
-                already: false,
-                accepted: false,
-                dry_run: true,
-                plan,
-                survivors: Vec::new(),
-            };
-            return Ok(self.changed(change));
+            return self.planned(&agent, Ok(plan));
         }
         let ask = self.ask(peer, params.reason, None);
         let request = Request::DeclareDead { agent: agent.clone(), evidence, ask };
@@ -124,6 +110,24 @@ impl AgentServer for Context {
         };
         let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
         Ok(self.changed(change.map_err(refuse)?))
+    }
+
+    async fn wait(&self, peer: &Extensions, params: AgentWait) -> RpcResult<Reply<Waited>> {
+        let AgentWait { agent, wanted, timeout_ms } = params;
+        let wait = timeout_ms
+            .map_or(Wait::ToTheEnd, |ms| Wait::Until(after(self.handle.now(), Duration::from_millis(ms))));
+        let waiting = self.handle.wait(&agent, wanted, wait);
+        match peer.get::<Left>() {
+            None => waiting.await,
+            Some(Left(left)) => tokio::select! {
+                reached = waiting => reached,
+                () = left.cancelled() => Err(RpcError::internal("the client has left")),
+            },
+        }
+        .map_err(refuse)?;
+        let seq = self.seq();
+        let shown = self.handle.view().agent(&agent).unwrap_or_else(|| at_rest(&agent, self.handle.wall()));
+        Ok(Reply::at(seq, Waited { agent: shown, reached: wanted }))
     }
 
     async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<Attach>> {

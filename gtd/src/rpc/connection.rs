@@ -43,6 +43,10 @@ const MESSAGES: usize = 64;
 /// Lines taken, and messages handled, before others are given a turn.
 const TURN: usize = 64;
 
+/// How long a connection takes lines before others are given a turn, whatever their number: what is answered
+/// where it is read holds up whoever shares the thread.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// Bytes read at once.
 const READ: usize = 16 * 1024;
 
@@ -75,6 +79,8 @@ pub(super) async fn serve(
     phase: watch::Receiver<Phase>,
 ) {
     let peer = caller.peer;
+    // However this ends, what waits only for this client ends with it.
+    let _left = caller.leaving();
     let mut connection = Connection::new(stream, service, caller, phase);
     let end = match connection.sniff().await {
         Ok(Dialect::Lines) => connection.run().await,
@@ -209,9 +215,13 @@ impl Connection {
 
     /// Starts the lines that were read and may run; true when there are more that may.
     async fn take_lines(&mut self) -> bool {
+        let began = Instant::now();
         for _ in 0..TURN {
             if self.blocked() {
                 return false;
+            }
+            if began.elapsed() >= SLICE {
+                return true;
             }
             let frame = match self.framer.next() {
                 None if self.half_closed => self.framer.finish(),

@@ -9,6 +9,7 @@ use jsonrpsee::Extensions;
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio_util::sync::CancellationToken;
 
+use super::callers::Who;
 use super::configuration::Configuration;
 use super::peer::Peer;
 use super::server::Counters;
@@ -109,9 +110,15 @@ impl Context {
                 Wait::Until(crate::supervisor::policy::after(self.handle.now(), span))
             }
         };
-        tracing::debug!(peer = %name_of(peer), "request");
-        Ask { by: "person".to_owned(), reason, wait }
+        let by = who(peer);
+        tracing::debug!(peer = %name_of(peer), %by, "request");
+        Ask { by, reason, wait }
     }
+}
+
+/// Who asks, for intents, signals and events: `person`, or an agent's address.
+pub(super) fn who(extensions: &Extensions) -> String {
+    extensions.get::<Who>().map_or_else(|| "unknown".to_owned(), ToString::to_string)
 }
 
 /// The peer, for records.

@@ -7,7 +7,8 @@ use gtd_proto::{ErrorKind, Items, PROTOCOL, Reply, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
-use super::context::{Context, VERSION, name_of, own_pid, refuse};
+use super::context::{Context, VERSION, name_of, own_pid, refuse, who};
+use super::plan::step;
 use crate::host::resources::Sampler;
 use crate::supervisor::requests::{How, Request};
 
@@ -103,15 +104,28 @@ impl DaemonServer for Context {
 
     async fn shutdown(&self, peer: &Extensions, params: params::Shutdown) -> RpcResult<Reply<ShuttingDown>> {
         let seq = self.seq();
-        let who = name_of(peer);
-        tracing::info!(peer = %who, reason = params.reason.as_deref(), "asked to go down");
-        if params.stop_agents {
-            let ask = self.ask(peer, params.reason, None);
-            self.handle.change_town(Request::TownStop { how: How::default(), ask }).await.map_err(refuse)?;
+        let agents_stay = !params.stop_agents;
+        if params.dry_run {
+            let mut plan = if agents_stay { Vec::new() } else { self.plan_down(How::default()) };
+            let why = if agents_stay { "its agents go on" } else { "nothing is left to supervise" };
+            plan.push(step("stop", format!("gtd pid {}", own_pid()), why));
+            return Ok(Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay, dry_run: true, plan }));
         }
-        let reply = Reply::at(seq, ShuttingDown { pid: own_pid(), agents_stay: !params.stop_agents });
-        self.stop.cancel();
-        Ok(reply)
+        tracing::info!(peer = %name_of(peer), by = %who(peer), reason = params.reason.as_deref(), "asked to go down");
+        let ask = self.ask(peer, params.reason, params.wait_ms);
+        let going = async {
+            if !agents_stay {
+                self.handle.change_town(Request::TownStop { how: How::default(), ask }).await?;
+            }
+            Ok(ShuttingDown { pid: own_pid(), agents_stay, dry_run: false, plan: Vec::new() })
+        };
+        let key = params.idempotency_key.as_deref();
+        let body = self.handle.once(key, "daemon.shutdown", going).await.map_err(refuse)?;
+        // A request that an earlier daemon has heard was meant for that one.
+        if body.pid == own_pid() {
+            self.stop.cancel();
+        }
+        Ok(Reply::at(seq, body))
     }
 }
 

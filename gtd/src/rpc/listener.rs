@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use super::callers::Origin;
 use super::connection::serve;
 use super::line::RawId;
 use super::peer::{ConnectionId, Peer};
@@ -127,9 +128,10 @@ fn admit(
                 tracing::warn!(connection = %id, %peer, "client refused: another user");
                 RpcError::new(ErrorKind::Unauthorized, "this daemon serves another user")
             } else if let Some(counted) = service.counters.connection(service.limits.connections) {
-                let caller = Caller::new(peer, &service.limits);
                 let (service, phase) = (Arc::clone(service), phase.clone());
                 tracker.spawn(async move {
+                    // At once, before its process may end or get other parents.
+                    let caller = Caller::new(peer, Origin::of(&stream, &peer), &service.limits);
                     serve(stream, service, caller, phase).await;
                     drop(counted);
                 });

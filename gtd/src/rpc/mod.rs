@@ -9,6 +9,7 @@
 //! and `connection` keeps all of it moving for one client without letting it hold up another.
 
 mod agent;
+pub mod callers;
 pub mod configuration;
 mod connection;
 pub mod context;
@@ -25,6 +26,7 @@ pub mod listener;
 mod nearest;
 mod output;
 pub mod peer;
+mod plan;
 mod refusal;
 mod reply;
 mod rig;
@@ -34,6 +36,7 @@ mod service;
 mod subscription;
 mod town;
 
+pub use callers::Callers;
 pub use endpoint::{Endpoint, EndpointError, HoldsLock};
 pub use limits::Limits;
 pub use listener::Listening;

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use gtd_proto::rpc::{RefineryServer, RigServer, WitnessServer};
 use gtd_proto::town::{Rig, RigAdded, RigChange, RigRemoved, RoleStatus};
-use gtd_proto::{Address, Change, InstanceId, Items, PlanStep, Reply, RigName, RpcError, params};
+use gtd_proto::{Address, Change, InstanceId, Items, Reply, RigName, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
 use crate::agents::order::{FailureKind, Overrides};
-use crate::supervisor::requests::{How, Request};
+use crate::supervisor::requests::{How, Request, Wait};
 use crate::supervisor::rig_requests::RigAsk;
 use crate::supervisor::view::at_rest;
+use crate::supervisor::waiting::Awaited;
 use crate::town::add::{self, AddError};
 use crate::town::git::Git;
 
@@ -144,18 +145,15 @@ impl Context {
         self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
         if params.foreground {
             // Accepted from older callers; there is nothing to run here, and the caller prints so.
-            return self.unchanged(&agent, Vec::new(), true);
+            return self.untouched(&agent);
         }
         if params.dry_run {
-            let plan = vec![step("start", &agent, "as a new instance, unless it runs already")];
-            return self.unchanged(&agent, plan, false);
+            return self.planned(&agent, self.plan_start(&agent));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
+        let again = effect(&agent, Awaited::Started, ask.wait);
         let request = Request::Start { agent: agent.clone(), overrides, ask };
-        let doing = self.handle.change(&agent, request);
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.changed(change))
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
     async fn stop_agent(
@@ -166,16 +164,14 @@ impl Context {
         params: params::RigStop,
     ) -> RpcResult<Reply<Change>> {
         self.registered(&params.rig, &agent).map_err(refuse)?;
+        let how = How { now: params.now, force: params.force };
         if params.dry_run {
-            let plan = vec![step("stop", &agent, "and keep it stopped until it is started")];
-            return self.unchanged(&agent, plan, false);
+            return self.planned(&agent, Ok(self.plan_stop(&agent, how)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
-        let how = How { now: params.now, force: params.force };
-        let doing = self.handle.change(&agent, Request::Stop { agent: agent.clone(), how, ask });
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
-        Ok(self.changed(change))
+        let again = effect(&agent, Awaited::Stopped, ask.wait);
+        let request = Request::Stop { agent: agent.clone(), how, ask };
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
     async fn restart_agent(
@@ -188,16 +184,27 @@ impl Context {
         let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
         self.registered(&params.rig, &agent).map_err(refuse)?;
         self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
+        let how = How { now: params.now, force: params.force };
         if params.dry_run {
-            let plan = vec![step("stop", &agent, "its present instance"), step("start", &agent, "a new one")];
-            return self.unchanged(&agent, plan, false);
+            return self.planned(&agent, self.plan_restart(&agent, how));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
-        let how = How { now: params.now, force: params.force };
-        let doing =
-            self.handle.change(&agent, Request::Restart { agent: agent.clone(), overrides, how, ask });
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), method, doing).await.map_err(refuse)?;
+        let again = effect(&agent, Awaited::Started, ask.wait);
+        let request = Request::Restart { agent: agent.clone(), overrides, how, ask };
+        self.change_once(params.idempotency_key, method, &agent, request, again).await
+    }
+
+    /// Asks once for all requests of the same key; `again` waits for what an earlier one began.
+    pub(super) async fn change_once(
+        &self,
+        key: Option<String>,
+        method: &str,
+        agent: &Address,
+        request: Request,
+        again: Request,
+    ) -> RpcResult<Reply<Change>> {
+        let (doing, again) = (self.handle.change(agent, request), self.handle.change(agent, again));
+        let change = self.handle.once_or_wait(key.as_deref(), method, doing, again).await.map_err(refuse)?;
         Ok(self.changed(change))
     }
 
@@ -246,10 +253,17 @@ impl Context {
         }
     }
 
-    fn unchanged(&self, agent: &Address, plan: Vec<PlanStep>, already: bool) -> RpcResult<Reply<Change>> {
+    /// The answer to a request that asks for nothing.
+    fn untouched(&self, agent: &Address) -> RpcResult<Reply<Change>> {
         let agent = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.wall()));
-        let dry_run = !already;
-        Ok(self.changed(Change { agent, already, accepted: false, dry_run, plan, survivors: Vec::new() }))
+        Ok(self.changed(Change {
+            agent,
+            already: true,
+            accepted: false,
+            dry_run: false,
+            plan: Vec::new(),
+            survivors: Vec::new(),
+        }))
     }
 }
 
@@ -275,6 +289,7 @@ fn overrides(
     (reset || !says_nothing).then_some(Overrides { agent, account, env })
 }
 
-pub(super) fn step(action: &str, agent: &Address, why: &str) -> PlanStep {
-    PlanStep { action: action.to_owned(), target: agent.to_string(), why: why.to_owned() }
+/// The wait for an effect that was asked for before.
+pub(super) fn effect(agent: &Address, awaited: Awaited, wait: Wait) -> Request {
+    Request::Wait { agent: Some(agent.clone()), awaited, wait }
 }

@@ -7,7 +7,7 @@ use gtd_proto::{Address, Agent, ErrorKind, Intent, PlanStep, Reply, RigName, Rol
 use jsonrpsee::Extensions;
 
 use super::context::Context;
-use super::rig::step;
+use super::plan::step;
 use crate::supervisor::requests::{Request, Wait};
 use crate::supervisor::rig_requests::RigAsk;
 use crate::supervisor::rigs::unknown_rig;

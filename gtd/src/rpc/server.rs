@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::callers::Callers;
 use super::limits::Limits;
 use super::listener::{Listening, SocketFile, accept};
 use super::service::Service;
@@ -78,8 +79,9 @@ impl Drop for Counted {
 pub struct Server;
 
 impl Server {
-    /// Serves `methods` on a listening socket. Methods find a [`super::Peer`] in their extensions. Only methods
-    /// that are both in the registry and in [`gtd_proto::method::METHODS`] can be called.
+    /// Serves `methods` on a listening socket, to whom `callers` lets. Methods find a [`super::Peer`] and a
+    /// [`super::callers::Who`] in their extensions. Only methods that are both in the registry and in
+    /// [`gtd_proto::method::METHODS`] can be called.
     ///
     /// # Errors
     /// When the socket cannot be handed to the runtime; call it inside one that has I/O and time.
@@ -88,6 +90,7 @@ impl Server {
         methods: impl Into<Methods>,
         limits: Limits,
         counters: Counters,
+        callers: Callers,
     ) -> std::io::Result<ServerHandle> {
         let path = listening.path();
         let Listening { listener, file } = listening;
@@ -95,7 +98,7 @@ impl Server {
         let listener = UnixListener::from_std(listener)?;
         let (phase, watched) = watch::channel(Phase::Open);
         let tracker = TaskTracker::new();
-        let service = Arc::new(Service::new(methods.into(), limits, counters.clone()));
+        let service = Arc::new(Service::new(methods.into(), limits, counters.clone(), callers));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&service), tracker.clone(), watched));
         Ok(ServerHandle { path, file, phase, tracker, service, accepting, counters })
     }

@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{FutureExt, StreamExt, stream};
+use gtd_proto::method::{Effect, Method};
 use gtd_proto::{ErrorKind, RpcError, method};
 use jsonrpsee::core::server::{
     BoundedSubscriptions, ConnectionId as JsonConnectionId, Extensions, MethodCallback, MethodSink, Methods,
     SubscriptionState,
 };
 use jsonrpsee::types::Params;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::callers::{Callers, Origin, Who};
 use super::limits::Limits;
 use super::line::{Entry, Line, RawId, Request};
 use super::nearest;
@@ -29,6 +34,7 @@ pub(super) struct Service {
     pub(super) methods: Methods,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
+    callers: Callers,
     subscription_ids: SubscriptionIds,
     running: Arc<Semaphore>,
     closing: AtomicBool,
@@ -37,13 +43,25 @@ pub(super) struct Service {
 /// One connection, as calls on it see it.
 pub(super) struct Caller {
     pub(super) peer: Peer,
+    origin: Origin,
     subscriptions: BoundedSubscriptions,
+    left: CancellationToken,
 }
+
+/// Ends with the connection that a request came on. Changes do not ask for it: what was begun goes on.
+#[derive(Debug, Clone)]
+pub(super) struct Left(pub(super) CancellationToken);
 
 impl Caller {
     /// A connection that has no subscription yet.
-    pub(super) fn new(peer: Peer, limits: &Limits) -> Self {
-        Self { peer, subscriptions: BoundedSubscriptions::new(limits.subscriptions) }
+    pub(super) fn new(peer: Peer, origin: Origin, limits: &Limits) -> Self {
+        let subscriptions = BoundedSubscriptions::new(limits.subscriptions);
+        Self { peer, origin, subscriptions, left: CancellationToken::new() }
+    }
+
+    /// To be dropped when the client has left.
+    pub(super) fn leaving(&self) -> DropGuard {
+        self.left.clone().drop_guard()
     }
 
     /// jsonrpsee's name for the connection: what keeps one client from ending another's subscription.
@@ -76,11 +94,12 @@ enum Place {
 
 impl Service {
     /// A service over a ready registry.
-    pub(super) fn new(methods: Methods, limits: Limits, counters: Counters) -> Self {
+    pub(super) fn new(methods: Methods, limits: Limits, counters: Counters, callers: Callers) -> Self {
         Self {
             methods,
             limits,
             counters,
+            callers,
             subscription_ids: SubscriptionIds::default(),
             running: Arc::new(Semaphore::new(limits.total_in_flight)),
             closing: AtomicBool::new(false),
@@ -140,6 +159,19 @@ impl Service {
         if id.is_none() { Answer::default() } else { answer }
     }
 
+    /// Who asks, when they may. What only looks is everybody's, and waits for nothing.
+    async fn admit(&self, method: &Method, params: &RawValue, caller: &Caller) -> Result<Who, RpcError> {
+        // One object in an array, as checked.
+        let fields = serde_json::from_str::<[Map<String, Value>; 1]>(params.get());
+        let fields = fields.map(|[fields]| fields).unwrap_or_default();
+        let reads = method.effect == Effect::Read;
+        let admitted = self.callers.admit(&caller.origin, method.name, reads, &fields).await;
+        if let Err(error) = &admitted {
+            tracing::info!(peer = %caller.peer, method = method.name, "refused: {error}");
+        }
+        admitted
+    }
+
     async fn call(&self, request: Request, caller: &Caller, place: Place) -> Result<Answer, RpcError> {
         if self.closing.load(Ordering::Acquire) {
             return Err(reply::shutting_down());
@@ -149,6 +181,7 @@ impl Service {
             .ok_or_else(|| nearest::not_found(&request.method))?;
         let (method, callback) = found;
         let params = method.check(request.params.as_deref())?;
+        let who = self.admit(method, &params, caller).await?;
         let params = Params::new(Some(params.get()));
         let _running = Arc::clone(&self.running).try_acquire_owned().map_err(|_| {
             RpcError::new(ErrorKind::TooBusy, "too many requests are under way").hint("try again later")
@@ -158,6 +191,8 @@ impl Service {
         let mut extensions = Extensions::new();
         extensions.insert(caller.peer);
         extensions.insert(caller.json_id());
+        extensions.insert(who);
+        extensions.insert(Left(caller.left.clone()));
         let response = match callback {
             MethodCallback::Sync(call) => call(reply::OUR_ID, params, most, extensions),
             MethodCallback::Async(call) => {

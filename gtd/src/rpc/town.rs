@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use gtd_proto::rpc::TownServer;
 use gtd_proto::town::{Census, TmuxServer, TmuxState, TownChange, TownStatus};
-use gtd_proto::{PlanStep, Reply, RpcError, State, params};
+use gtd_proto::{PlanStep, Reply, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
-use super::rig::step;
+use super::plan::step;
 use crate::process::facts::marker;
 use crate::process::{Marker, Observation, ProcessTable};
 use crate::supervisor::requests::{How, Request};
+use crate::supervisor::waiting::Awaited;
 use crate::tmux::{Pane, ServerState, TmuxError};
 
 /// How long the last panes may take to close after their agents are gone.
@@ -45,44 +46,45 @@ impl TownServer for Context {
     async fn start(&self, peer: &Extensions, params: params::TownStart) -> RpcResult<Reply<TownChange>> {
         let seq = self.seq();
         if params.dry_run {
-            let plan = self.plan("start", "it should run", |state| state == State::Stopped);
-            return Ok(Reply::at(seq, planned(plan)));
+            return Ok(Reply::at(seq, planned(self.plan_up())));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
-        let doing = async {
-            let items = self.handle.change_town(Request::TownStart { ask }).await?;
+        let again = Request::Wait { agent: None, awaited: Awaited::Started, wait: ask.wait };
+        let doing = async |request| {
+            let items = self.handle.change_town(request).await?;
             Ok(TownChange { items, census: None, plan: Vec::new(), dry_run: false })
         };
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), "town.start", doing).await.map_err(refuse)?;
+        let key = params.idempotency_key.as_deref();
+        let started =
+            self.handle.once_or_wait(key, "town.start", doing(Request::TownStart { ask }), doing(again));
+        let change = started.await.map_err(refuse)?;
         Ok(Reply::at(seq, change))
     }
 
     async fn stop(&self, peer: &Extensions, params: params::TownStop) -> RpcResult<Reply<TownChange>> {
         let seq = self.seq();
+        let how = How { now: params.now, force: params.force };
         if params.dry_run {
-            let mut plan = self.plan("stop", "the town is stopped", |state| state != State::Stopped);
+            let mut plan = self.plan_down(how);
             let server = self.tmux_server();
             if server.state == TmuxState::Up {
                 let why = "unless somebody else has sessions on it";
-                plan.push(PlanStep {
-                    action: "end tmux server".to_owned(),
-                    target: server.socket,
-                    why: why.to_owned(),
-                });
+                plan.push(step("end tmux server", server.socket, why));
             }
             return Ok(Reply::at(seq, planned(plan)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
-        let how = How { now: params.now, force: params.force };
-        let doing = async {
-            let items = self.handle.change_town(Request::TownStop { how, ask }).await?;
+        let again = Request::Wait { agent: None, awaited: Awaited::Stopped, wait: ask.wait };
+        let doing = async |request| {
+            let items = self.handle.change_town(request).await?;
             self.end_server().await;
             let census = self.census().await;
             Ok(TownChange { items, census: Some(census), plan: Vec::new(), dry_run: false })
         };
-        let change =
-            self.handle.once(params.idempotency_key.as_deref(), "town.stop", doing).await.map_err(refuse)?;
+        let key = params.idempotency_key.as_deref();
+        let stopped =
+            self.handle.once_or_wait(key, "town.stop", doing(Request::TownStop { how, ask }), doing(again));
+        let change = stopped.await.map_err(refuse)?;
         Ok(Reply::at(seq, change))
     }
 }
@@ -92,13 +94,6 @@ fn planned(plan: Vec<PlanStep>) -> TownChange {
 }
 
 impl Context {
-    fn plan(&self, action: &str, why: &str, concerns: impl Fn(State) -> bool) -> Vec<PlanStep> {
-        self.handle.view().read(|shown| {
-            let agents = shown.agents.values().filter(|agent| concerns(agent.state));
-            agents.map(|agent| step(action, &agent.agent, why)).collect()
-        })
-    }
-
     fn tmux_server(&self) -> TmuxServer {
         let driver = self.handle.runtime().driver();
         let (pid, state) = match driver.state() {

@@ -2,22 +2,21 @@
 //! through the loop.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gtd_proto::agent::{Attach, Capture};
 use gtd_proto::daemon::HeartbeatReport;
 use gtd_proto::town::Alert;
+use gtd_proto::wait::WaitFor;
 use gtd_proto::{Address, Change, ErrorKind, RpcError, Timestamp, town};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::core::Input;
-use super::requests::Request;
+use super::requests::{Request, Wait};
 use super::run::{Message, Timeline};
 use super::turn::Answer;
 use super::view::View;
+use super::waiting::Awaited;
 use crate::agents::runtime::{LookError, Runtime};
 use crate::ledger::{Ledger, Write};
 
@@ -39,7 +38,7 @@ pub struct Shared {
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
-    keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Shared {
@@ -215,6 +214,15 @@ impl Handle {
         }
     }
 
+    /// Waits until an agent is as wanted. The wait ends when the future is dropped.
+    ///
+    /// # Errors
+    /// `agent_not_found`; `timeout` with `data.reached`; `too_busy` when too many wait already.
+    pub async fn wait(&self, agent: &Address, wanted: WaitFor, wait: Wait) -> Result<(), RpcError> {
+        let awaited = Awaited::Reached(wanted);
+        self.ask(Request::Wait { agent: Some(agent.clone()), awaited, wait }).await.map(|_| ())
+    }
+
     /// Asks for a change of the whole town.
     ///
     /// # Errors
@@ -226,48 +234,6 @@ impl Handle {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
-    }
-
-    /// Does something once for all requests that carry the same key, also over a restart of the daemon.
-    ///
-    /// # Errors
-    /// Whatever doing it failed with; a failure is not kept, so the request may be repeated.
-    pub async fn once<T, F>(&self, key: Option<&str>, method: &str, doing: F) -> Result<T, RpcError>
-    where
-        T: Serialize + DeserializeOwned,
-        F: Future<Output = Result<T, RpcError>>,
-    {
-        let Some(key) = key else { return doing.await };
-        let gate = {
-            let mut keys = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.retain(|_, gate| Arc::strong_count(gate) > 1);
-            Arc::clone(keys.entry(key.to_owned()).or_default())
-        };
-        let _turn = gate.lock().await;
-        // An answer that cannot be looked for may be there.
-        let kept = self.ledger.answer(key).await.map_err(|error| {
-            RpcError::internal(format!("whether {key:?} was answered before cannot be told: {error}"))
-                .hint("gtctl daemon status")
-        })?;
-        if let Some(kept) = kept {
-            if kept.method != method {
-                return Err(RpcError::new(
-                    ErrorKind::InvalidParams,
-                    format!("idempotency key {key:?} was used for {} before", kept.method),
-                )
-                .with("path", "/idempotency_key"));
-            }
-            return serde_json::from_value(kept.answer)
-                .map_err(|error| RpcError::internal(format!("the kept answer cannot be read: {error}")));
-        }
-        let result = doing.await?;
-        let answer = serde_json::to_value(&result)
-            .map_err(|error| RpcError::internal(format!("the answer cannot be kept: {error}")))?;
-        let write = Write::Answer { key: key.to_owned(), method: method.to_owned(), answer, at: self.now() };
-        self.write(vec![write]).await;
-        // The next one with this key reads it from the ledger, so it must be there before it may look.
-        self.settled().await;
-        Ok(result)
     }
 
     /// Runs one round of the heartbeat now and reports it.

@@ -90,6 +90,15 @@ pub enum Request {
         /// How long the caller waits.
         wait: Wait,
     },
+    /// Change nothing, and say when it is so.
+    Wait {
+        /// Which; every agent with which something is under way unless given.
+        agent: Option<Address>,
+        /// What to wait for.
+        awaited: Awaited,
+        /// How long.
+        wait: Wait,
+    },
     /// Stop everything, and keep it so.
     TownStop {
         /// How.
@@ -146,6 +155,12 @@ pub struct How {
 
 impl Core {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
+        turn.peer = request.by().map(str::to_owned);
+        self.carry(ticket, request, now, turn);
+        turn.peer = None;
+    }
+
+    fn carry(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
             Request::Start { agent, overrides, ask } => {
                 self.start(ticket, &agent, overrides, &ask, now, turn)
@@ -161,6 +176,9 @@ impl Core {
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
+            Request::Wait { agent, awaited, wait } => {
+                self.await_effect(ticket, agent.as_ref(), awaited, wait, turn);
+            }
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }

@@ -173,10 +173,7 @@ impl Core {
         let mut open = BTreeSet::new();
         let mut items = Vec::new();
         for machine in agents.iter().filter_map(|agent| self.agents.get(agent)) {
-            let there = match awaited {
-                Awaited::Stopped => is_still(machine),
-                Awaited::Started => machine.phase == Phase::Running,
-            };
+            let there = if aside { is_still(machine) } else { machine.phase == Phase::Running };
             // A rig that may run again starts nothing that a person has stopped.
             let coming = aside || machine.wish.intent == Intent::Running;
             if there {

@@ -318,7 +318,8 @@ pub(super) fn barred(
 }
 
 /// The command that undoes a bar, or shows what else would.
-fn way_back(rig: &RigName, why: &str) -> String {
+#[must_use]
+pub fn way_back(rig: &RigName, why: &str) -> String {
     match why {
         "parked" => format!("gtctl rig unpark {rig}"),
         "docked" => format!("gtctl rig undock {rig}"),

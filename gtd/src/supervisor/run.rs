@@ -1,7 +1,7 @@
 //! The loop: the only writer. It takes in what happens, asks the pure [`Core`] what follows, commits that,
 //! and only then passes on orders and answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,9 @@ impl Supervisor {
             Message::Ask { request, answer } => {
                 self.next_ticket += 1;
                 let ticket = Ticket(self.next_ticket);
+                if matches!(*request, Request::Wait { .. }) {
+                    self.forget_who_left();
+                }
                 self.answers.insert(ticket, answer);
                 self.core.step(Input::Request { ticket, request }, now)
             }
@@ -202,6 +205,14 @@ impl Supervisor {
                 Turn { changed, ..Turn::default() }
             }
         }
+    }
+
+    /// Nobody waits for these answers any more: what was asked for goes on, waits do not.
+    fn forget_who_left(&mut self) {
+        let left = self.answers.iter().filter(|(_, answer)| answer.is_closed()).map(|(ticket, _)| *ticket);
+        let left: BTreeSet<Ticket> = left.collect();
+        self.core.forget(&left);
+        self.answers.retain(|ticket, _| !left.contains(ticket));
     }
 
     fn hear_tmux(&mut self, event: TmuxEvent, now: Timestamp) -> Turn {
@@ -357,6 +368,7 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         shown.agents.insert(agent.clone(), rendered);
+                        shown.recorded.see(machine);
                     }
                     None => drop(shown.agents.remove(agent)),
                 }

@@ -78,6 +78,8 @@ pub struct Turn {
     pub(super) outcomes: Vec<(Address, Outcome)>,
     /// Ends that were told, for the mass-death breaker.
     pub(super) exits: Vec<Exit>,
+    /// Who asked, while a request is carried out: events that it leads to at once say so.
+    pub(super) peer: Option<String>,
 }
 
 impl Turn {
@@ -173,7 +175,7 @@ impl Turn {
                 .map(|current| current.instance.clone())
                 .or_else(|| machine.last_instance.clone()),
             cause: None,
-            peer: None,
+            peer: self.peer.clone(),
             data,
         }));
     }

@@ -11,6 +11,7 @@ use gtd_proto::{
 
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
+use super::recorded::Recorded;
 use super::rig_requests::Chore;
 use super::rigs::unknown_rig;
 use crate::ledger::HoldRow;
@@ -41,6 +42,8 @@ pub struct View {
 pub struct Shown {
     /// Agents that the heart knows, as results show them.
     pub agents: BTreeMap<Address, Agent>,
+    /// Their processes, by identity.
+    pub recorded: Recorded,
     /// Sessions by agent.
     pub sessions: BTreeMap<Address, SessionFacts>,
     /// The town as it was last seen.

@@ -5,20 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gtd_proto::{Address, ErrorKind, RpcError, Timestamp, town};
+use gtd_proto::wait::WaitFor;
+use gtd_proto::{Activity, Address, ErrorKind, RpcError, Timestamp, town};
 
 use super::core::Core;
 use super::machine::{Machine, Pause, Phase};
-use super::requests::Wait;
+use super::requests::{Request, Wait};
 use super::turn::{Answer, Outcome, Ticket, Turn};
+
+/// Clients that may wait for a state at the same time, all together.
+pub const WAITERS: usize = 1_024;
 
 /// What a waiter waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Awaited {
+pub enum Awaited {
     /// Until it is ready.
     Started,
     /// Until nothing of it is left.
     Stopped,
+    /// Until it is so, whatever way it takes.
+    Reached(WaitFor),
 }
 
 /// Somebody who waits.
@@ -50,6 +56,9 @@ impl Waiter {
         agents: &BTreeMap<Address, Machine>,
         now: Timestamp,
     ) -> Option<Answer> {
+        if let Awaited::Reached(wanted) = self.awaited {
+            return self.look(wanted, agents, now);
+        }
         let mut results = Vec::new();
         for (agent, outcome) in outcomes {
             if self.open.contains(agent)
@@ -93,6 +102,46 @@ impl Waiter {
         }
         None
     }
+
+    fn look(&self, wanted: WaitFor, agents: &BTreeMap<Address, Machine>, now: Timestamp) -> Option<Answer> {
+        let agent = self.open.iter().next()?;
+        let failed = |error| Some(Answer::Failed(Box::new(error)));
+        match agents.get(agent) {
+            machine if is_so(wanted, machine) => {
+                Some(Answer::Changed { already: false, accepted: false, survivors: Vec::new() })
+            }
+            None => failed(
+                RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent} any more"))
+                    .hint("gtctl status"),
+            ),
+            Some(machine) if self.until.is_some_and(|until| until <= now) => {
+                let state = machine.state();
+                failed(
+                    RpcError::new(
+                        ErrorKind::Timeout,
+                        format!("{agent} was not {wanted} in time; it is {state}"),
+                    )
+                    .hint(format!("gtctl explain {agent}"))
+                    .with("reached", state),
+                )
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// Whether an agent is as wanted.
+fn is_so(wanted: WaitFor, machine: Option<&Machine>) -> bool {
+    let Some(machine) = machine else { return wanted == WaitFor::Gone };
+    match wanted {
+        WaitFor::State(state) => machine.state() == state,
+        WaitFor::Ready => {
+            let ready = machine.current.as_ref().is_some_and(|current| current.ready_at.is_some());
+            ready && machine.is_alive() && machine.phase == Phase::Running
+        }
+        WaitFor::Idle => machine.is_alive() && machine.activity == Activity::Idle,
+        WaitFor::Gone => machine.current.is_none() && machine.lingering.is_empty(),
+    }
 }
 
 type Judged = Result<Vec<String>, Box<RpcError>>;
@@ -120,7 +169,7 @@ fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
                 .hint(format!("gtctl status {address}"));
             Some(Err(Box::new(error)))
         }
-        _ => None,
+        Awaited::Started | Awaited::Stopped | Awaited::Reached(_) => None,
     }
 }
 
@@ -160,7 +209,59 @@ pub(super) fn outcome_of(agent: &Address, result: Result<bool, RpcError>) -> tow
     }
 }
 
+impl Request {
+    /// Who asks for a change.
+    pub(super) fn by(&self) -> Option<&str> {
+        match self {
+            Self::Start { ask, .. }
+            | Self::Stop { ask, .. }
+            | Self::Restart { ask, .. }
+            | Self::Reset { ask, .. }
+            | Self::DeclareDead { ask, .. }
+            | Self::Rig { ask, .. }
+            | Self::TownStop { ask, .. }
+            | Self::TownStart { ask } => Some(&ask.by),
+            Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
+        }
+    }
+}
+
 impl Core {
+    /// Waits for something that nobody asks for here: a state, or the effect of an earlier request.
+    pub(super) fn await_effect(
+        &mut self,
+        ticket: Ticket,
+        agent: Option<&Address>,
+        awaited: Awaited,
+        wait: Wait,
+        turn: &mut Turn,
+    ) {
+        let fail = |turn: &mut Turn, error| Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        let Some(agent) = agent else {
+            let busy = |machine: &&Machine| at_rest(awaited, machine).is_none();
+            let open = self.agents.values().filter(busy).map(|machine| machine.address.clone()).collect();
+            return self.wait_for_town(ticket, awaited, open, Vec::new(), wait, turn);
+        };
+        if let Err(error) = self.known(agent) {
+            return fail(turn, error);
+        }
+        let states =
+            self.waiters.iter().filter(|waiter| matches!(waiter.awaited, Awaited::Reached(_))).count();
+        if matches!(awaited, Awaited::Reached(_)) && states >= WAITERS {
+            let why = format!("{states} clients wait for an agent already");
+            return fail(
+                turn,
+                RpcError::new(ErrorKind::TooBusy, why).hint("follow the events instead: events.subscribe"),
+            );
+        }
+        self.wait(ticket, agent, awaited, wait, turn);
+    }
+
+    /// Forgets waiters whose clients have left.
+    pub fn forget(&mut self, gone: &BTreeSet<Ticket>) {
+        self.waiters.retain(|waiter| !gone.contains(&waiter.ticket));
+    }
+
     pub(super) fn wait(
         &mut self,
         ticket: Ticket,

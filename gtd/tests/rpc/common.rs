@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use std::sync::Arc;
 
-use gtd::rpc::{Counters, Endpoint, HoldsLock, Limits, Peer, Server, ServerHandle};
+use gtd::rpc::callers::NoAgents;
+use gtd::rpc::{Callers, Counters, Endpoint, HoldsLock, Limits, Peer, Server, ServerHandle};
 use gtd_proto::{ErrorKind, RpcError, TownId, params};
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::RpcResult;
@@ -155,6 +156,11 @@ pub fn methods(state: Arc<State>) -> RpcModule<State> {
     module
 }
 
+/// There are no agents: every caller is a person.
+pub fn everybody() -> Callers {
+    Callers::new(Arc::new(NoAgents), TownId::generate(), Vec::new())
+}
+
 /// A running server; its directory goes with it.
 pub struct Daemon {
     pub handle: Option<ServerHandle>,
@@ -188,7 +194,7 @@ impl Daemon {
         let listening = Endpoint::bind_first(&places, HoldsLock::by(&lock)).unwrap();
         let socket = listening.path().unwrap();
         let counters = Counters::default();
-        let handle = Server::start(listening, methods, limits, counters.clone()).unwrap();
+        let handle = Server::start(listening, methods, limits, counters.clone(), everybody()).unwrap();
         Self { handle: Some(handle), counters, state, socket, dir }
     }
 

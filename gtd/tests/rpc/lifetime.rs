@@ -92,7 +92,9 @@ async fn a_socket_left_behind_is_replaced_and_the_replacement_is_not_removed_by_
     assert!(!old.shutdown().await.socket_removed, "that file is another's now");
     assert!(std::fs::symlink_metadata(&old.socket).unwrap().file_type().is_socket());
     let methods = crate::common::methods(old.state.clone());
-    let new = Server::start(listening, methods, Limits::default(), Counters::default()).unwrap();
+    let new =
+        Server::start(listening, methods, Limits::default(), Counters::default(), crate::common::everybody())
+            .unwrap();
     old.connect().await.lives().await;
     assert!(new.shutdown().await.socket_removed);
     assert!(!old.socket.exists());
@@ -104,7 +106,9 @@ async fn a_socket_passed_in_is_served_and_left_where_it_is() {
     let path = daemon.dir.path().join("passed.sock");
     let listening = Listening::passed_in(UnixListener::bind(&path).unwrap());
     let methods = crate::common::methods(daemon.state.clone());
-    let server = Server::start(listening, methods, Limits::default(), Counters::default()).unwrap();
+    let server =
+        Server::start(listening, methods, Limits::default(), Counters::default(), crate::common::everybody())
+            .unwrap();
     assert_eq!(server.path(), Some(&*path));
     Client::connect(&path).await.lives().await;
     assert!(!server.shutdown().await.socket_removed);
@@ -125,7 +129,9 @@ async fn a_town_deep_in_the_tree_has_its_socket_elsewhere() {
     let path = listening.path().unwrap();
     assert_eq!(path, runtime.join("gtd").join(id.as_str()).join("gtd.sock"));
     let methods = crate::common::methods(daemon.state.clone());
-    let server = Server::start(listening, methods, Limits::default(), Counters::default()).unwrap();
+    let server =
+        Server::start(listening, methods, Limits::default(), Counters::default(), crate::common::everybody())
+            .unwrap();
     Client::connect(&path).await.lives().await;
     assert!(server.shutdown().await.socket_removed);
 }

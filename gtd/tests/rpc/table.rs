@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, RefineryServer, RigServer, TownServer,
+    WitnessServer,
 };
 use gtd_proto::{
-    Agent, Change, ErrorKind, Exit, Frame, Items, Reply, RpcError, Seq, TownId, agent, config, daemon, event,
-    explain, method, params, town,
+    Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
+    daemon, event, explain, method, params, town,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -29,6 +30,7 @@ impl StandIn {
         all.merge(WitnessServer::into_rpc(Self)).unwrap();
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
+        all.merge(DeathsServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -161,6 +163,13 @@ impl AgentServer for StandIn {
     async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
         reached("agent.report")
     }
+    async fn wait(
+        &self,
+        _: &Extensions,
+        _: gtd_proto::wait::AgentWait,
+    ) -> RpcResult<Reply<gtd_proto::wait::Waited>> {
+        reached("agent.wait")
+    }
     async fn attach(&self, _: params::AgentRef) -> RpcResult<Reply<agent::Attach>> {
         reached("agent.attach")
     }
@@ -169,6 +178,16 @@ impl AgentServer for StandIn {
     }
     async fn signals(&self, _: params::AgentSignals) -> RpcResult<Reply<Items<agent::SignalSent>>> {
         reached("agent.signals")
+    }
+}
+
+#[async_trait]
+impl DeathsServer for StandIn {
+    async fn list(&self, _: params::DeathsList) -> RpcResult<Reply<Items<Exit>>> {
+        reached("deaths.list")
+    }
+    async fn incidents(&self, _: params::None) -> RpcResult<Reply<Items<Incident>>> {
+        reached("deaths.incidents")
     }
 }
 
@@ -212,6 +231,7 @@ fn enough(name: &str) -> Value {
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
+        "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
         _ => json!({}),
@@ -255,6 +275,53 @@ async fn checked_parameters_are_what_every_method_reads() {
             assert!(answered, "{} {params}: {reply}", method.name);
             let refused = client.call(method.name, json!({"no_such_field": 1})).await;
             assert_eq!(refused["error"]["data"]["kind"], "invalid_params", "{}", method.name);
+        }
+    }
+}
+
+/// What every request that changes something can say.
+const EVERY: [&str; 4] = ["wait_ms", "dry_run", "idempotency_key", "reason"];
+
+/// Methods that do without some of it, each with its reason.
+const WITHOUT: &[(&str, &[&str], &str)] = &[
+    ("daemon.heartbeat", &EVERY, "a round only looks and catches up; a second one finds nothing to do"),
+    (
+        "daemon.reload",
+        &["wait_ms", "idempotency_key"],
+        "answered when it is done; a second one finds nothing different",
+    ),
+    (
+        "daemon.log_level",
+        &["wait_ms", "idempotency_key"],
+        "answered when it is done; a second one changes nothing",
+    ),
+    ("agent.declare_dead", &["wait_ms"], "answered when it is written down; what follows is told by events"),
+    ("agent.report", &EVERY, "an agent says what is so; its instance makes a repetition harmless"),
+    ("agent.reset", &["wait_ms"], "answered when it is done; a start that follows is told by events"),
+    ("rig.add", &["wait_ms"], "the clone is the request; a client that leaves does not stop it"),
+];
+
+#[test]
+fn whatever_changes_something_can_be_planned_repeated_and_explained() {
+    for row in WITHOUT {
+        assert!(method::find(row.0).is_some_and(|method| method.effect != method::Effect::Read), "{}", row.0);
+    }
+    for method in method::METHODS.iter().filter(|method| method.effect != method::Effect::Read) {
+        let without = WITHOUT.iter().find(|(name, ..)| *name == method.name).map_or(&[][..], |row| row.1);
+        for field in EVERY {
+            let taken = method.fields.contains(&field);
+            assert_ne!(taken, without.contains(&field), "{field} of {}", method.name);
+        }
+        let verb = method.name.split('.').nth(1).unwrap_or_default();
+        let ends = matches!(verb, "stop" | "restart" | "stop_all");
+        let of_one = !method.name.starts_with("town.");
+        let starts = of_one && matches!(verb, "start" | "restart");
+        for field in ["now", "force"] {
+            assert!(!ends || method.fields.contains(&field), "{field} of {}", method.name);
+        }
+        let preset = if method.name.starts_with("polecat.") { "agent_preset" } else { "agent" };
+        for field in [preset, "account", "env", "reset_overrides"] {
+            assert!(!starts || method.fields.contains(&field), "{field} of {}", method.name);
         }
     }
 }

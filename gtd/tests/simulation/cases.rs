@@ -1,5 +1,7 @@
 //! Single stories in the same world, each of something that went wrong once.
 
+mod waits;
+
 use super::*;
 
 /// A town in which everything runs.

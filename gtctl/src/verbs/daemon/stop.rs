@@ -22,6 +22,8 @@ pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
         let steps = steps(args.force);
         return only_plan(cx, "daemon.stop", &steps);
     }
+    // A daemon that does not answer cannot refuse, and is signalled.
+    outside_of_agents(cx.around.var("GT_INSTANCE"))?;
     ask(cx, "daemon stop", args.force)?;
     let outcome = stop(&root, args.timeout, args.force).await?;
     let (already, killed, pid) = match outcome {

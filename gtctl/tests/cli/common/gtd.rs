@@ -101,7 +101,7 @@ fn run(root: &Path, hold: bool) -> i32 {
         "daemon.hello" => values::answer(&hello),
         "daemon.shutdown" => {
             over.store(!stubborn, Ordering::SeqCst);
-            values::answer(daemon::ShuttingDown { pid, agents_stay: true })
+            values::answer(daemon::ShuttingDown { pid, agents_stay: true, dry_run: false, plan: Vec::new() })
         }
         _ => model.lock().unwrap().answer(method, params),
     });

@@ -427,6 +427,10 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                     by: "pid 77 uid 1000".to_owned(),
                 }],
             }),
+            "agent.wait" => answer(gtd_proto::wait::Waited {
+                agent: agent(&named(), State::Running),
+                reached: params["for"].as_str().unwrap().parse().unwrap(),
+            }),
             "agent.explain" => answer(explanation(agent(&named(), State::Running))),
             "agent.reset" => answer(change(agent(&named(), State::Starting))),
             "agent.declare_dead" => {
