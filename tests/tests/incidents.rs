@@ -268,7 +268,10 @@ fn a_canary_that_dies_doubles_the_hold() {
     std::fs::remove_file(town.journal_dir().join("well")).unwrap();
     kill(&town, &before[..3]);
     // The first to go dies at once: once, twice; nobody else goes meanwhile.
-    wait_for(CHANGE, "two that went first and died", || (town.starts("a/witness").len() >= 3).then_some(()));
+    wait_for(CHANGE, "two that went first and died", || {
+        let exits = of_kind(&town, "agent.exited");
+        (exits.iter().filter(|exit| exit["agent"] == "a/witness").count() >= 3).then_some(())
+    });
     std::fs::write(town.journal_dir().join("well"), "").unwrap();
     for agent in ["b/witness", "c/witness"] {
         assert_eq!(town.starts(agent).len(), 1, "{agent} waits");

@@ -350,3 +350,41 @@ fn a_tmux_that_does_not_answer_at_the_end_of_a_hold_is_waited_for() {
     assert_eq!(alive(&world).len(), 6);
     world.check_closed();
 }
+
+#[test]
+fn a_daemon_that_dies_as_it_sends_one_first_doubles_no_hold() {
+    for seed in 0..10 {
+        let mut world = quiet(20 + seed);
+        kill(&mut world, 4, EndedBy::Agent);
+        pass(&mut world, 1.0);
+        world.now = world.core.next_deadline().expect("the end of the hold");
+        world.step(Input::Time, false);
+        world.crash();
+        // Whether it was started after all or another one is sent: each has its time to live, and that is all.
+        pass(&mut world, 1.0);
+        assert!(alive(&world).len() <= 3, "one goes first\n{}", world.story());
+        pass(&mut world, 3.6);
+        assert_eq!(alive(&world).len(), 6, "\n{}", world.story());
+        world.check_closed();
+    }
+}
+
+#[test]
+fn one_that_goes_first_and_ends_by_itself_shows_nothing() {
+    let mut world = quiet(40);
+    kill(&mut world, 3, EndedBy::Agent);
+    pass(&mut world, 10.5);
+    let canary = world.incident().and_then(|open| open.canary).expect("one goes first");
+    let instance = world.core.agents()[&canary].current.as_ref().unwrap().instance.clone();
+    let What::Ended(mut end) = ending(EndedBy::Agent, world.now) else { panic!() };
+    end.code = Some(0);
+    for what in [What::Ended(end), What::Gone { survivors: Vec::new() }] {
+        world.step(Input::Report(Report { agent: canary.clone(), instance: instance.clone(), what }), true);
+    }
+    world.processes.get_mut(&instance).unwrap().alive = false;
+    pass(&mut world, 19.0);
+    assert_eq!(alive(&world).len(), 3, "held twice as long\n{}", world.story());
+    pass(&mut world, 5.0);
+    assert_eq!(alive(&world).len(), 6);
+    world.check_closed();
+}

@@ -169,6 +169,14 @@ impl Record {
         self.stage = Stage::Canary { agent: canary, launched_at: now };
     }
 
+    /// The agent that was sent first, while it is not known whether it lives.
+    pub(super) fn sent(&self) -> Option<&Address> {
+        match &self.stage {
+            Stage::Canary { agent, .. } => Some(agent),
+            _ => None,
+        }
+    }
+
     pub(super) fn release(&mut self, now: Timestamp) {
         self.again.clear();
         self.stage = Stage::Releasing { until: after(now, RETURN) };

@@ -72,8 +72,16 @@ impl Core {
                 let account = self.agents.get(&exit.agent).and_then(account);
                 self.breaker.limited(account, now);
             }
-            let Some(death) = self.death(&exit, at) else { continue };
             let numbers = self.settings.mass_death.clone();
+            let Some(death) = self.death(&exit, at) else {
+                // An end that is no death all the same does not show that agents can live.
+                let first = self.breaker.open().and_then(Record::sent);
+                if !exit.requested && first == Some(&exit.agent) {
+                    self.change(|open| open.canary_failed(at, &numbers), turn);
+                    self.hold_longer(now, turn);
+                }
+                continue;
+            };
             match self.breaker.died(Death { told_at: now, ..death }, now, &numbers) {
                 Heard::Alone => {}
                 Heard::Joined => {
@@ -301,13 +309,7 @@ impl Core {
             Some((Phase::Starting { .. } | Phase::Running | Phase::Adopting | Phase::Dead { .. }, ..)) => {
                 false
             }
-            // It did not come to life, or ended in a way that is no death: too early all the same.
-            Some((Phase::Waiting { .. } | Phase::Broken, _, Intent::Running)) => {
-                self.change(|open| open.canary_failed(now, &numbers), turn);
-                self.hold_longer(now, turn);
-                true
-            }
-            // Somebody wants something else of it.
+            // Its launch came to nothing, through no fault of its own, or somebody wants something else of it.
             _ => {
                 self.change(|open| open.next_canary(now), turn);
                 true
