@@ -51,6 +51,45 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("restart.settle", HEART),
     ("witness.mode", (HERE, "a_mode_that_is_switched_off_means_hands_off")),
     ("refinery.mode", (HERE, "a_mode_that_is_switched_off_means_hands_off")),
+    (
+        "restart.churn_deaths",
+        (
+            "tests/tests/limits.rs",
+            "deaths_without_progress_are_quarantined_however_slow_and_reports_of_finished_turns_prevent_it",
+        ),
+    ),
+    ("restart.churn_window", HEART),
+    ("restart.hold", HEART),
+    ("start.max_agents", ("tests/tests/limits.rs", "a_town_that_has_enough_agents_starts_no_more")),
+    (
+        "start.min_free_memory",
+        (
+            "tests/tests/limits.rs",
+            "a_machine_without_enough_memory_or_disk_starts_nothing_and_says_what_it_lacks",
+        ),
+    ),
+    (
+        "start.min_free_disk",
+        (
+            "tests/tests/limits.rs",
+            "a_machine_without_enough_memory_or_disk_starts_nothing_and_says_what_it_lacks",
+        ),
+    ),
+    ("mass_death.threshold", ("tests/tests/incidents.rs", "the_breaker_can_be_switched_off")),
+    ("mass_death.share", HEART),
+    ("mass_death.window", HEART),
+    ("mass_death.hold", ("tests/tests/incidents.rs", "a_canary_that_dies_doubles_the_hold")),
+    ("mass_death.hold_max", HEART),
+    ("mass_death.canary", ("tests/tests/incidents.rs", "a_canary_that_dies_doubles_the_hold")),
+    (
+        "witness.idle_ttl",
+        (
+            "tests/tests/on_demand.rs",
+            "who_says_for_long_enough_that_it_idles_is_ended_and_that_is_no_failure",
+        ),
+    ),
+    ("refinery.idle_ttl", ("tests/tests/on_demand.rs", "a_refinery_idles_by_its_own_clock")),
+    ("callers.grant", ("tests/tests/callers.rs", "a_grant_is_honoured_and_the_record_says_who_asked")),
     ("notify", ("tests/tests/outgoing.rs", "a_program_is_told_in_words_and_with_the_event")),
 ];
 

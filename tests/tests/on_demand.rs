@@ -88,6 +88,19 @@ fn who_says_for_long_enough_that_it_idles_is_ended_and_that_is_no_failure() {
 }
 
 #[test]
+fn a_refinery_idles_by_its_own_clock() {
+    let modes = "[witness]\nmode = \"off\"\n[refinery]\nmode = \"on_demand\"\nidle_ttl = \"1s\"";
+    let town = Setup::new().rigs(&["a"]).toml(modes).make();
+    town.start();
+    town.call("refinery.start", json!({"rig": "a"}));
+    let instance = town.agent("a/refinery")["instance"].clone();
+    town.call("agent.report", json!({"instance": instance, "state": "idle"}));
+    town.wait_agent("a/refinery", CHANGE, "ended", |agent| {
+        agent["state"] == "stopped" && agent["running"] == false
+    });
+}
+
+#[test]
 fn idling_goes_on_while_the_daemon_is_another_one() {
     let town = on_demand("3s").make();
     town.start();

@@ -8,21 +8,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Activity, Address, InstanceId, Intent, RigName, Timestamp};
+use gtd_proto::{Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
 use super::incident::Breaker;
-use super::machine::{Current, Machine, Memo, Pause, Phase, Then, Wish};
+use super::machine::{Machine, Phase, Then};
 use super::moves::End;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
+use super::recall::{adopt, begin_adoption, recall};
 use super::requests::Request;
 use super::rig_requests::Chore;
 use super::rigs::Record;
 use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
-use crate::agents::order::{Life, Order, Report, What};
+use crate::agents::order::{Report, What};
 use crate::agents::rank;
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
@@ -435,77 +436,4 @@ fn rig_event(name: &'static str, rig: &RigName, at: Timestamp, data: serde_json:
         peer: None,
         data,
     })
-}
-
-/// An agent as the ledger remembers it, without an instance.
-fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
-    // A memo that cannot be read is a newer daemon's, or damaged: the agent starts with a clean slate, which
-    // at worst tries too early. Its intent has columns of its own.
-    let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
-    let mut machine = Machine::new(row.address, now);
-    machine.wish =
-        Wish { intent: row.intent, by: row.intent_by, reason: row.intent_reason, at: row.intent_at };
-    machine.overrides = serde_json::from_value(row.overrides).unwrap_or_default();
-    machine.memory = memo.memory;
-    machine.lifetime = row.lifetime_restarts;
-    machine.reason = memo.reason;
-    machine.last_place = memo.place;
-    (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
-    machine.idling = memo.idling;
-    machine.idling.since = machine.idling.since.map(|since| since.min(now));
-    if machine.idling.since.is_some() {
-        machine.activity = Activity::Idle;
-    }
-    machine.phase = match (memo.waiting, memo.verdict) {
-        (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
-        // A wall clock that was set back meanwhile makes no wait longer than it can be.
-        (Some((until, why)), _) => {
-            let longest = settings.numbers.max.max(settings.numbers.quarantine_max);
-            Phase::Waiting { until: until.min(after(now, longest)), why }
-        }
-        // What was decided and not yet done. Something of it may be left: then its instance is still open.
-        (None, Some((died_at, next))) => {
-            Phase::Dead { died_at: died_at.min(now), settled_at: now, gone: true, next }
-        }
-        (None, None) if memo.broken => Phase::Broken,
-        (None, None) => Phase::Rest,
-    };
-    machine.told = memo.told;
-    machine
-}
-
-fn adopt(machine: &mut Machine, row: InstanceRow, now: Timestamp, turn: &mut Turn) {
-    let life: Option<Life> = serde_json::from_value(row.launch).ok();
-    begin_adoption(machine, row.instance, row.reserved_at, life, row.ready_at, now, turn);
-}
-
-fn begin_adoption(
-    machine: &mut Machine,
-    instance: InstanceId,
-    reserved_at: Timestamp,
-    life: Option<Life>,
-    ready_at: Option<Timestamp>,
-    now: Timestamp,
-    turn: &mut Turn,
-) {
-    if let Some(life) = &life {
-        machine.last_place = Some(life.place.clone());
-    }
-    turn.order(
-        &machine.address,
-        Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at },
-    );
-    machine.last_instance = Some(instance.clone());
-    let told = machine.told.take().is_some_and(|told| told == instance);
-    machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
-    machine.since = now;
-    match &mut machine.phase {
-        // Its death was judged already; only what is left of it is not known.
-        Phase::Dead { gone, .. } if told => *gone = false,
-        phase => {
-            *phase = Phase::Adopting;
-            machine.reason = Some("looking for it after a restart of the daemon".to_owned());
-        }
-    }
-    turn.changed.insert(machine.address.clone());
 }

@@ -21,6 +21,7 @@ mod on_demand;
 mod once;
 pub mod planner;
 pub mod policy;
+mod recall;
 pub mod recorded;
 pub mod requests;
 pub mod resources;

@@ -382,6 +382,7 @@ impl Supervisor {
                 dating::incidents(&mut shown.incidents, &self.line);
             }
             let mut alerts = core.facts().findings.clone();
+            alerts.iter_mut().for_each(|alert| alert.since = self.line.to_wall(alert.since));
             alerts.extend(incident_alerts(&shown.incidents, wall));
             alerts.extend(core.rig_alerts(wall));
             alerts.extend(agent_alerts(core, now, wall));

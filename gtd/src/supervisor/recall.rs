@@ -1,0 +1,87 @@
+//! Agents as an earlier daemon left them: what the ledger says of each, and looking for what was running.
+//!
+//! Pure. Must never make a wait longer than it can be, nor judge a death twice.
+
+use gtd_proto::{Activity, InstanceId, Timestamp};
+
+use super::machine::{Current, Machine, Memo, Pause, Phase, Wish};
+use super::planner::Settings;
+use super::policy::after;
+use super::turn::Turn;
+use crate::agents::order::{Life, Order};
+use crate::ledger::{AgentRow, InstanceRow};
+
+/// An agent as the ledger remembers it, without an instance.
+pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Machine {
+    // A memo that cannot be read is a newer daemon's, or damaged: the agent starts with a clean slate, which
+    // at worst tries too early. Its intent has columns of its own.
+    let memo: Memo = serde_json::from_value(row.policy).unwrap_or_default();
+    let mut machine = Machine::new(row.address, now);
+    machine.wish =
+        Wish { intent: row.intent, by: row.intent_by, reason: row.intent_reason, at: row.intent_at };
+    machine.overrides = serde_json::from_value(row.overrides).unwrap_or_default();
+    machine.memory = memo.memory;
+    machine.lifetime = row.lifetime_restarts;
+    machine.reason = memo.reason;
+    machine.last_place = memo.place;
+    (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
+    machine.idling = memo.idling;
+    machine.idling.since = machine.idling.since.map(|since| since.min(now));
+    if machine.idling.since.is_some() {
+        machine.activity = Activity::Idle;
+    }
+    machine.phase = match (memo.waiting, memo.verdict) {
+        (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
+        // A wall clock that was set back meanwhile makes no wait longer than it can be.
+        (Some((until, why)), _) => {
+            let longest = settings.numbers.max.max(settings.numbers.quarantine_max);
+            Phase::Waiting { until: until.min(after(now, longest)), why }
+        }
+        // What was decided and not yet done. Something of it may be left: then its instance is still open.
+        (None, Some((died_at, next))) => {
+            Phase::Dead { died_at: died_at.min(now), settled_at: now, gone: true, next }
+        }
+        (None, None) if memo.broken => Phase::Broken,
+        (None, None) => Phase::Rest,
+    };
+    machine.told = memo.told;
+    machine
+}
+
+/// An instance that the ledger has as open is looked for.
+pub(super) fn adopt(machine: &mut Machine, row: InstanceRow, now: Timestamp, turn: &mut Turn) {
+    let life: Option<Life> = serde_json::from_value(row.launch).ok();
+    begin_adoption(machine, row.instance, row.reserved_at, life, row.ready_at, now, turn);
+}
+
+/// Asks an agent's task to look for an instance.
+pub(super) fn begin_adoption(
+    machine: &mut Machine,
+    instance: InstanceId,
+    reserved_at: Timestamp,
+    life: Option<Life>,
+    ready_at: Option<Timestamp>,
+    now: Timestamp,
+    turn: &mut Turn,
+) {
+    if let Some(life) = &life {
+        machine.last_place = Some(life.place.clone());
+    }
+    turn.order(
+        &machine.address,
+        Order::Adopt { instance: instance.clone(), life: life.clone(), reserved_at },
+    );
+    machine.last_instance = Some(instance.clone());
+    let told = machine.told.take().is_some_and(|told| told == instance);
+    machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
+    machine.since = now;
+    match &mut machine.phase {
+        // Its death was judged already; only what is left of it is not known.
+        Phase::Dead { gone, .. } if told => *gone = false,
+        phase => {
+            *phase = Phase::Adopting;
+            machine.reason = Some("looking for it after a restart of the daemon".to_owned());
+        }
+    }
+    turn.changed.insert(machine.address.clone());
+}
