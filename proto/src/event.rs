@@ -75,6 +75,13 @@ pub mod kind {
     pub const RIG_PARKED: &str = "rig.parked";
     /// A rig became operational again. `{}`
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// Work was put on an agent's hook. `{work, title, store, by, replaced?, taken_from?}`; `by` is `store` when
+    /// others did it.
+    pub const WORK_HOOKED: &str = "work.hooked";
+    /// Work was taken off an agent's hook. `{work, store, by, why}`
+    pub const WORK_UNHOOKED: &str = "work.unhooked";
+    /// A work item was closed. `{work, title?, store, by, reason?}`
+    pub const WORK_CLOSED: &str = "work.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// A file of ours or others was read again. `{file}`

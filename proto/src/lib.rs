@@ -16,12 +16,13 @@ pub mod params;
 pub mod rpc;
 pub mod selector;
 pub mod town;
+pub mod work;
 
 pub use agent::{Activity, Agent, Change, Intent, PlanStep, Restarts, State};
 pub use error::{ErrorKind, RpcError};
 pub use event::{Event, Frame};
 pub use exit::{Cause, Exit};
-pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId};
+pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId, WorkId};
 pub use selector::Selector;
 
 use schemars::JsonSchema;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
-use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town};
+use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town, work};
 
 /// What a method does to the town.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -168,6 +168,13 @@ methods! {
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
+    "hook.show" Read (params::AgentRef) -> Reply<work::HookShown>, "What is on an agent's hook";
+    "hook.set" Write (params::HookSet) -> Reply<work::HookChange>, "Put work on an agent's hook";
+    "hook.clear" Write (params::HookClear) -> Reply<work::HookChange>, "Take the work off an agent's hook";
+    "work.create" Write (params::WorkCreate) -> Reply<work::WorkChange>, "Make a work item";
+    "work.show" Read (params::WorkRef) -> Reply<work::Work>, "One work item";
+    "work.list" Read (params::WorkList) -> Reply<Items<work::Work>>, "Work items, the most urgent first";
+    "work.close" Write (params::WorkClose) -> Reply<work::WorkChange>, "Close a work item";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

@@ -12,6 +12,7 @@ mod read;
 mod row;
 mod schema;
 mod start;
+mod work;
 mod write;
 mod writer;
 
@@ -39,6 +40,7 @@ pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,
     ServerKey, ServerRow, Write,
 };
+pub use work::{SeenRow, WorkQuery, WorkRow, WorkWrite};
 
 use schema::MIGRATIONS;
 use writer::{Commit, Job, Ticket};
