@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
-use crate::{Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town, work};
+use crate::{
+    Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, agent, daemon, event, explain, town, work,
+};
 
 /// What a method does to the town.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -171,7 +171,8 @@ impl Ledger {
     }
 }
 
-const SELECT: &str = "SELECT number, id, title, description, status, assignee, priority, created_at, created_by,
+const SELECT: &str =
+    "SELECT number, id, title, description, status, assignee, priority, created_at, created_by,
    updated_at, hooked_at, closed_at, closed_why FROM work";
 
 fn items(conn: &Connection, query: &WorkQuery) -> Result<Vec<WorkRow>, LedgerError> {

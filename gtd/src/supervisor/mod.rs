@@ -10,6 +10,7 @@ mod explain;
 pub mod facts;
 pub mod handle;
 pub mod heartbeat;
+pub mod hooks;
 mod life;
 pub mod machine;
 mod moves;

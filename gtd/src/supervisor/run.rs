@@ -318,7 +318,8 @@ impl Supervisor {
         self.shared.view.change(|shown| {
             for agent in &turn.changed {
                 if let Some(machine) = core.agents().get(agent) {
-                    let rendered = render(machine, shown.sessions.get(agent));
+                    let mut rendered = render(machine, shown.sessions.get(agent));
+                    rendered.hook = shown.hooks.work(agent);
                     shown.agents.insert(agent.clone(), rendered);
                 }
             }

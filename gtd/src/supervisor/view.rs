@@ -6,6 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use gtd_proto::town::{Alert, Rig, Severity};
 use gtd_proto::{Activity, Address, Agent, AgentName, Intent, Restarts, RigName, RpcError, State, Timestamp};
 
+use super::hooks::Hooks;
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
 use crate::ledger::HoldRow;
@@ -46,6 +47,8 @@ pub struct Shown {
     pub hold: Option<HoldRow>,
     /// Sessions on the server at the last listing.
     pub sessions_total: u64,
+    /// What agents have on their hooks.
+    pub hooks: Hooks,
 }
 
 impl View {
@@ -56,6 +59,11 @@ impl View {
 
     pub(super) fn change<R>(&self, f: impl FnOnce(&mut Shown) -> R) -> R {
         f(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what the stores of work say of the agents' hooks.
+    pub fn hooks_are(&self, hooks: Hooks) {
+        self.change(|shown| shown.take_hooks(hooks));
     }
 
     /// One agent.
@@ -81,7 +89,10 @@ impl Shown {
             .with("known", known)
         })?;
         let role = |agent: Address| {
-            self.agents.get(&agent).cloned().unwrap_or_else(|| at_rest(&agent, Timestamp::UNIX_EPOCH))
+            self.agents.get(&agent).cloned().unwrap_or_else(|| Agent {
+                hook: self.hooks.work(&agent),
+                ..at_rest(&agent, Timestamp::UNIX_EPOCH)
+            })
         };
         Ok(Rig {
             name: name.clone(),
@@ -111,6 +122,7 @@ impl Shown {
         let address = Address::Polecat(rig.clone(), name.clone());
         self.agents.get(&address).cloned().unwrap_or_else(|| Agent {
             worktree: Some(format!("{path}/polecats/{name}/{rig}")),
+            hook: self.hooks.work(&address),
             ..at_rest(&address, Timestamp::UNIX_EPOCH)
         })
     }
