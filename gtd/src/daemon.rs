@@ -11,7 +11,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, EventsServer, RefineryServer, RigServer, TownServer, WitnessServer,
+    AgentServer, DaemonServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
+    WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -38,6 +39,7 @@ use crate::supervisor::{Handle, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
 use crate::town::watch::Watch;
 use crate::town::{Layout, Snapshot};
+use crate::work;
 
 /// How long the parts may take to end.
 const ENDING: Duration = Duration::from_secs(5);
@@ -166,6 +168,7 @@ struct Daemon {
     driver: Driver,
     watch: Watch,
     prepare: Arc<Preparer>,
+    desk: Arc<work::Desk>,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -184,6 +187,7 @@ impl Daemon {
             town_id: self.town_id.clone(),
             started_at: self.started_at,
             counters: counters.clone(),
+            desk: Arc::clone(&self.desk),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -214,6 +218,11 @@ impl Daemon {
                 }
             },
         ));
+        let hooks = tokio::spawn(work::watch(
+            Arc::clone(&self.desk),
+            self.config.daemon.heartbeat_interval,
+            self.stop.clone(),
+        ));
         let watchdog =
             tokio::spawn(feed_watchdog(self.handle.clone(), ServiceManager::from_env(), self.stop.clone()));
         self.wait().await;
@@ -225,6 +234,8 @@ impl Daemon {
         tracing::debug!(?drained, "the socket is closed");
         let _ = tokio::time::timeout(ENDING, heartbeat).await;
         watchdog.abort();
+        // A store that hangs is not waited for; what it was asked is killed with the task.
+        hooks.abort();
         self.leave(&files).await;
         Ok(())
     }
@@ -302,6 +313,8 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
+    add(HookServer::into_rpc(context.clone()).into())?;
+    add(WorkServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

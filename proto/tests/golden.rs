@@ -19,7 +19,7 @@ use gtd_proto::daemon::StepOutcome;
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Items, Reply, Role, RpcError, agent, daemon, event,
-    explain, method, town,
+    explain, method, town, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -79,6 +79,13 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),
+    ("hook.show", "hook", round::<Reply<work::HookShown>>),
+    ("hook.set", "hook_change", round::<Reply<work::HookChange>>),
+    ("hook.clear", "hook_empty", round::<Reply<work::HookChange>>),
+    ("work.create", "work_accepted", round::<Reply<work::WorkChange>>),
+    ("work.show", "work", round::<Reply<work::Work>>),
+    ("work.list", "works", round::<Reply<Items<work::Work>>>),
+    ("work.close", "work_change", round::<Reply<work::WorkChange>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),

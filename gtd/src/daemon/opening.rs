@@ -28,6 +28,7 @@ use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
 use crate::town::{Layout, snapshot};
+use crate::work::{self, Desk};
 
 /// Events that a slow subscriber may be behind before it is told that it lags.
 const BUS: usize = 4_096;
@@ -167,6 +168,19 @@ impl Daemon {
         tokio::spawn(hear_town(handle.clone(), Arc::clone(&prepare), Arc::clone(&config), changes));
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
+        let desk = work::Options {
+            kind: config.work.store,
+            timeout: config.work.timeout,
+            lost: match &condition {
+                Condition::SetAside { .. } => Some("the ledger was damaged and made anew".to_owned()),
+                Condition::Fresh | Condition::Existing | Condition::Unavailable { .. } => None,
+            },
+            // What is no text is none of the variables that a store gets.
+            env: std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        };
+        let desk = Arc::new(Desk::new(Arc::clone(&layout), handle.clone(), bus.clone(), desk));
         Ok(Self {
             layout,
             config,
@@ -179,6 +193,7 @@ impl Daemon {
             driver,
             watch,
             prepare,
+            desk,
             heartbeat_number,
             stop: CancellationToken::new(),
             last,

@@ -37,6 +37,8 @@ pub struct Context {
     pub started_at: Timestamp,
     /// Numbers of the socket.
     pub counters: Counters,
+    /// The town's work.
+    pub desk: Arc<crate::work::Desk>,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -17,6 +17,7 @@ pub mod discover;
 pub mod endpoint;
 mod events;
 mod framing;
+mod hook;
 pub mod limits;
 mod line;
 pub mod listener;
@@ -30,6 +31,7 @@ pub mod server;
 mod service;
 mod subscription;
 mod town;
+mod work;
 
 pub use endpoint::{Endpoint, EndpointError, HoldsLock};
 pub use limits::Limits;

@@ -116,15 +116,20 @@ impl Desk {
         self.places.all(&self.rigs())
     }
 
-    /// The store of a rig's work, or of the town's own. A rig that is not registered has the town's.
+    /// The store of a rig's work, or of the town's own.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be told: of a rig that is not registered it cannot.
     pub fn store(&self, rig: Option<&RigName>) -> Result<Store, Unknown> {
-        let rigs = self.rigs();
-        match rig.and_then(|rig| rigs.get(rig)) {
+        let Some(rig) = rig else { return self.places.of_town() };
+        match self.rigs().get(rig) {
             Some(facts) => self.places.of_rig(facts),
-            None => self.places.of_town(),
+            None => Err(Unknown {
+                store: format!("the store of rig {rig}"),
+                what: "be told".to_owned(),
+                why: Why::Broken("the rig is not registered".to_owned()),
+                stderr: String::new(),
+            }),
         }
     }
 
