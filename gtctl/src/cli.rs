@@ -8,6 +8,7 @@ mod look;
 mod shared;
 mod town;
 mod values;
+mod work;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub use look::{Events, Exits, Explain, Peek, Signals, Status};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, Up};
 pub use values::{Since, address, millis};
+pub use work::{Hook, HookClear, HookSet, Work, WorkClose, WorkCreate, WorkList};
 
 use crate::exit;
 
@@ -102,6 +104,12 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Work items: create, show, list, close
+    #[command(subcommand)]
+    Work(Work),
+    /// What agents have on their hooks: show, set, clear
+    #[command(subcommand)]
+    Hook(Hook),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),

@@ -93,6 +93,17 @@ pub fn facts(event: &Event) -> String {
             parts.extend(number("number").map(|n| format!("number {n}")));
             parts.extend(ms("duration_ms").map(|took| format!("took {took}")));
         }
+        kind::WORK_HOOKED => {
+            parts.extend(text("work").map(str::to_owned));
+            parts.extend(text("title").map(str::to_owned));
+            parts.extend(text("replaced").map(|was| format!("in place of {was}")));
+            parts.extend(text("taken_from").map(|who| format!("taken from {who}")));
+        }
+        kind::WORK_UNHOOKED | kind::WORK_CLOSED => {
+            parts.extend(text("work").map(str::to_owned));
+            parts.extend(text("title").map(str::to_owned));
+            parts.extend(text("why").or_else(|| text("reason")).map(str::to_owned));
+        }
         kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),
     }

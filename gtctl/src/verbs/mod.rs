@@ -7,6 +7,7 @@ mod down;
 mod events;
 mod exits;
 mod explain;
+mod hook;
 mod init;
 mod peek;
 mod progress;
@@ -19,6 +20,7 @@ mod socket;
 mod status;
 mod up;
 mod version;
+mod work;
 
 use crate::cli::{Status, Verb};
 use crate::context::Context;
@@ -38,6 +40,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Rig(verb) => rig::run(cx, verb).await,
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Work(verb) => work::run(cx, verb).await,
+        Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,

@@ -47,6 +47,9 @@ fn reads_in_words() {
         &["exits"],
         &["exits", "alpha/witness", "--output"],
         &["signals"],
+        &["work", "list"],
+        &["work", "show", "al-k3x"],
+        &["hook", "show", "alpha/witness"],
         &["events"],
         &["daemon", "status"],
         &["daemon", "heartbeat"],
@@ -68,6 +71,11 @@ fn changes_in_words() {
         &["witness", "stop", "alpha", "--now"],
         &["witness", "restart", "alpha"],
         &["reset", "alpha/witness"],
+        &["work", "create", "Fix the parser", "--rig", "alpha", "-p", "1"],
+        &["work", "close", "al-k3x", "--reason", "done"],
+        &["hook", "set", "alpha/witness", "al-k3x"],
+        &["hook", "set", "alpha/witness", "al-k3x", "--force"],
+        &["hook", "clear", "alpha/witness"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -79,7 +87,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 24] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -97,6 +105,13 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["witness", "stop", "alpha"], "witness.stop"),
         (&["witness", "restart", "alpha"], "witness.restart"),
         (&["reset", "alpha/witness"], "agent.reset"),
+        (&["work", "list"], "work.list"),
+        (&["work", "show", "al-k3x"], "work.show"),
+        (&["work", "create", "x"], "work.create"),
+        (&["work", "close", "al-k3x"], "work.close"),
+        (&["hook", "show", "alpha/witness"], "hook.show"),
+        (&["hook", "set", "alpha/witness", "al-k3x", "--force", "--yes"], "hook.set"),
+        (&["hook", "clear", "alpha/witness"], "hook.clear"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);
