@@ -398,10 +398,11 @@ impl WorkStore for Bd {
 
     async fn close(&self, id: &WorkId, reason: &str, _: &[NewEvent]) -> Result<Done, WorkError> {
         let before = self.item(id).await?;
-        let mut args = owned(&["close", id.as_str(), "--json"]);
+        let mut args = owned(&["close", id.as_str()]);
         if !reason.is_empty() {
             args.push(format!("--reason={reason}"));
         }
+        args.push("--json".to_owned());
         let item = self.change(&format!("close {id}"), id, args, |item| item.status == CLOSED).await?;
         if let Some(agent) = before.and_then(|item| item.hook())
             && let Err(error) = self.slot(&agent, None).await
