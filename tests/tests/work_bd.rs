@@ -50,6 +50,7 @@ impl Case {
     fn hooked(&self) -> (WorkId, Address) {
         match self.version {
             "0.47" => (id("pj-ozn"), agent("proj/polecats/rust")),
+            "1.0.0" => (id("pj-8od"), agent("proj/polecats/quartz")),
             _ => (id("pj-8od"), agent("proj/polecats/obsidian")),
         }
     }
