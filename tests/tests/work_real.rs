@@ -256,3 +256,68 @@ async fn the_one_on_the_path() {
         None => gtd_tests::skipped("real bd on the PATH", "there is no bd on the PATH"),
     }
 }
+
+/// A town whose rig has a store of the program's own making.
+fn town(program: &Path, base: &Path) -> gtd_tests::Town {
+    let _made = store(program, base);
+    let path = format!("{}:{}", base.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let town = gtd_tests::Setup::new().rigs(&["proj"]).no_refineries().env("PATH", &path).make();
+    town.replace(
+        "mayor/rigs.json",
+        &serde_json::json!({"version": 1, "rigs": {
+            "proj": {"git_url": "", "added_at": "2026-01-01T00:00:00Z", "beads": {"repo": "", "prefix": "pj"}},
+        }})
+        .to_string(),
+    );
+    std::fs::rename(base.join("town/proj/.beads"), town.path("proj/.beads")).unwrap();
+    town.start();
+    town
+}
+
+/// Through the daemon: hooked by us, seen by the program; changed by the program, told by us.
+fn through_the_daemon(program: &Path) {
+    let base = tempfile::tempdir().unwrap();
+    let town = town(program, base.path());
+    let home = base.path().join("home");
+    let rig = town.path("proj");
+    let old = bd(program, &rig, &home, &["version"]).contains("version 0.4");
+    let no: &[&str] = if old { &["--no-daemon", "--allow-stale"] } else { &[] };
+    let by_hand = |args: &[&str]| bd(program, &rig, &home, &[no, args].concat());
+    let made = town.call("work.create", serde_json::json!({"title": "Fix the parser", "rig": "proj"}));
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert_eq!(made["store"], "bd", "{made:#}");
+    town.call("hook.set", serde_json::json!({"agent": "proj/witness", "work": id}));
+    let said = by_hand(&["show", &id, "--json"]);
+    assert!(said.contains("\"hooked\"") && said.contains("\"proj/witness\""), "{said}");
+    assert_eq!(town.agent("proj/witness")["hook"], serde_json::json!(id));
+    // Somebody else closes it: noticed by the files, well before the next heartbeat.
+    let seq = town.seq();
+    by_hand(&["close", &id, "--reason", "done", "--json"]);
+    let closed = town.wait_event(seq, "work.closed", "proj/witness", Duration::from_secs(40));
+    assert_eq!(
+        (&closed["data"]["work"], &closed["data"]["by"]),
+        (&serde_json::json!(id), &serde_json::json!("store"))
+    );
+    assert_eq!(town.agent("proj/witness")["hook"], serde_json::Value::Null);
+    let error =
+        town.try_call("hook.set", serde_json::json!({"agent": "proj/witness", "work": id})).unwrap_err();
+    assert_eq!(error.code, 1007, "{error:?}");
+    assert_eq!(town.try_call("work.show", serde_json::json!({"id": "pj-nope9"})).unwrap_err().code, 1007);
+    town.stop_daemon();
+}
+
+#[test]
+fn the_older_generation_through_the_daemon() {
+    match named("BD_0_47") {
+        Some(program) => through_the_daemon(&program),
+        None => gtd_tests::skipped("real bd 0.47 through the daemon", "BD_0_47 does not name a program"),
+    }
+}
+
+#[test]
+fn the_newer_generation_through_the_daemon() {
+    match named("BD_1_0") {
+        Some(program) => through_the_daemon(&program),
+        None => gtd_tests::skipped("real bd 1.0 through the daemon", "BD_1_0 does not name a program"),
+    }
+}

@@ -7,6 +7,7 @@
 pub mod bd;
 mod builtin;
 mod desk;
+mod hooking;
 mod places;
 mod refresh;
 mod store;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use gtd_proto::{Address, Timestamp, WorkId};
 
 pub use builtin::Builtin;
-pub use desk::{By, Desk, Hooked, Hooking, Options};
+pub use desk::{By, Desk, Options};
+pub use hooking::{Hooked, Hooking};
 pub use refresh::watch;
 pub use store::{Done, Store, WorkStore};
 

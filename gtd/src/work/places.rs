@@ -147,11 +147,6 @@ impl Places {
         let store = format!("the store of {}", place.display());
         Unknown { store, what: "be told".to_owned(), why: Why::Broken(why), stderr: String::new() }
     }
-
-    #[cfg(test)]
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
-    }
 }
 
 fn trim(prefix: &str) -> &str {
