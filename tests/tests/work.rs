@@ -262,7 +262,7 @@ fn hooks_of_bd_are_shown_with_one_query_and_outlive_its_silence() {
     let in_rig = |calls: Vec<Value>| {
         calls.into_iter().filter(|call| call["cwd"].as_str().unwrap().ends_with("/proj")).count()
     };
-    assert_eq!(in_rig(stand_in.calls()), 1, "one query for all agents");
+    assert_eq!(in_rig(stand_in.calls()), 1, "one query for all agents: {:#?}", stand_in.calls());
     // Now it hangs: what is known stays, with a reason beside it.
     stand_in.does("1.0.5", json!({"mode": "hang"}));
     let began = Instant::now();

@@ -18,7 +18,7 @@ fn agent(text: &str) -> Address {
 /// Runs the program itself, to make what a town has.
 #[track_caller]
 fn bd(program: &Path, dir: &Path, home: &Path, args: &[&str]) -> String {
-    let mut command = programs::bare(program.to_owned(), home);
+    let mut command = programs::bare(program, home);
     command.args(args).current_dir(dir).stdin(std::process::Stdio::null());
     command
         .env("BEADS_NO_DAEMON", "1")

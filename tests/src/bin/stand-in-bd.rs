@@ -18,7 +18,8 @@ fn main() {
     let call = json!({"cwd": cwd, "args": args, "pid": std::process::id(), "env": env});
     let mut log =
         std::fs::OpenOptions::new().create(true).append(true).open(home.join("calls.jsonl")).expect("a log");
-    writeln!(log, "{call}").expect("a line in the log");
+    // In one piece: others write there too.
+    log.write_all(format!("{call}\n").as_bytes()).expect("a line in the log");
     let text = std::fs::read_to_string(home.join("stand-in.json")).expect("stand-in.json");
     let does: Value = serde_json::from_str(&text).expect("stand-in.json is JSON");
     let args = plain(args);
@@ -101,14 +102,15 @@ fn misbehave(does: &Value, home: &Path) {
     match does["mode"].as_str().unwrap_or("replay") {
         // With a child that would hold the pipes open beyond its end.
         "hang" => {
-            let child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
             std::fs::write(home.join("child"), child.id().to_string()).expect("a file");
-            std::thread::sleep(Duration::from_secs(1000));
+            let _ = child.wait();
         }
         // A child keeps the pipes, and the program itself answers and ends.
         "leave" => {
-            let child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
-            std::fs::write(home.join("child"), child.id().to_string()).expect("a file");
+            let script = "sleep 1000 & echo $! > \"$1\"";
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(home.join("child")).status().expect("sh");
         }
         "junk" => {
             put(&b"[{ this is no answer ]\n".repeat(5 << 20 >> 4));
