@@ -9,6 +9,7 @@ mod look;
 mod shared;
 mod town;
 mod values;
+mod work;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
+pub use work::{Hook, HookClear, HookSet, Work, WorkClose, WorkCreate, WorkList};
 
 use crate::exit;
 
@@ -104,6 +106,12 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Work items: create, show, list, close
+    #[command(subcommand)]
+    Work(Work),
+    /// What agents have on their hooks: show, set, clear
+    #[command(subcommand)]
+    Hook(Hook),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),

@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, RefineryServer, RigServer, TownServer,
-    WitnessServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
+    WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -49,6 +49,7 @@ use crate::tmux::{Driver, TmuxEvent};
 use crate::town::memory::Memory;
 use crate::town::watch::Watch;
 use crate::town::{Layout, Snapshot};
+use crate::work;
 
 /// How long the parts may take to end.
 const ENDING: Duration = Duration::from_secs(5);
@@ -191,6 +192,7 @@ struct Daemon {
     driver: Driver,
     watch: Watch,
     prepare: Arc<Preparer>,
+    desk: Arc<work::Desk>,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -210,6 +212,7 @@ impl Daemon {
             started_at: self.started_at,
             counters: counters.clone(),
             config: Arc::clone(&self.reloader) as Arc<_>,
+            desk: Arc::clone(&self.desk),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -256,6 +259,7 @@ impl Daemon {
             move || told::line(&status),
             self.stop.clone(),
         ));
+        let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -268,6 +272,8 @@ impl Daemon {
         tracing::debug!(?drained, "the socket is closed");
         let _ = tokio::time::timeout(ENDING, heartbeat).await;
         watchdog.abort();
+        // A store that hangs is not waited for; what it was asked is killed with the task.
+        hooks.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -353,6 +359,8 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RefineryServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
+    add(HookServer::into_rpc(context.clone()).into())?;
+    add(WorkServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

@@ -12,3 +12,4 @@ pub mod rpc;
 pub mod supervisor;
 pub mod tmux;
 pub mod town;
+pub mod work;

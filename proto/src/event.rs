@@ -89,6 +89,13 @@ pub mod kind {
     pub const RIG_DOCKED: &str = "rig.docked";
     /// The end of that. `{by, why, still}`
     pub const RIG_UNDOCKED: &str = "rig.undocked";
+    /// Work was put on an agent's hook. `{work, title, store, by, replaced?, taken_from?}`; `by` is `store` when
+    /// others did it.
+    pub const WORK_HOOKED: &str = "work.hooked";
+    /// Work was taken off an agent's hook. `{work, store, by, why}`
+    pub const WORK_UNHOOKED: &str = "work.unhooked";
+    /// A work item was closed. `{work, title?, store, by, reason?}`
+    pub const WORK_CLOSED: &str = "work.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`

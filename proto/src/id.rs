@@ -41,6 +41,27 @@ pub const RESERVED: &[&str] = &[
     "polecat", "polecats", "ref", "refinery", "rig", "rigs", "roles", "settings", "town", "wit", "witness",
 ];
 
+/// Longest id of a work item, in bytes: a prefix of 20 and any number, with room for the parts of a divided one.
+const WORK_MAX: usize = 128;
+
+fn check_work(what: &'static str, text: &str) -> Result<(), InvalidName> {
+    let fail = |why| Err(InvalidName { what, given: text.to_owned(), why });
+    if text.is_empty() {
+        return fail("is empty");
+    }
+    if text.len() > WORK_MAX {
+        return fail("is longer than 128 bytes");
+    }
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        return fail("has a character other than letters, digits, '-', '_' and '.'");
+    }
+    // It is handed to other programs as an argument, and must not look like an option.
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return fail("does not start with a letter or a digit");
+    }
+    Ok(())
+}
+
 fn check_name(what: &'static str, text: &str) -> Result<(), InvalidName> {
     let fail = |why| Err(InvalidName { what, given: text.to_owned(), why });
     if text.is_empty() {
@@ -163,6 +184,12 @@ text_id! {
             Err(_) => Err(InvalidName { what, given: text.to_owned(), why: "is not a UUID" }),
         }
     }
+}
+
+text_id! {
+    /// The id of a work item, as its store gave it: letters, digits, `-`, `_` and `.`, at most 128 bytes. The
+    /// letters up to some hyphen name the store; which hyphen only the table of prefixes knows.
+    WorkId, "work id", check_work
 }
 
 impl RigName {

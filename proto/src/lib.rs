@@ -20,13 +20,14 @@ pub mod rpc;
 pub mod selector;
 pub mod town;
 pub mod wait;
+pub mod work;
 
 pub use agent::{Activity, Agent, Change, Intent, PlanStep, Restarts, State};
 pub use deaths::{Incident, IncidentCause, IncidentState};
 pub use error::{ErrorKind, RpcError};
 pub use event::{Event, Frame};
 pub use exit::{Cause, Exit};
-pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId};
+pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId, WorkId};
 pub use selector::Selector;
 
 use schemars::JsonSchema;

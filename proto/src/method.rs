@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    town, wait,
+    town, wait, work,
 };
 
 /// What a method does to the town.
@@ -183,6 +183,13 @@ methods! {
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
     "deaths.list" Read (params::DeathsList) -> Reply<Items<Exit>>, "Ends that nobody asked for, of all agents, newest first";
     "deaths.incidents" Read (params::None) -> Reply<Items<Incident>>, "Mass deaths, open and closed, newest first";
+    "hook.show" Read (params::AgentRef) -> Reply<work::HookShown>, "What is on an agent's hook";
+    "hook.set" Write (params::HookSet) -> Reply<work::HookChange>, "Put work on an agent's hook";
+    "hook.clear" Write (params::HookClear) -> Reply<work::HookChange>, "Take the work off an agent's hook";
+    "work.create" Write (params::WorkCreate) -> Reply<work::WorkChange>, "Make a work item";
+    "work.show" Read (params::WorkRef) -> Reply<work::Work>, "One work item";
+    "work.list" Read (params::WorkList) -> Reply<Items<work::Work>>, "Work items, the most urgent first";
+    "work.close" Write (params::WorkClose) -> Reply<work::WorkChange>, "Close a work item";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::{Activity, Address, InstanceId, RigName, Seq, Timestamp};
 
+pub use crate::work::params::*;
+
 /// Parameters of a method.
 pub trait Params: Serialize + serde::de::DeserializeOwned + JsonSchema {
     /// Names of the fields, in the order of positional parameters.
@@ -21,6 +23,7 @@ pub trait Params: Serialize + serde::de::DeserializeOwned + JsonSchema {
     }
 }
 
+/// Structs of parameters, with their fields in the order of positional parameters.
 macro_rules! params {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$meta])*
@@ -28,11 +31,12 @@ macro_rules! params {
         #[serde(deny_unknown_fields)]
         pub struct $name { $($(#[$fmeta])* pub $field: $type,)* }
 
-        impl Params for $name {
+        impl $crate::params::Params for $name {
             const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
         }
     )*};
 }
+pub(crate) use params;
 
 params! {
     /// No parameters.

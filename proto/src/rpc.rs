@@ -15,7 +15,7 @@ mod traits {
     use crate::Frame;
     use crate::{
         Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, town,
-        wait,
+        wait, work,
     };
 
     /// The daemon itself.
@@ -215,6 +215,46 @@ mod traits {
         /// Mass deaths, newest first.
         #[method(name = "deaths.incidents")]
         async fn incidents(&self, params: params::None) -> RpcResult<Reply<Items<Incident>>>;
+    }
+
+    /// What agents have on their hooks.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Hook {
+        /// What is on an agent's hook.
+        #[method(name = "hook.show")]
+        async fn show(&self, params: params::AgentRef) -> RpcResult<Reply<work::HookShown>>;
+
+        /// Put work on an agent's hook.
+        #[method(name = "hook.set", with_extensions)]
+        async fn set(&self, params: params::HookSet) -> RpcResult<Reply<work::HookChange>>;
+
+        /// Take the work off an agent's hook.
+        #[method(name = "hook.clear", with_extensions)]
+        async fn clear(&self, params: params::HookClear) -> RpcResult<Reply<work::HookChange>>;
+    }
+
+    /// Work items.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Work {
+        /// Make a work item.
+        #[method(name = "work.create", with_extensions)]
+        async fn create(&self, params: params::WorkCreate) -> RpcResult<Reply<work::WorkChange>>;
+
+        /// One work item.
+        #[method(name = "work.show")]
+        async fn show(&self, params: params::WorkRef) -> RpcResult<Reply<work::Work>>;
+
+        /// Work items, the most urgent first.
+        #[method(name = "work.list")]
+        async fn list(&self, params: params::WorkList) -> RpcResult<Reply<Items<work::Work>>>;
+
+        /// Close a work item.
+        #[method(name = "work.close", with_extensions)]
+        async fn close(&self, params: params::WorkClose) -> RpcResult<Reply<work::WorkChange>>;
     }
 
     /// What happened, and what happens.

@@ -20,7 +20,7 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    config, daemon, event, explain, method, town,
+    config, daemon, event, explain, method, town, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -92,6 +92,13 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),
     ("deaths.list", "deaths", round::<Reply<Items<Exit>>>),
     ("deaths.incidents", "incidents", round::<Reply<Items<Incident>>>),
+    ("hook.show", "hook", round::<Reply<work::HookShown>>),
+    ("hook.set", "hook_change", round::<Reply<work::HookChange>>),
+    ("hook.clear", "hook_empty", round::<Reply<work::HookChange>>),
+    ("work.create", "work_accepted", round::<Reply<work::WorkChange>>),
+    ("work.show", "work", round::<Reply<work::Work>>),
+    ("work.list", "works", round::<Reply<Items<work::Work>>>),
+    ("work.close", "work_change", round::<Reply<work::WorkChange>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),

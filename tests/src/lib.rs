@@ -6,6 +6,7 @@
 //! the random name of one of its own.
 
 mod agents;
+pub mod bd;
 pub mod client;
 pub mod disk;
 mod guard;

@@ -122,6 +122,17 @@ pub fn facts(event: &Event) -> String {
             let key = text("key").map(|key| format!("{key}: ")).unwrap_or_default();
             parts.extend(text("message").map(|message| format!("{place}{key}{message}")));
         }
+        kind::WORK_HOOKED => {
+            parts.extend(text("work").map(str::to_owned));
+            parts.extend(text("title").map(str::to_owned));
+            parts.extend(text("replaced").map(|was| format!("in place of {was}")));
+            parts.extend(text("taken_from").map(|who| format!("taken from {who}")));
+        }
+        kind::WORK_UNHOOKED | kind::WORK_CLOSED => {
+            parts.extend(text("work").map(str::to_owned));
+            parts.extend(text("title").map(str::to_owned));
+            parts.extend(text("why").or_else(|| text("reason")).map(str::to_owned));
+        }
         kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),
     }

@@ -11,6 +11,7 @@ mod down;
 mod events;
 mod exits;
 mod explain;
+mod hook;
 mod init;
 mod logs;
 mod peek;
@@ -25,6 +26,7 @@ mod status;
 mod up;
 mod version;
 mod wait;
+mod work;
 
 use crate::cli::{Status, Verb};
 use crate::context::Context;
@@ -44,6 +46,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Rig(verb) => rig::run(cx, verb).await,
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Work(verb) => work::run(cx, verb).await,
+        Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,

@@ -50,6 +50,9 @@ fn reads_in_words() {
         &["deaths"],
         &["deaths", "incidents"],
         &["signals"],
+        &["work", "list"],
+        &["work", "show", "al-k3x"],
+        &["hook", "show", "alpha/witness"],
         &["events"],
         &["wait", "alpha/witness"],
         &["wait", "alpha/witness", "--for", "gone"],
@@ -81,6 +84,11 @@ fn changes_in_words() {
         &["rig", "undock", "alpha"],
         &["rig", "remove", "alpha"],
         &["rig", "remove", "alpha", "--yes"],
+        &["work", "create", "Fix the parser", "--rig", "alpha", "-p", "1"],
+        &["work", "close", "al-k3x", "--reason", "done"],
+        &["hook", "set", "alpha/witness", "al-k3x"],
+        &["hook", "set", "alpha/witness", "al-k3x", "--force"],
+        &["hook", "clear", "alpha/witness"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -92,7 +100,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 33] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -119,6 +127,13 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["witness", "restart", "alpha"], "witness.restart"),
         (&["reset", "alpha/witness"], "agent.reset"),
         (&["declare-dead", "alpha/witness", "--evidence", "x"], "agent.declare_dead"),
+        (&["work", "list"], "work.list"),
+        (&["work", "show", "al-k3x"], "work.show"),
+        (&["work", "create", "x"], "work.create"),
+        (&["work", "close", "al-k3x"], "work.close"),
+        (&["hook", "show", "alpha/witness"], "hook.show"),
+        (&["hook", "set", "alpha/witness", "al-k3x", "--force", "--yes"], "hook.set"),
+        (&["hook", "clear", "alpha/witness"], "hook.clear"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);

@@ -34,6 +34,7 @@ use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
 use crate::town::watch::Watch;
 use crate::town::{Layout, snapshot};
+use crate::work::{self, Desk};
 
 /// Events that a slow subscriber may be behind before it is told that it lags.
 const BUS: usize = 4_096;
@@ -175,6 +176,17 @@ impl Daemon {
         if let Err(error) = town_id::settle(&layout, &identity) {
             handle.shared().degrade(error.to_string());
         }
+        let desk = work::Options {
+            kind: config.work.store,
+            timeout: config.work.timeout,
+            // What the built-in store lacks then may have been there.
+            lost: rebuilt.then(|| "the ledger was damaged and made anew".to_owned()),
+            // What is no text is none of the variables that a store gets.
+            env: std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        };
+        let desk = Arc::new(Desk::new(Arc::clone(&layout), handle.clone(), bus.clone(), desk));
         Ok(Self {
             layout,
             live,
@@ -189,6 +201,7 @@ impl Daemon {
             driver,
             watch,
             prepare,
+            desk,
             heartbeat_number,
             stop,
             last,

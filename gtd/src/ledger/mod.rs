@@ -15,6 +15,7 @@ mod row;
 mod schema;
 mod snapshot;
 mod start;
+mod work;
 mod write;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,
     ServerKey, ServerRow, Write,
 };
+pub use work::{SeenRow, WorkQuery, WorkRow, WorkWrite};
 
 use schema::MIGRATIONS;
 use writer::{Commit, Job, Ticket};

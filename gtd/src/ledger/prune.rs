@@ -57,6 +57,14 @@ struct History {
 /// an instance per start; a heartbeat each 3 min makes 480 a day; keys of requests are repeated within minutes.
 const HISTORIES: &[History] = &[
     History { table: "events", id: "seq", at: "at", only: "1", max_rows: None },
+    // Only what is done; open work has no age.
+    History {
+        table: "work",
+        id: "number",
+        at: "closed_at",
+        only: "status = 'closed'",
+        max_rows: Some(100_000),
+    },
     History { table: "exits", id: "id", at: "ended_at", only: "1", max_rows: Some(50_000) },
     History { table: "signals", id: "id", at: "at", only: "1", max_rows: Some(100_000) },
     History { table: "decisions", id: "id", at: "at", only: "1", max_rows: Some(200_000) },

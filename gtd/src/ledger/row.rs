@@ -10,6 +10,8 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::work::WorkWrite;
+
 /// A process as the ledger remembers it: no other process can have the same three values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
@@ -211,6 +213,8 @@ pub enum Write {
         /// When.
         at: Timestamp,
     },
+    /// Writes something about work.
+    Work(WorkWrite),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -231,6 +235,7 @@ impl Write {
             | Self::Server(_)
             | Self::ServerGone { .. }
             | Self::Hold(_)
+            | Self::Work(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)

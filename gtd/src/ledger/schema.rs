@@ -17,7 +17,10 @@ pub(super) struct Migration {
 }
 
 /// All steps, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema/v1.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: include_str!("schema/v1.sql") },
+    Migration { version: 2, sql: include_str!("schema/v2.sql") },
+];
 
 /// The version that this program writes.
 pub(super) fn current(migrations: &[Migration]) -> i32 {

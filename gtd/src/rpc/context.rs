@@ -41,6 +41,8 @@ pub struct Context {
     pub counters: Counters,
     /// The configuration in force, and the way to another one.
     pub config: Arc<dyn Configuration>,
+    /// The town's work.
+    pub desk: Arc<crate::work::Desk>,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -20,6 +20,7 @@ pub mod discover;
 pub mod endpoint;
 mod events;
 mod framing;
+mod hook;
 pub mod limits;
 mod line;
 pub mod listener;
@@ -35,6 +36,7 @@ pub mod server;
 mod service;
 mod subscription;
 mod town;
+mod work;
 
 pub use callers::Callers;
 pub use endpoint::{Endpoint, EndpointError, HoldsLock};

@@ -208,6 +208,7 @@ fn observations(agent: &Agent, shown: &Shown, now: Timestamp) -> Vec<Observed> {
         ));
     }
     list.push(observed("activity", agent.activity.as_str().to_owned(), "report", agent.since));
+    list.extend(super::hooks::observed(&agent.agent, shown, now));
     list
 }
 

@@ -12,6 +12,7 @@ mod explain;
 pub mod facts;
 pub mod handle;
 pub mod heartbeat;
+pub mod hooks;
 pub mod incident;
 mod leftovers;
 mod life;

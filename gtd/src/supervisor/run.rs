@@ -367,6 +367,7 @@ impl Supervisor {
                     Some(machine) => {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
+                        rendered.hook = shown.hooks.work(agent);
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
                     }

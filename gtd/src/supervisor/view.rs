@@ -9,6 +9,7 @@ use gtd_proto::{
     Timestamp,
 };
 
+use super::hooks::Hooks;
 use super::machine::{Machine, Phase};
 use super::planner::Facts;
 use super::recorded::Recorded;
@@ -58,6 +59,8 @@ pub struct Shown {
     pub sessions_total: u64,
     /// What is to be written into files for the rigs.
     pub chores: Vec<(RigName, Chore)>,
+    /// What agents have on their hooks.
+    pub hooks: Hooks,
 }
 
 impl View {
@@ -68,6 +71,11 @@ impl View {
 
     pub(super) fn change<R>(&self, f: impl FnOnce(&mut Shown) -> R) -> R {
         f(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what the stores of work say of the agents' hooks.
+    pub fn hooks_are(&self, hooks: Hooks) {
+        self.change(|shown| shown.take_hooks(hooks));
     }
 
     /// One agent.
@@ -87,7 +95,10 @@ impl Shown {
         let standing = &facts.standing;
         let hold = self.hold.as_ref();
         let role = |agent: Address| {
-            self.agents.get(&agent).cloned().unwrap_or_else(|| at_rest(&agent, Timestamp::UNIX_EPOCH))
+            self.agents.get(&agent).cloned().unwrap_or_else(|| Agent {
+                hook: self.hooks.work(&agent),
+                ..at_rest(&agent, Timestamp::UNIX_EPOCH)
+            })
         };
         Ok(Rig {
             name: name.clone(),
@@ -121,6 +132,7 @@ impl Shown {
         let address = Address::Polecat(rig.clone(), name.clone());
         self.agents.get(&address).cloned().unwrap_or_else(|| Agent {
             worktree: Some(format!("{path}/polecats/{name}/{rig}")),
+            hook: self.hooks.work(&address),
             ..at_rest(&address, Timestamp::UNIX_EPOCH)
         })
     }

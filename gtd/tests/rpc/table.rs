@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, RefineryServer, RigServer, TownServer,
-    WitnessServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
+    WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, event, explain, method, params, town,
+    daemon, event, explain, method, params, town, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -31,6 +31,8 @@ impl StandIn {
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
+        all.merge(HookServer::into_rpc(Self)).unwrap();
+        all.merge(WorkServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -192,6 +194,35 @@ impl DeathsServer for StandIn {
 }
 
 #[async_trait]
+impl HookServer for StandIn {
+    async fn show(&self, _: params::AgentRef) -> RpcResult<Reply<work::HookShown>> {
+        reached("hook.show")
+    }
+    async fn set(&self, _: &Extensions, _: params::HookSet) -> RpcResult<Reply<work::HookChange>> {
+        reached("hook.set")
+    }
+    async fn clear(&self, _: &Extensions, _: params::HookClear) -> RpcResult<Reply<work::HookChange>> {
+        reached("hook.clear")
+    }
+}
+
+#[async_trait]
+impl WorkServer for StandIn {
+    async fn create(&self, _: &Extensions, _: params::WorkCreate) -> RpcResult<Reply<work::WorkChange>> {
+        reached("work.create")
+    }
+    async fn show(&self, _: params::WorkRef) -> RpcResult<Reply<work::Work>> {
+        reached("work.show")
+    }
+    async fn list(&self, _: params::WorkList) -> RpcResult<Reply<Items<work::Work>>> {
+        reached("work.list")
+    }
+    async fn close(&self, _: &Extensions, _: params::WorkClose) -> RpcResult<Reply<work::WorkChange>> {
+        reached("work.close")
+    }
+}
+
+#[async_trait]
 impl EventsServer for StandIn {
     async fn history(&self, _: params::EventsHistory) -> RpcResult<Reply<event::History>> {
         reached("events.history")
@@ -232,6 +263,10 @@ fn enough(name: &str) -> Value {
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
+        "hook.show" | "hook.clear" => json!({"agent": "a/witness"}),
+        "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
+        "work.create" => json!({"title": "t"}),
+        "work.show" | "work.close" => json!({"id": "a-1"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
         _ => json!({}),

@@ -452,6 +452,31 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             }),
             "witness.start" | "witness.restart" => answer(change(agent("alpha/witness", State::Running))),
             "witness.stop" => answer(change(agent("alpha/witness", State::Stopped))),
+            "hook.show" => answer(gtd_proto::work::HookShown {
+                agent: named().parse().unwrap(),
+                work: Some(work()),
+                since: Some(ago(3)),
+                also: vec!["al-2".parse().unwrap()],
+            }),
+            "hook.set" => answer(gtd_proto::work::HookChange {
+                work: Some(work()),
+                replaced: Some("al-2".parse().unwrap()),
+                taken_from: Some("alpha/polecats/ace".to_owned()),
+                ..hook_change(&named())
+            }),
+            "hook.clear" => answer(gtd_proto::work::HookChange {
+                replaced: Some("al-k3x".parse().unwrap()),
+                ..hook_change(&named())
+            }),
+            "work.show" => answer(work()),
+            "work.list" => answer(Items { items: vec![work()] }),
+            "work.create" | "work.close" => answer(gtd_proto::work::WorkChange {
+                work: Some(work()),
+                already: false,
+                accepted: false,
+                dry_run: false,
+                plan: Vec::new(),
+            }),
             "events.history" => {
                 let since = params["since"].as_u64().unwrap_or(0);
                 answer(history(events().into_iter().filter(|event| event.seq.0 > since).collect()))
@@ -461,6 +486,35 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 format!("the fake has no {method}"),
             )),
         }
+    }
+}
+
+pub fn work() -> gtd_proto::work::Work {
+    gtd_proto::work::Work {
+        id: "al-k3x".parse().unwrap(),
+        title: "Fix the parser\u{1b}[2J".to_owned(),
+        description: Some("It eats\nnewlines.".to_owned()),
+        status: "hooked".to_owned(),
+        assignee: Some("alpha/witness".to_owned()),
+        priority: Some(1),
+        store: "bd".to_owned(),
+        created_at: Some(ago(120)),
+        updated_at: Some(ago(3)),
+        closed_at: None,
+    }
+}
+
+pub fn hook_change(agent: &str) -> gtd_proto::work::HookChange {
+    gtd_proto::work::HookChange {
+        agent: agent.parse().unwrap(),
+        work: None,
+        since: None,
+        replaced: None,
+        taken_from: None,
+        already: false,
+        accepted: false,
+        dry_run: false,
+        plan: Vec::new(),
     }
 }
 

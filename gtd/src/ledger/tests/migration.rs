@@ -130,7 +130,8 @@ fn the_first_migration_still_makes_what_version_1_had() {
 
 const NEXT: &[Migration] = &[
     Migration { version: 1, sql: MIGRATIONS[0].sql },
-    Migration { version: 2, sql: "ALTER TABLE agents ADD COLUMN note TEXT; UPDATE agents SET policy = '{}'" },
+    Migration { version: 2, sql: MIGRATIONS[1].sql },
+    Migration { version: 3, sql: "ALTER TABLE agents ADD COLUMN note TEXT; UPDATE agents SET policy = '{}'" },
 ];
 const BROKEN: &[Migration] = &[
     Migration { version: 1, sql: MIGRATIONS[0].sql },

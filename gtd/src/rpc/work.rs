@@ -1,0 +1,208 @@
+//! `work.*`: work items.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gtd_proto::rpc::WorkServer;
+use gtd_proto::work::{Work, WorkChange};
+use gtd_proto::{ErrorKind, Items, PlanStep, Reply, RpcError, params};
+use jsonrpsee::Extensions;
+use jsonrpsee::core::{RpcResult, async_trait};
+
+use super::context::{Context, name_of, refuse};
+use crate::work::{By, Filter, Item, Unknown, Why, WorkError};
+
+#[async_trait]
+impl WorkServer for Context {
+    async fn create(&self, peer: &Extensions, params: params::WorkCreate) -> RpcResult<Reply<WorkChange>> {
+        let seq = self.seq();
+        if let Some(rig) = &params.rig {
+            self.handle.view().read(|shown| shown.rig(rig).map(drop)).map_err(refuse)?;
+        }
+        let by = by(peer, params.reason);
+        let params::WorkCreate {
+            title, rig, description, priority, dry_run, wait_ms, idempotency_key, ..
+        } = params;
+        let new = self.desk.checked(rig.as_ref(), &title, description.clone(), priority, &by);
+        let new = new.map_err(|error| refuse(work_error(error)))?;
+        if dry_run {
+            let store = self.desk.store(rig.as_ref()).map_err(|error| refuse(unknown_error(&error)))?;
+            let why = format!("in the store {}", crate::work::WorkStore::source(&store));
+            return Ok(Reply::at(seq, planned(vec![work_step("create", new.title, why)])));
+        }
+        let desk = Arc::clone(&self.desk);
+        let doing = async move { desk.create(rig.as_ref(), &title, description, priority, &by).await };
+        let doing =
+            waited(wait_ms, doing, |(item, store)| WorkChange { work: Some(shown(item, store)), ..none() });
+        let key = idempotency_key.as_deref();
+        let done = self.handle.once(key, "work.create", doing).await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), done))
+    }
+
+    async fn show(&self, params: params::WorkRef) -> RpcResult<Reply<Work>> {
+        let seq = self.seq();
+        let (item, store) = self.desk.item(&params.id).await.map_err(|error| refuse(work_error(error)))?;
+        Ok(Reply::at(seq, shown(item, store)))
+    }
+
+    async fn list(&self, params: params::WorkList) -> RpcResult<Reply<Items<Work>>> {
+        let seq = self.seq();
+        if let Some(rig) = &params.rig {
+            self.handle.view().read(|shown| shown.rig(rig).map(drop)).map_err(refuse)?;
+        }
+        let plain = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        };
+        if params.status.as_deref().is_some_and(|status| !plain(status)) {
+            let error = WorkError::Invalid { path: "/status", why: "a status is one word".to_owned() };
+            return Err(refuse(work_error(error)));
+        }
+        let filter = Filter { status: params.status, assignee: params.assignee };
+        let items = self.desk.list(params.rig.as_ref(), &filter).await;
+        let items = items.map_err(|error| refuse(work_error(error)))?;
+        Ok(Reply::at(
+            seq,
+            Items { items: items.into_iter().map(|(item, store)| shown(item, store)).collect() },
+        ))
+    }
+
+    async fn close(&self, peer: &Extensions, params: params::WorkClose) -> RpcResult<Reply<WorkChange>> {
+        let seq = self.seq();
+        let params::WorkClose { id, dry_run, wait_ms, idempotency_key, reason } = params;
+        let by = by(peer, reason);
+        if dry_run {
+            let (item, store) = self.desk.item(&id).await.map_err(|error| refuse(work_error(error)))?;
+            if item.is_over() {
+                let work = Some(shown(item, store));
+                return Ok(Reply::at(seq, WorkChange { work, already: true, ..planned(Vec::new()) }));
+            }
+            let hook = item.hook().map(|agent| format!(", and take it off the hook of {agent}"));
+            let why = format!("it is {}{}", item.status, hook.unwrap_or_default());
+            let work = Some(shown(item, store));
+            let plan = planned(vec![work_step("close", id.to_string(), why)]);
+            return Ok(Reply::at(seq, WorkChange { work, ..plan }));
+        }
+        let desk = Arc::clone(&self.desk);
+        let doing = async move { desk.close(&id, &by).await };
+        let doing = waited(wait_ms, doing, |(item, store, already)| WorkChange {
+            work: Some(shown(item, store)),
+            already,
+            ..none()
+        });
+        let key = idempotency_key.as_deref();
+        let done = self.handle.once(key, "work.close", doing).await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), done))
+    }
+}
+
+/// A change that says it was not waited for.
+pub(super) trait Accepted {
+    /// The answer before the effect.
+    fn accepted() -> Self;
+}
+
+impl Accepted for WorkChange {
+    fn accepted() -> Self {
+        Self { accepted: true, ..none() }
+    }
+}
+
+/// Does something to its end, also when the client that asked for it goes away or does not wait: half a change
+/// in another program would be worse than a late one.
+pub(super) async fn waited<T, R>(
+    wait_ms: Option<u64>,
+    doing: impl Future<Output = Result<T, WorkError>> + Send + 'static,
+    answer: impl FnOnce(T) -> R,
+) -> Result<R, RpcError>
+where
+    T: Send + 'static,
+    R: Accepted,
+{
+    let task = tokio::spawn(doing);
+    let ended = match wait_ms {
+        None => task.await,
+        Some(0) => return Ok(R::accepted()),
+        Some(ms) => match tokio::time::timeout(Duration::from_millis(ms), task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                return Err(RpcError::new(
+                    ErrorKind::Timeout,
+                    "the store of work has not confirmed the change in time",
+                )
+                .hint("it goes on; follow it with: gtctl events -f --kind 'work.*'")
+                .with("reached", "accepted"));
+            }
+        },
+    };
+    let done = ended.map_err(|error| RpcError::internal(format!("the change was cut off: {error}")))?;
+    done.map(answer).map_err(work_error)
+}
+
+pub(super) fn by(peer: &Extensions, reason: Option<String>) -> By {
+    By { who: "person".to_owned(), peer: Some(name_of(peer)), reason }
+}
+
+/// An item as results show it.
+pub(super) fn shown(item: Item, store: &str) -> Work {
+    Work {
+        id: item.id,
+        title: item.title,
+        description: item.description,
+        status: item.status,
+        assignee: item.assignee,
+        priority: item.priority,
+        store: store.to_owned(),
+        created_at: item.created_at,
+        updated_at: item.updated_at,
+        closed_at: item.closed_at,
+    }
+}
+
+fn none() -> WorkChange {
+    WorkChange { work: None, already: false, accepted: false, dry_run: false, plan: Vec::new() }
+}
+
+fn planned(plan: Vec<PlanStep>) -> WorkChange {
+    WorkChange { dry_run: true, plan, ..none() }
+}
+
+pub(super) fn work_step(action: &str, target: String, why: String) -> PlanStep {
+    PlanStep { action: action.to_owned(), target, why }
+}
+
+/// An error of work, as it crosses the socket.
+pub(super) fn work_error(error: WorkError) -> RpcError {
+    let text = error.to_string();
+    match error {
+        WorkError::NotFound(_) => RpcError::new(ErrorKind::WorkNotFound, text).hint("gtctl work list"),
+        WorkError::Over { status, .. } => {
+            RpcError::new(ErrorKind::WorkNotFound, text).hint("gtctl work list").with("status", status)
+        }
+        WorkError::Held { holder, .. } => {
+            RpcError::new(ErrorKind::Busy, text).hint("--force takes it from there").with("holder", holder)
+        }
+        WorkError::Occupied { agent, held } => RpcError::new(ErrorKind::Busy, text)
+            .hint(format!("gtctl hook clear {agent}, or --force to put it back"))
+            .with("holder", &agent)
+            .with("held", held),
+        WorkError::Invalid { path, .. } => RpcError::new(ErrorKind::InvalidParams, text).with("path", path),
+        WorkError::Unsupported { store, .. } => {
+            RpcError::new(ErrorKind::WorkStore, text).with("store", store).with("stderr", "")
+        }
+        WorkError::Unknown(unknown) => unknown_error(&unknown),
+    }
+}
+
+fn unknown_error(unknown: &Unknown) -> RpcError {
+    let error = RpcError::new(ErrorKind::WorkStore, unknown.to_string())
+        .with("store", &unknown.store)
+        .with("stderr", &unknown.stderr);
+    match &unknown.why {
+        Why::Missing(program) => error.hint(format!(
+            "put {program} on the PATH of the daemon, or set [work] store = \"builtin\" in settings/gtd.toml"
+        )),
+        Why::Late(_) | Why::Crowded => error.hint("try again, or raise [work] timeout in settings/gtd.toml"),
+        Why::Other(_) => error.hint("give the id whole"),
+        _ => error,
+    }
+}

@@ -1,0 +1,219 @@
+//! Work items and hooks: what there is to do, and who has it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, PlanStep, Timestamp, WorkId};
+
+/// A work item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Work {
+    /// Its id.
+    pub id: WorkId,
+    /// What is to be done, in a line.
+    pub title: String,
+    /// More of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// `open`, `hooked`, `in_progress`, `blocked`, `closed`, or a word of the store's own.
+    pub status: String,
+    /// Who has it: an address, or whatever the store has there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
+    /// 0 is the most urgent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
+    /// Who keeps it: `builtin`, `bd`.
+    pub store: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+    /// When it last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
+    /// When it was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
+}
+
+/// What is on an agent's hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HookShown {
+    /// The agent.
+    pub agent: Address,
+    /// The work; null when the hook is empty.
+    pub work: Option<Work>,
+    /// Since when, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Further items that the store has for this agent, which only others can have put there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<WorkId>,
+}
+
+/// The answer to a change of a work item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkChange {
+    /// The item after the change; absent from a plan to make one, and when the making was not waited for.
+    #[serde(flatten)]
+    pub work: Option<Work>,
+    /// It was so already; nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
+    /// Answered before the effect (`wait_ms` was 0): follow the events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+    /// Nothing was done; `plan` says what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// With `dry_run`: the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanStep>,
+}
+
+/// The answer to a change of a hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HookChange {
+    /// The agent.
+    pub agent: Address,
+    /// What its hook has now; null when it is empty.
+    pub work: Option<Work>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What it had before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<WorkId>,
+    /// Who had the work before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<String>,
+    /// It was so already; nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
+    /// Answered before the effect (`wait_ms` was 0): follow the events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+    /// Nothing was done; `plan` says what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// With `dry_run`: the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanStep>,
+}
+
+/// Parameters of `work.*` and `hook.*`.
+pub(crate) mod params {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use crate::params::params;
+    use crate::{Address, RigName, WorkId};
+
+    params! {
+    /// `work.create`
+    WorkCreate {
+        /// What is to be done, in a line.
+        title: String,
+        /// The rig whose work it is: the town's own unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rig: Option<RigName>,
+        /// More of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        /// 0, the most urgent, to 4; 2 unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        priority: Option<u8>,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// A work item.
+    WorkRef {
+        /// Its id, whole.
+        id: WorkId,
+    }
+
+    /// `work.list`
+    #[derive(Default)]
+    WorkList {
+        /// Only of this status: everything that is not closed unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+        /// Only of this assignee, as the store writes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assignee: Option<String>,
+        /// Only of this rig: of the town and all rigs unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rig: Option<RigName>,
+    }
+
+    /// `work.close`
+    WorkClose {
+        /// Its id, whole.
+        id: WorkId,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `hook.set`
+    HookSet {
+        /// Whose hook.
+        agent: Address,
+        /// What to put there.
+        work: WorkId,
+        /// Also when another agent has it, which then loses it, or when the hook holds something else.
+        #[serde(default)]
+        force: bool,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    /// `hook.clear`
+    HookClear {
+        /// Whose hook.
+        agent: Address,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+        /// A request repeated with the same key is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+        /// Why, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+    }
+}
