@@ -90,6 +90,8 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ),
     ("refinery.idle_ttl", ("tests/tests/on_demand.rs", "a_refinery_idles_by_its_own_clock")),
     ("callers.grant", ("tests/tests/callers.rs", "a_grant_is_honoured_and_the_record_says_who_asked")),
+    ("work.store", ("tests/tests/work.rs", "the_setting_overrides_what_the_directories_say")),
+    ("work.timeout", ("tests/tests/work.rs", "hooks_of_bd_are_shown_with_one_query_and_outlive_its_silence")),
     ("notify", ("tests/tests/outgoing.rs", "a_program_is_told_in_words_and_with_the_event")),
 ];
 

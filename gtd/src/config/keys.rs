@@ -311,8 +311,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "polecat.max_per_rig",
     "sweep.mode",
     "sweep.min_age",
-    "work.store",
-    "work.timeout",
 ];
 
 /// A program that is told of events.

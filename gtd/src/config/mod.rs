@@ -78,10 +78,14 @@ pub struct Reload {
 }
 
 /// Keys that hold from start to end, and why.
-const FIXED: [(&str, &str); 1] = [(
-    "tmux.server",
-    "running sessions cannot move to another server; stop the town, then restart the daemon",
-)];
+const FIXED: [(&str, &str); 3] = [
+    ("tmux.server", "running sessions cannot move to another server; stop the town, then restart the daemon"),
+    ("work.store", STORES),
+    ("work.timeout", STORES),
+];
+
+/// Why nothing about work stores changes while the daemon runs.
+const STORES: &str = "the work stores are opened when the daemon starts; restart it (agents go on)";
 
 impl Config {
     /// Reads the file. A file that is not there means the defaults.
@@ -216,6 +220,7 @@ impl Config {
             .map(|(key, reason)| Refused { key: (*key).to_owned(), reason: (*reason).to_owned() })
             .collect();
         new.tmux.server = self.tmux.server.clone();
+        new.work = self.work.clone();
         for (key, _) in FIXED {
             // The value is the old one, and so is where it came from.
             if self.set.contains(key) {
