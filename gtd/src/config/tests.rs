@@ -319,3 +319,35 @@ proptest! {
         }
     }
 }
+
+/// The table of the user's book: every key with its default and what it means.
+fn markdown() -> String {
+    let mut text = String::from("| Key | Default | What it means |\n|---|---|---|\n");
+    for value in Config::default().values() {
+        let shown = match &value.value {
+            serde_json::Value::String(text) => format!("`\"{text}\"`"),
+            other => format!("`{other}`"),
+        };
+        let default = if value.key == "tmux.names" { "see below".to_owned() } else { shown };
+        let later = if value.not_yet { " *(not yet)*" } else { "" };
+        text.push_str(&format!(
+            "| `{}` | {default} | {}{later} |\n",
+            value.key,
+            value.doc.replace('|', "\\|")
+        ));
+    }
+    text
+}
+
+#[test]
+fn the_book_has_the_table_of_keys_as_it_is() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let book = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = book.split_once("<!-- keys -->\n").expect("the book has a place for the keys");
+    let (there, after) = rest.split_once("<!-- /keys -->").expect("that place has an end");
+    if std::env::var_os("GTD_BLESS").is_some() {
+        let text = format!("{before}<!-- keys -->\n{}<!-- /keys -->{after}", markdown());
+        return std::fs::write(path, text).unwrap();
+    }
+    assert_eq!(there, markdown(), "GTD_BLESS=1 writes it anew");
+}

@@ -83,7 +83,8 @@ impl Daemon {
         let watcher = ExitWatcher::start().map_err(system("watch processes"))?;
         let (tmux_sender, tmux_events) = mpsc::channel(TMUX_EVENTS);
         let driver_config = driver_config(&config, &layout, &run_dir, &identity.id);
-        let recorded = recorded_server(&state.servers);
+        // A copy's ledger names the tmux server of the town that it was copied from.
+        let recorded = recorded_server(&state.servers).filter(|_| identity.copied_from().is_none());
         let driver = Driver::open(driver_config, watcher.clone(), tmux_sender, recorded).await;
         let shim = sibling("gtd-shim").ok_or_else(|| {
             DaemonError::Missing(
@@ -230,7 +231,9 @@ fn first_writes(
             row.ended = true;
             writes.push(Write::Instance(row));
         }
-        state.servers.clear();
+        for row in state.servers.drain(..) {
+            writes.push(Write::ServerGone { server: row.server, at: now });
+        }
     }
     if observing && !observing_before {
         writes.push(Write::Fact { key: OBSERVING.to_owned(), value: Some(json!(true)) });
