@@ -93,6 +93,13 @@ fn three_of_twenty_killed_within_a_second_are_one_incident_and_back_within_13_s(
     let closed = wait_closed(&town, QUICK);
     assert_eq!((&closed["recovered"], &closed["count"]), (&json!(3), &json!(3)), "{closed:#}");
     assert_told_once(&town, &closed);
+    // Tools of the incumbent's read it under its name of old.
+    wait_for(QUICK, "its line", || {
+        let lines = std::fs::read_to_string(town.path(".events.jsonl")).ok()?;
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told: Vec<Value> = lines.filter(|line| line["type"] == "mass_death").collect();
+        (told.len() == 1 && told[0]["payload"]["count"] == 3).then_some(())
+    });
     let others = &before[3..];
     assert!(others.iter().all(|other| town.running().contains(other)), "the other 17 went on");
     let exits = town.call("agent.exits", json!({"limit": 10}));

@@ -139,7 +139,7 @@ where
 }
 
 pub(super) fn by(peer: &Extensions, reason: Option<String>) -> By {
-    By { who: "person".to_owned(), peer: Some(name_of(peer)), reason }
+    By { who: name_of(peer), peer: Some(name_of(peer)), reason }
 }
 
 /// An item as results show it.
