@@ -40,6 +40,31 @@ macro_rules! params {
 }
 pub(crate) use params;
 
+/// The same, for methods that change something and take their time: each ends with these four.
+macro_rules! changes {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? })*) => {
+        $crate::params::params! {$(
+            $(#[$meta])*
+            $name {
+                $($(#[$fmeta])* $field: $type,)*
+                /// Only say what would be done.
+                #[serde(default)]
+                dry_run: bool,
+                /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                wait_ms: Option<u64>,
+                /// A request repeated with the same key is done once.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                idempotency_key: Option<String>,
+                /// Why, for the record.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                reason: Option<String>,
+            }
+        )*}
+    };
+}
+pub(crate) use changes;
+
 params! {
     /// No parameters.
     #[derive(Default)]
@@ -60,27 +85,19 @@ params! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }
+}
 
+changes! {
     /// `daemon.shutdown`
     #[derive(Default)]
     Shutdown {
         /// Stop the agents first.
         #[serde(default)]
         stop_agents: bool,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the agents' end before it goes down, in milliseconds: to the end unless given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once, also by the next daemon.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
+}
 
+params! {
     /// `daemon.reload`
     #[derive(Default)]
     Reload {
@@ -103,24 +120,15 @@ params! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
+}
 
+changes! {
     /// `town.start`
     #[derive(Default)]
-    TownStart {
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    }
+    TownStart {}
+}
 
+params! {
     /// `town.stop`
     #[derive(Default)]
     TownStop {

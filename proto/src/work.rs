@@ -106,10 +106,10 @@ pub(crate) mod params {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
-    use crate::params::params;
+    use crate::params::{changes, params};
     use crate::{Address, RigName, WorkId};
 
-    params! {
+    changes! {
     /// `work.create`
     WorkCreate {
         /// What is to be done, in a line.
@@ -123,20 +123,10 @@ pub(crate) mod params {
         /// 0, the most urgent, to 4; 2 unless given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         priority: Option<u8>,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+    }
     }
 
+    params! {
     /// A work item.
     WorkRef {
         /// Its id, whole.
@@ -156,23 +146,13 @@ pub(crate) mod params {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rig: Option<RigName>,
     }
+    }
 
+    changes! {
     /// `work.close`
     WorkClose {
         /// Its id, whole.
         id: WorkId,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
 
     /// `hook.set`
@@ -184,36 +164,12 @@ pub(crate) mod params {
         /// Also when another agent has it, which then loses it, or when the hook holds something else.
         #[serde(default)]
         force: bool,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
 
     /// `hook.clear`
     HookClear {
         /// Whose hook.
         agent: Address,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait for the effect, in milliseconds: to its end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
     }
 }

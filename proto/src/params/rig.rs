@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::params;
+use super::{changes, params};
 use crate::RigName;
 
 params! {
@@ -76,7 +76,9 @@ params! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
+}
 
+changes! {
     /// `witness.start`, `refinery.start`
     RigStart {
         /// The rig.
@@ -96,18 +98,6 @@ params! {
         /// Forget the agent, account and environment of earlier starts.
         #[serde(default)]
         reset_overrides: bool,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait until it is ready, in milliseconds: to the end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
 
     /// `witness.stop`, `refinery.stop`
@@ -120,18 +110,6 @@ params! {
         /// Do not wait at all: KILL at once.
         #[serde(default)]
         force: bool,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait until it is gone, in milliseconds: to the end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
 
     /// `witness.restart`, `refinery.restart`
@@ -156,17 +134,5 @@ params! {
         /// Do not wait at all: KILL at once.
         #[serde(default)]
         force: bool,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-        /// How long to wait until it is ready, in milliseconds: to the end unless given, 0 not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wait_ms: Option<u64>,
-        /// A request repeated with the same key is done once.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        idempotency_key: Option<String>,
-        /// Why, for the record.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
     }
 }
