@@ -94,7 +94,12 @@ fn hundred() {
     let town = Setup::new().rigs(&rigs.iter().map(String::as_str).collect::<Vec<_>>()).make();
     let began = Instant::now();
     let mut up = town.command("gtctl");
-    up.arg("--town").arg(town.root()).arg("up").stdin(Stdio::null()).stdout(Stdio::null());
+    up.arg("--town")
+        .arg(town.root())
+        .arg("up")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let Ok(mut up) = up.spawn() else { return println!("   gtctl up could not be started") };
     let client = wait_for(CHANGE, "the daemon", || {
         town.socket().and_then(|socket| gtd_tests::Client::connect(&socket).ok())
