@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::exit::Usage;
-use gtd_proto::{Activity, Cause, ErrorKind, Exit, Role, RpcError, Timestamp};
+use gtd_proto::{Activity, Cause, ErrorKind, Exit, Intent, Role, RpcError, Timestamp};
 use serde_json::{Value, json};
 
 use super::machine::{Machine, Pause, Phase, Then};
 use super::moves::cancelled;
 use super::planner::Situation;
 use super::policy::{self, Death, Next, after, since};
-use super::throttle::account_of;
+use super::throttle::{Asker, account_of};
 use super::turn::{Outcome, Turn, millis};
 use super::verdict::{self, describe, how};
 use crate::agents::order::{Ending, Failure, FailureKind, Life, Order, What};
@@ -159,6 +159,10 @@ impl Machine {
                     Some(failure.message.clone()),
                     turn,
                 );
+                if situation.incident.is_some() && !self.passes && self.wish.intent == Intent::Running {
+                    // Nobody has shown that agents can live.
+                    self.await_incident(situation, turn);
+                }
                 let error = RpcError::new(
                     kind,
                     format!("{} could not be started: {}", self.address, failure.message),
@@ -352,7 +356,11 @@ impl Machine {
         turn.event(self, kind::AGENT_STOPPED, now, json!({ "survivors": survivors }));
         turn.outcome(&self.address, Outcome::Stopped { survivors });
         match then {
-            Then::Start => self.start_or_rest("it was asked to start again", situation, turn),
+            Then::Start => {
+                // Policy may look after nobody of its role by now: that was no bar to who asked.
+                let asker = if self.wish.is_of_policy() { Asker::Policy } else { Asker::Program };
+                self.start_unless_held_for(asker, "it was asked to start again", situation, turn);
+            }
             Then::Rest => {
                 self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
                 // Its task does so only where it was told at the time of the end that nothing follows.

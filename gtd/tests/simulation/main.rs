@@ -17,6 +17,7 @@ mod incidents;
 mod policy;
 mod rigs;
 mod schedule;
+mod seams;
 mod world;
 
 use world::*;

@@ -65,6 +65,10 @@ pub struct World {
     pub kept: super::incidents::Kept,
     /// Every launch succeeds.
     pub sure: bool,
+    /// Every launch fails, through no fault of the agent's.
+    pub failing: bool,
+    /// The next daemon may start nothing before the sessions were looked at.
+    pub unsurveyed: bool,
     pub log: Vec<String>,
     pub settings: Settings,
     pub tmux: Option<String>,
@@ -192,6 +196,8 @@ impl World {
             in_flight: Vec::new(),
             kept: super::incidents::Kept::default(),
             sure: false,
+            failing: false,
+            unsurveyed: false,
             log: Vec::new(),
             settings,
             tmux: None,
@@ -303,6 +309,13 @@ impl World {
                     "{agent} was started where it may not be\n{}",
                     self.story()
                 );
+                if self.failing {
+                    let kind = FailureKind::Tmux;
+                    let failure = Failure { message: "made up".into(), hint: None, kind };
+                    let report = Report { agent, instance, what: What::NotLaunched(failure) };
+                    self.due.push((soon(5), report));
+                    return;
+                }
                 if !self.sure && self.dice.one_in(12) {
                     let kind = match self.dice.roll(3) {
                         0 => FailureKind::Tmux,
@@ -482,6 +495,9 @@ impl World {
         self.core = core;
         self.core.recall_rigs(&self.kept.facts);
         self.core.recall_deaths(&self.kept.facts, self.kept.exits(), |at| at, self.now);
+        if std::mem::take(&mut self.unsurveyed) {
+            self.core.survey_first();
+        }
         self.carry_out(turn, true);
         // As the loop does: tmux is looked at before anybody has read the registry.
         self.step(Input::Tmux(self.tmux.clone()), true);
