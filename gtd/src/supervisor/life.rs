@@ -226,8 +226,6 @@ impl Machine {
         }
         let was_ready = current.ready_at.is_some();
         let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
-        let began = ending.started_at.or_else(|| self.born_at()).unwrap_or(ending.ended_at);
-        let uptime = since(began, ending.ended_at);
         let named = verdict::name(&ending, requested);
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
@@ -236,6 +234,13 @@ impl Machine {
             .detect_ms
             .map_or(Duration::ZERO, |ms| Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(Duration::ZERO));
         let died_at = now.checked_sub(ago).unwrap_or(now);
+        // Each from one clock: two instants of the record, or two of ours.
+        let uptime = match (ending.started_at, self.born_at()) {
+            (Some(began), _) => since(began, ending.ended_at),
+            (None, Some(born)) => since(born, died_at),
+            (None, None) => Duration::ZERO,
+        };
+        let began = ending.ended_at.checked_sub(uptime).unwrap_or(ending.ended_at);
         let death = self.death(named.ending, uptime);
         let verdict = policy::decide(&mut self.memory, &death, died_at, chance, numbers);
         if let (Next::Throttle { period }, Some(account)) = (&verdict.next, self.account.as_deref()) {
