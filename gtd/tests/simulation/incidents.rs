@@ -107,8 +107,14 @@ impl World {
                     );
                 }
             } else if held {
-                let asked = why.starts_with("it was asked") || why == "it was reset";
-                assert!(asked, "{agent} was started while restarts are held: {why}\n{}", self.story());
+                let asked = why.starts_with("it was asked") || why == "it was reset" || why == "it died";
+                let by_person =
+                    self.core.agents().get(agent).is_some_and(|machine| machine.wish.by == "person");
+                assert!(
+                    asked && (by_person || why == "it was reset"),
+                    "{agent} was started while restarts are held: {why}\n{}",
+                    self.story()
+                );
             }
         }
         if !held {

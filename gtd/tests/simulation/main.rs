@@ -14,6 +14,7 @@
 mod cases;
 mod clocks;
 mod incidents;
+mod one_world;
 mod policy;
 mod rigs;
 mod schedule;

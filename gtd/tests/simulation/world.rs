@@ -299,6 +299,21 @@ impl World {
                     "{agent} was started against its intent\n{}",
                     self.story()
                 );
+                assert!(
+                    !self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING),
+                    "{agent} was started while nobody knows what should run\n{}",
+                    self.story()
+                );
+                let left_alone = self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
+                    let mode =
+                        if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
+                    matches!(mode, Mode::Off(_))
+                });
+                assert!(
+                    !left_alone || self.agents[&agent].intent_by != "supervisor",
+                    "{agent} was started, and policy is to leave it alone\n{}",
+                    self.story()
+                );
                 let barred =
                     agent.rig().is_none_or(|rig| self.core.facts().rigs[rig].standing.barred.is_some());
                 let short = self.figures.free_memory.is_some_and(|free| free < 100);
@@ -485,7 +500,7 @@ impl World {
         let instances = self.instances.values().cloned().collect();
         let (core, turn) = Core::resume(
             self.settings.clone(),
-            false,
+            self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING),
             self.hold.clone(),
             rows,
             instances,
@@ -504,5 +519,8 @@ impl World {
         self.step(Input::Figures(self.figures), true);
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);
+        if self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING) {
+            self.step(Input::Found(Vec::new()), true);
+        }
     }
 }
