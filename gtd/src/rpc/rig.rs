@@ -24,15 +24,13 @@ const SEEN: Duration = Duration::from_secs(5);
 impl RigServer for Context {
     async fn list(&self, _: params::None) -> RpcResult<Reply<Items<Rig>>> {
         let seq = self.seq();
-        let items = self.handle.view().read(|shown| {
-            shown.facts.rigs.keys().map(|rig| shown.rig(rig)).collect::<Result<Vec<Rig>, RpcError>>()
-        });
+        let items = self.handle.view().read(|shown| self.handle.rigs_of(shown));
         Ok(Reply::at(seq, Items { items: items.map_err(refuse)? }))
     }
 
     async fn status(&self, params: params::RigRef) -> RpcResult<Reply<Rig>> {
         let seq = self.seq();
-        let rig = self.handle.view().read(|shown| shown.rig(&params.rig)).map_err(refuse)?;
+        let rig = self.handle.rig(&params.rig).map_err(refuse)?;
         Ok(Reply::at(seq, rig))
     }
 

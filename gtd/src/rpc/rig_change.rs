@@ -51,7 +51,7 @@ impl Context {
     }
 
     fn rig_change(&self, rig: &RigName) -> Result<RigChange, RpcError> {
-        let rig = self.handle.view().read(|shown| shown.rig(rig))?;
+        let rig = self.handle.rig(rig)?;
         Ok(RigChange {
             rig,
             already: false,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gtd_proto::rpc::TownServer;
 use gtd_proto::town::{Census, TmuxServer, TmuxState, TownChange, TownStatus};
-use gtd_proto::{PlanStep, Reply, RpcError, params};
+use gtd_proto::{PlanStep, Reply, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
@@ -26,8 +26,7 @@ impl TownServer for Context {
         let daemon = self.brief();
         let tmux = vec![self.tmux_server()];
         let status = self.handle.view().read(|shown| {
-            let rigs: Result<Vec<_>, RpcError> = shown.facts.rigs.keys().map(|rig| shown.rig(rig)).collect();
-            rigs.map(|rigs| TownStatus {
+            self.handle.rigs_of(shown).map(|rigs| TownStatus {
                 name: shown.facts.name.clone(),
                 root: self.root(),
                 town_id: self.town_id.clone(),

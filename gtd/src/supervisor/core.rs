@@ -254,6 +254,11 @@ impl Core {
         self.hold.as_ref()
     }
 
+    /// What should run, or what does, is not known yet: nothing is started.
+    pub(super) fn is_only_looking(&self) -> bool {
+        self.observing || !self.surveyed
+    }
+
     /// Runs a move of one agent with everything it may look at.
     pub(super) fn each<R>(
         &mut self,
@@ -262,7 +267,7 @@ impl Core {
         turn: &mut Turn,
         r#move: impl FnOnce(&mut Machine, &mut Situation<'_>, &mut Turn) -> R,
     ) -> Option<R> {
-        let looking = self.is_looking(now);
+        let (looking, observing) = (self.is_looking(now), self.is_only_looking());
         let machine = self.agents.get_mut(agent)?;
         let mut situation = Situation {
             now,
@@ -270,7 +275,7 @@ impl Core {
             facts: &self.facts,
             rigs: &self.rigs,
             held: self.hold.is_some(),
-            observing: self.observing || !self.surveyed,
+            observing,
             tmux: self.tmux.as_deref(),
             limits: &mut self.limits,
             looking,

@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gtd_proto::agent::{Attach, Capture};
 use gtd_proto::daemon::HeartbeatReport;
-use gtd_proto::town::Alert;
+use gtd_proto::town::{Alert, Rig};
 use gtd_proto::wait::WaitFor;
-use gtd_proto::{Address, Change, ErrorKind, RpcError, Timestamp, town};
+use gtd_proto::{Address, Change, ErrorKind, RigName, RpcError, Timestamp, town};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::core::Input;
+use super::dating;
 use super::requests::{Request, Wait};
 use super::run::{Message, Timeline};
 use super::turn::Answer;
-use super::view::View;
+use super::view::{Shown, View};
 use super::waiting::Awaited;
 use crate::agents::runtime::{LookError, Runtime};
 use crate::ledger::{Ledger, Write};
@@ -128,6 +129,28 @@ impl Handle {
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.line.to_wall(self.line.now())
+    }
+
+    /// A registered rig, as people see it.
+    ///
+    /// # Errors
+    /// `rig_not_found`, with the rigs there are.
+    pub fn rig(&self, name: &RigName) -> Result<Rig, RpcError> {
+        self.view().read(|shown| self.rig_of(shown, name))
+    }
+
+    /// All registered rigs, as people see them, out of what is shown.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn rigs_of(&self, shown: &Shown) -> Result<Vec<Rig>, RpcError> {
+        shown.facts.rigs.keys().map(|name| self.rig_of(shown, name)).collect()
+    }
+
+    fn rig_of(&self, shown: &Shown, name: &RigName) -> Result<Rig, RpcError> {
+        let mut rig = shown.rig(name)?;
+        dating::rig(&mut rig.since, [&mut rig.parked, &mut rig.docked], &self.line);
+        Ok(rig)
     }
 
     /// How long the daemon has run, suspended time included.

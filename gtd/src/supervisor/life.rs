@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::exit::Usage;
-use gtd_proto::{Activity, Cause, ErrorKind, Exit, Role, RpcError, Timestamp};
+use gtd_proto::{Activity, Cause, ErrorKind, Exit, Intent, Role, RpcError, Timestamp};
 use serde_json::{Value, json};
 
 use super::machine::{Machine, Pause, Phase, Then};
 use super::moves::cancelled;
 use super::planner::Situation;
 use super::policy::{self, Death, Next, after, since};
-use super::throttle::account_of;
+use super::throttle::{Asker, account_of};
 use super::turn::{Outcome, Turn, millis};
 use super::verdict::{self, describe, how};
 use crate::agents::order::{Ending, Failure, FailureKind, Life, Order, What};
@@ -159,6 +159,10 @@ impl Machine {
                     Some(failure.message.clone()),
                     turn,
                 );
+                if situation.incident.is_some() && !self.passes && self.wish.intent == Intent::Running {
+                    // Nobody has shown that agents can live.
+                    self.await_incident(situation, turn);
+                }
                 let error = RpcError::new(
                     kind,
                     format!("{} could not be started: {}", self.address, failure.message),
@@ -222,8 +226,6 @@ impl Machine {
         }
         let was_ready = current.ready_at.is_some();
         let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
-        let began = ending.started_at.or_else(|| self.born_at()).unwrap_or(ending.ended_at);
-        let uptime = since(began, ending.ended_at);
         let named = verdict::name(&ending, requested);
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
@@ -232,6 +234,13 @@ impl Machine {
             .detect_ms
             .map_or(Duration::ZERO, |ms| Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(Duration::ZERO));
         let died_at = now.checked_sub(ago).unwrap_or(now);
+        // Each from one clock: two instants of the record, or two of ours.
+        let uptime = match (ending.started_at, self.born_at()) {
+            (Some(began), _) => since(began, ending.ended_at),
+            (None, Some(born)) => since(born, died_at),
+            (None, None) => Duration::ZERO,
+        };
+        let began = ending.ended_at.checked_sub(uptime).unwrap_or(ending.ended_at);
         let death = self.death(named.ending, uptime);
         let verdict = policy::decide(&mut self.memory, &death, died_at, chance, numbers);
         if let (Next::Throttle { period }, Some(account)) = (&verdict.next, self.account.as_deref()) {
@@ -352,7 +361,11 @@ impl Machine {
         turn.event(self, kind::AGENT_STOPPED, now, json!({ "survivors": survivors }));
         turn.outcome(&self.address, Outcome::Stopped { survivors });
         match then {
-            Then::Start => self.start_or_rest("it was asked to start again", situation, turn),
+            Then::Start => {
+                // Policy may look after nobody of its role by now: that was no bar to who asked.
+                let asker = if self.wish.is_of_policy() { Asker::Policy } else { Asker::Program };
+                self.start_unless_held_for(asker, "it was asked to start again", situation, turn);
+            }
             Then::Rest => {
                 self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
                 // Its task does so only where it was told at the time of the end that nothing follows.

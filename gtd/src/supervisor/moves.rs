@@ -12,7 +12,11 @@ use crate::agents::order::Order;
 
 impl Machine {
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp, reason: Option<String>, turn: &mut Turn) {
-        if matches!(phase, Phase::Rest | Phase::Starting { .. } | Phase::Running) {
+        // A pass is for what is being brought about now: whoever comes to wait waits like everybody.
+        if !matches!(
+            phase,
+            Phase::Dead { .. } | Phase::Draining { .. } | Phase::Ending { .. } | Phase::Adopting
+        ) {
             self.passes = false;
         }
         self.phase = phase;
@@ -220,12 +224,23 @@ impl Machine {
 
     /// Starts it when it may be started, else leaves it waiting or at rest with the reason.
     pub(super) fn start_or_rest(&mut self, why: &str, situation: &mut Situation<'_>, turn: &mut Turn) {
+        self.start_or_rest_for(Asker::Policy, why, situation, turn);
+    }
+
+    /// The same, for somebody.
+    pub(super) fn start_or_rest_for(
+        &mut self,
+        asker: Asker,
+        why: &str,
+        situation: &mut Situation<'_>,
+        turn: &mut Turn,
+    ) {
         let now = situation.now;
         if self.wish.intent != Intent::Running {
             self.enter(Phase::Rest, now, self.wish.reason.clone(), turn);
             return;
         }
-        match self.may_start(situation, Asker::Policy) {
+        match self.may_start(situation, asker) {
             Ok(()) => match self.owed.take().filter(|(until, _)| *until > now) {
                 Some((until, pause)) => self.wait_on(until, pause, now, turn),
                 None => self.launch(why, situation, turn),
@@ -236,7 +251,7 @@ impl Machine {
     }
 
     /// Goes on with a wait that a stop of the whole town, or the like, has interrupted.
-    fn wait_on(&mut self, until: Timestamp, pause: Pause, now: Timestamp, turn: &mut Turn) {
+    pub(super) fn wait_on(&mut self, until: Timestamp, pause: Pause, now: Timestamp, turn: &mut Turn) {
         let (what, reason) = match pause {
             Pause::Quarantine => ("its quarantine", "it failed too often before it was stopped"),
             Pause::Held => ("its hold", "a person ended it before it was stopped"),
@@ -252,6 +267,8 @@ impl Machine {
             Phase::Waiting { until, why: why @ (Pause::Backoff | Pause::Quarantine | Pause::Held) } => {
                 Some((*until, *why))
             }
+            // Its own back-off may be longer than the hold, and the hold may be over when it comes back.
+            Phase::Waiting { until, why: Pause::Incident } => Some((*until, Pause::Backoff)),
             Phase::Dead { died_at, next, .. } => match next {
                 Next::Start { delay } if !delay.is_zero() => Some((after(*died_at, *delay), Pause::Backoff)),
                 Next::Quarantine { period, .. } => Some((after(*died_at, *period), Pause::Quarantine)),

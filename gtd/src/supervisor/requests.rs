@@ -225,7 +225,10 @@ impl Core {
                 Phase::Dead { next, settled_at, gone, .. } => {
                     *next = policy::Next::Start { delay: std::time::Duration::ZERO };
                     *settled_at = now;
-                    if *gone {
+                    let gone = *gone;
+                    // The next daemon would do what was decided before.
+                    turn.agent_row(machine);
+                    if gone {
                         machine.on_time(situation, turn);
                     }
                 }
@@ -233,6 +236,8 @@ impl Core {
                 Phase::Rest | Phase::Waiting { .. } | Phase::Broken
                     if situation.incident.is_some() && !machine.passes =>
                 {
+                    // What it waited for is forgiven.
+                    machine.phase = Phase::Rest;
                     machine.await_incident(situation, turn);
                 }
                 Phase::Rest | Phase::Waiting { .. } | Phase::Broken => {
@@ -354,9 +359,17 @@ impl Core {
                 .map(str::to_owned);
             // Of one that runs there is nothing to pass.
             machine.passes &= waits || matches!(machine.phase, Phase::Dead { .. });
+            if let Phase::Dead { next, .. } = &mut machine.phase {
+                // What was decided on its death, and not done yet, is forgiven too.
+                if !matches!(next, policy::Next::Rest) {
+                    *next = policy::Next::Start { delay: std::time::Duration::ZERO };
+                }
+                turn.agent_row(machine);
+            }
             if waits {
                 turn.released(machine, "reset", &ask.by, now);
-                machine.start_or_rest("it was reset", situation, turn);
+                machine.phase = Phase::Rest;
+                machine.start_unless_held("it was reset", situation, turn);
             }
             !waits && blank
         });

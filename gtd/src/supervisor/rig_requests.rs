@@ -11,6 +11,7 @@ use super::core::Core;
 use super::machine::{Machine, Phase, Then};
 use super::requests::{Ask, Wait};
 use super::rigs::{BY_FILE, FileState, Mark, Record, Sight, Told, unknown_rig};
+use super::throttle::Asker;
 use super::turn::{Answer, Ticket, Turn};
 use super::view::alert;
 use super::waiting::{Awaited, outcome_of};
@@ -148,8 +149,10 @@ impl Core {
                 machine.reconcile(situation, turn);
                 // What somebody has started comes back with the rig also where policy looks after nobody.
                 let left = freed && machine.phase == Phase::Rest && machine.is_asked_for();
-                if left && situation.may_start(&machine.address, true).is_ok() {
-                    machine.launch("its rig may run again", situation, turn);
+                let may =
+                    situation.incident.is_none() && machine.may_start(situation, Asker::Program).is_ok();
+                if left && may {
+                    machine.start_or_rest_for(Asker::Program, "its rig may run again", situation, turn);
                 }
                 if !still || !is_still(machine) {
                     agents.insert(agent.clone());

@@ -386,7 +386,7 @@ impl Supervisor {
             alerts.iter_mut().for_each(|alert| alert.since = self.line.to_wall(alert.since));
             alerts.extend(incident_alerts(&shown.incidents, wall));
             alerts.extend(core.rig_alerts(wall));
-            alerts.extend(agent_alerts(core, now, wall));
+            alerts.extend(agent_alerts(core, now, wall, &self.line));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
                 alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, wall));
@@ -413,7 +413,7 @@ impl Supervisor {
     }
 }
 
-fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp) -> Vec<Alert> {
+fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp, line: &Timeline) -> Vec<Alert> {
     let facts: &Facts = core.facts();
     let mut alerts = Vec::new();
     for machine in core.agents().values() {
@@ -431,6 +431,7 @@ fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp) -> Vec<Alert> {
         } else if let Some((since, why)) =
             machine.unsure.as_ref().filter(|(at, _)| machine.current.is_some() && since(*at, now) >= LASTING)
         {
+            let since = line.to_wall(*since);
             let message =
                 format!("{address} cannot be told about since {since:.0}, and is left alone: {why}");
             let hint = format!("gtctl explain {address} --probe");
@@ -443,7 +444,7 @@ fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp) -> Vec<Alert> {
                 Severity::Error,
                 message,
                 &format!("gtctl reset {address}"),
-                now,
+                wall,
             ));
         }
     }

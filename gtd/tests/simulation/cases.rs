@@ -89,6 +89,28 @@ fn a_wall_clock_that_was_set_moves_no_back_off() {
 }
 
 #[test]
+fn a_life_of_which_the_beginning_is_not_on_record_is_as_long_as_it_was() {
+    for back in [false, true] {
+        let mut world = running(2);
+        let agent = Address::Witness(RigName::new("a").unwrap());
+        let instance = world.core.agents()[&agent].current.as_ref().unwrap().instance.clone();
+        world.pass(after(world.now, Duration::from_secs(60)));
+        let lived =
+            Duration::try_from(world.now.duration_since(world.core.agents()[&agent].born_at().unwrap()))
+                .unwrap();
+        let day = Duration::from_secs(86_400);
+        let wall = if back { world.now.checked_sub(day).unwrap() } else { after(world.now, day) };
+        let What::Ended(end) = ending(EndedBy::Agent, wall) else { panic!() };
+        let report = Report { agent: agent.clone(), instance: instance.clone(), what: What::Ended(end) };
+        world.step(Input::Report(report), true);
+        let exit = &world.kept.exits[&instance];
+        let uptime = Duration::from_millis(exit.uptime_ms);
+        assert_eq!((uptime.as_secs(), exit.ended_at), (lived.as_secs(), wall));
+        assert_eq!(exit.ended_at.duration_since(exit.started_at).unsigned_abs().as_secs(), uptime.as_secs());
+    }
+}
+
+#[test]
 fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
     let mut world = World::new(3);
     world.pass(after(world.now, Duration::from_secs(600)));

@@ -14,9 +14,11 @@
 mod cases;
 mod clocks;
 mod incidents;
+mod one_world;
 mod policy;
 mod rigs;
 mod schedule;
+mod seams;
 mod world;
 
 use world::*;

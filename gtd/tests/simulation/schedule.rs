@@ -137,9 +137,10 @@ impl World {
                     assert!(!limited, "{} is throttled\n{}", machine.address, self.story());
                     assert!(
                         machine.state() == State::Running || waits,
-                        "{} should run and is {:?}\n{}",
+                        "{} should run and is {:?}: {:?}\n{}",
                         machine.address,
                         machine.phase,
+                        machine.reason,
                         self.story()
                     );
                     assert_eq!(alive, usize::from(!waits), "{}\n{}", machine.address, self.story());

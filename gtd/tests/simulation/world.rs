@@ -65,6 +65,10 @@ pub struct World {
     pub kept: super::incidents::Kept,
     /// Every launch succeeds.
     pub sure: bool,
+    /// Every launch fails, through no fault of the agent's.
+    pub failing: bool,
+    /// The next daemon may start nothing before the sessions were looked at.
+    pub unsurveyed: bool,
     pub log: Vec<String>,
     pub settings: Settings,
     pub tmux: Option<String>,
@@ -192,6 +196,8 @@ impl World {
             in_flight: Vec::new(),
             kept: super::incidents::Kept::default(),
             sure: false,
+            failing: false,
+            unsurveyed: false,
             log: Vec::new(),
             settings,
             tmux: None,
@@ -293,6 +299,21 @@ impl World {
                     "{agent} was started against its intent\n{}",
                     self.story()
                 );
+                assert!(
+                    !self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING),
+                    "{agent} was started while nobody knows what should run\n{}",
+                    self.story()
+                );
+                let left_alone = self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
+                    let mode =
+                        if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
+                    matches!(mode, Mode::Off(_))
+                });
+                assert!(
+                    !left_alone || self.agents[&agent].intent_by != "supervisor",
+                    "{agent} was started, and policy is to leave it alone\n{}",
+                    self.story()
+                );
                 let barred =
                     agent.rig().is_none_or(|rig| self.core.facts().rigs[rig].standing.barred.is_some());
                 let short = self.figures.free_memory.is_some_and(|free| free < 100);
@@ -303,6 +324,13 @@ impl World {
                     "{agent} was started where it may not be\n{}",
                     self.story()
                 );
+                if self.failing {
+                    let kind = FailureKind::Tmux;
+                    let failure = Failure { message: "made up".into(), hint: None, kind };
+                    let report = Report { agent, instance, what: What::NotLaunched(failure) };
+                    self.due.push((soon(5), report));
+                    return;
+                }
                 if !self.sure && self.dice.one_in(12) {
                     let kind = match self.dice.roll(3) {
                         0 => FailureKind::Tmux,
@@ -472,7 +500,7 @@ impl World {
         let instances = self.instances.values().cloned().collect();
         let (core, turn) = Core::resume(
             self.settings.clone(),
-            false,
+            self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING),
             self.hold.clone(),
             rows,
             instances,
@@ -482,11 +510,17 @@ impl World {
         self.core = core;
         self.core.recall_rigs(&self.kept.facts);
         self.core.recall_deaths(&self.kept.facts, self.kept.exits(), |at| at, self.now);
+        if std::mem::take(&mut self.unsurveyed) {
+            self.core.survey_first();
+        }
         self.carry_out(turn, true);
         // As the loop does: tmux is looked at before anybody has read the registry.
         self.step(Input::Tmux(self.tmux.clone()), true);
         self.step(Input::Figures(self.figures), true);
         let facts = self.facts.clone();
         self.step(Input::Facts(facts), true);
+        if self.kept.facts.contains_key(gtd::supervisor::core::OBSERVING) {
+            self.step(Input::Found(Vec::new()), true);
+        }
     }
 }

@@ -212,16 +212,24 @@ impl Core {
                 Some(first.map_or(*until, |first| first.max(*until)))
             }
             Stage::Canary { agent, launched_at } => {
-                let machine = self.agents.get(agent).filter(|machine| machine.is_alive())?;
-                Some(after(born(machine, *launched_at), numbers.canary))
+                let alive = self.agents.get(agent).filter(|machine| machine.is_alive());
+                Some(match alive {
+                    Some(machine) => after(born(machine, *launched_at), numbers.canary),
+                    None => self.given_up_at(*launched_at),
+                })
             }
             Stage::Releasing { until } => Some(*until),
         }
     }
 
-    /// Anything can be started at all: the town is known, and tmux can be used.
+    /// Anything can be started at all: the town is known, so is what runs and should, and tmux can be used.
     fn can_start(&self) -> bool {
-        self.facts.known && self.tmux_trouble().is_none()
+        self.facts.known && !self.is_only_looking() && self.tmux_trouble().is_none()
+    }
+
+    /// When another goes first, because nothing can be told of the one that was sent: it must not hold everybody.
+    fn given_up_at(&self, launched_at: Timestamp) -> Timestamp {
+        after(launched_at, self.settings.start_timeout)
     }
 
     /// Brings the open incident on, as far as it goes by now.
@@ -306,10 +314,13 @@ impl Core {
                 lived
             }
             // Its end, when it is one, is told and judged as a death.
-            Some((Phase::Starting { .. } | Phase::Running | Phase::Adopting | Phase::Dead { .. }, ..)) => {
+            Some((Phase::Starting { .. } | Phase::Running | Phase::Adopting | Phase::Dead { .. }, ..))
+                if now < self.given_up_at(launched_at) =>
+            {
                 false
             }
-            // Its launch came to nothing, through no fault of its own, or somebody wants something else of it.
+            // Its launch came to nothing, through no fault of its own, nothing can be told of it, or somebody wants
+            // something else of it.
             _ => {
                 self.change(|open| open.next_canary(now), turn);
                 true
@@ -387,18 +398,32 @@ impl Core {
 }
 
 impl Machine {
-    /// Starts it when it may be started, unless restarts are held: then it waits for that.
+    /// Starts it when it may be started, unless restarts are held and no person passes that: then it waits for it.
     pub(in crate::supervisor) fn start_unless_held(
         &mut self,
         why: &str,
         situation: &mut Situation<'_>,
         turn: &mut Turn,
     ) {
-        let may = self.may_start(situation, Asker::Policy).is_ok();
-        if may && self.wish.intent == Intent::Running && situation.incident.is_some() {
-            self.await_incident(situation, turn);
-        } else {
-            self.start_or_rest(why, situation, turn);
+        self.start_unless_held_for(Asker::Policy, why, situation, turn);
+    }
+
+    /// The same, for somebody.
+    pub(in crate::supervisor) fn start_unless_held_for(
+        &mut self,
+        asker: Asker,
+        why: &str,
+        situation: &mut Situation<'_>,
+        turn: &mut Turn,
+    ) {
+        let held = situation.incident.is_some() && !self.passes && self.wish.intent == Intent::Running;
+        if !held || self.may_start(situation, asker).is_err() {
+            return self.start_or_rest_for(asker, why, situation, turn);
+        }
+        // What is left of a wait of its own is not lost in one that may be shorter.
+        match self.owed.take().filter(|(until, _)| *until > situation.now) {
+            Some((until, pause)) => self.wait_on(until, pause, situation.now, turn),
+            None => self.await_incident(situation, turn),
         }
     }
 
@@ -406,7 +431,10 @@ impl Machine {
     pub(in crate::supervisor) fn await_incident(&mut self, situation: &Situation<'_>, turn: &mut Turn) {
         let Some(held) = situation.incident else { return };
         let until = match self.phase {
-            Phase::Waiting { until, .. } => until.max(held.until),
+            // Whatever else it waited for is over, or somebody has ended it: a person's hold has no end at all.
+            Phase::Waiting { until, why: Pause::Backoff | Pause::Retry | Pause::Incident } => {
+                until.max(held.until)
+            }
             _ => held.until,
         };
         let why = format!("incident {}", held.id);
