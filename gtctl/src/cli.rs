@@ -144,8 +144,14 @@ pub enum Verb {
     /// Call a method of the socket and print its bare result
     Rpc(Rpc),
     /// Print the path of the daemon's socket
+    #[command(after_help = "\
+Example:
+  socat STDIO \"UNIX-CONNECT:$(gtctl socket)\"")]
     Socket,
     /// Print versions
+    #[command(after_help = "\
+Example:
+  gtctl version")]
     Version,
     /// Print a script that makes a shell complete verbs, agents and rigs
     Completions(Completions),
@@ -187,6 +193,35 @@ mod tests {
         command.build();
         write(&mut command, "gtctl", &mut out);
         insta::assert_snapshot!(out);
+    }
+
+    #[test]
+    fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
+        fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            if command.get_subcommands().next().is_some() {
+                for sub in command.get_subcommands() {
+                    walk(sub, &format!("{path} {}", sub.get_name()), found);
+                }
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.split_once("Example").map(|(_, rest)| rest).unwrap_or_default();
+            let lines: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(lines.iter().any(|line| line.contains("gtctl ")), "{path} has no example");
+            for line in lines
+                .iter()
+                .filter(|line| line.starts_with("gtctl ") && !line.contains(['\'', '|', '&', '>']))
+            {
+                // A remark stands after several spaces.
+                let typed = line.split("   ").next().unwrap_or_default();
+                let read = Cli::try_parse_from(typed.split_whitespace());
+                assert!(read.is_ok(), "{path}: {typed}");
+                *found += 1;
+            }
+        }
+        let mut found = 0;
+        walk(&Cli::command(), "gtctl", &mut found);
+        assert!(found > 40, "{found}");
     }
 
     #[test]

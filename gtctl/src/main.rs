@@ -42,7 +42,13 @@ fn main() -> ExitCode {
     let outcome = outcome.and_then(|code| flushed.map(|()| code));
     match outcome {
         Ok(code) => code,
-        Err(failure) => say(&mut context, &failure),
+        Err(failure) => {
+            let failure = match context.town_to_name() {
+                Some(dir) => failure.in_town(&dir),
+                None => failure,
+            };
+            say(&mut context, &failure)
+        }
     }
     .into()
 }

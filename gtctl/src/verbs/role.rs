@@ -10,7 +10,7 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
+use crate::output::change::{plan, step};
 use crate::output::confirm::confirm;
 use crate::output::{change, note};
 use crate::town as place;
@@ -229,7 +229,9 @@ async fn attach(cx: &mut Context, kind: Kind, args: RoleAttach) -> Result<Code, 
         reason: None,
     };
     if args.plan.dry_run {
-        let answer = kind.start(&session, request).await?;
+        let mut answer = kind.start(&session, request).await?;
+        let name = answer.body.agent.agent.to_string();
+        answer.body.plan.push(step("attach", name, "this terminal becomes a client of its session"));
         return report(cx, kind, "start", "started", &answer);
     }
     // What runs is only looked at: asking for a start would touch its intent.
