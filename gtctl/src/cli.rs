@@ -13,7 +13,7 @@ mod work;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
@@ -42,6 +42,28 @@ pub struct Cli {
     /// What to do: `status` unless given.
     #[command(subcommand)]
     pub verb: Option<Verb>,
+}
+
+impl Cli {
+    /// The command line as it is shown: the two roles share their verbs, and each has examples of its own.
+    #[must_use]
+    pub fn shown() -> clap::Command {
+        Self::command().mut_subcommand("refinery", |refinery| {
+            refinery.mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
+                Some(help) => verb.after_help(help.replace("witness", "refinery")),
+                None => verb,
+            })
+        })
+    }
+
+    /// Reads our own command line.
+    ///
+    /// # Errors
+    /// What is wrong with it; help and version are such errors too.
+    pub fn read() -> Result<Self, clap::Error> {
+        let matches = Self::shown().try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What the help ends with.
@@ -163,7 +185,6 @@ Example:
 mod tests {
     use super::values::{assignment, since};
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -189,7 +210,7 @@ mod tests {
             }
         }
         let mut out = String::new();
-        let mut command = Cli::command();
+        let mut command = Cli::shown();
         command.build();
         write(&mut command, "gtctl", &mut out);
         insta::assert_snapshot!(out);
@@ -220,7 +241,7 @@ mod tests {
             }
         }
         let mut found = 0;
-        walk(&Cli::command(), "gtctl", &mut found);
+        walk(&Cli::shown(), "gtctl", &mut found);
         assert!(found > 40, "{found}");
     }
 

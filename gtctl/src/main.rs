@@ -17,7 +17,6 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::Cli;
@@ -28,7 +27,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     complete::answer_a_shell();
     interrupt::leave_on_ctrl_c();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),
     };

@@ -103,6 +103,8 @@ async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Fa
     }
     let session = cx.connect().await?;
     let Overrides { agent, account, env, reset_overrides } = args.overrides;
+    let otherwise = agent.is_some() || account.is_some() || !env.is_empty() || reset_overrides;
+    let rig = args.rig.clone();
     let request = params::RigStart {
         rig: args.rig,
         agent,
@@ -116,6 +118,12 @@ async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Fa
         reason: args.reason.reason,
     };
     let answer = progress::with_clock("starting", kind.start(&session, request)).await?;
+    if answer.body.already && otherwise {
+        let word = kind.word();
+        note(format!(
+            "it goes on as it was launched; what was asked for holds from its next start: gtctl {word} restart {rig}"
+        ));
+    }
     report(cx, kind, "start", "started", &answer)
 }
 
