@@ -13,7 +13,7 @@ mod work;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
@@ -42,6 +42,28 @@ pub struct Cli {
     /// What to do: `status` unless given.
     #[command(subcommand)]
     pub verb: Option<Verb>,
+}
+
+impl Cli {
+    /// The command line as it is shown: the two roles share their verbs, and each has examples of its own.
+    #[must_use]
+    pub fn shown() -> clap::Command {
+        Self::command().mut_subcommand("refinery", |refinery| {
+            refinery.mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
+                Some(help) => verb.after_help(help.replace("witness", "refinery")),
+                None => verb,
+            })
+        })
+    }
+
+    /// Reads our own command line.
+    ///
+    /// # Errors
+    /// What is wrong with it; help and version are such errors too.
+    pub fn read() -> Result<Self, clap::Error> {
+        let matches = Self::shown().try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What the help ends with.
@@ -144,8 +166,14 @@ pub enum Verb {
     /// Call a method of the socket and print its bare result
     Rpc(Rpc),
     /// Print the path of the daemon's socket
+    #[command(after_help = "\
+Example:
+  socat STDIO \"UNIX-CONNECT:$(gtctl socket)\"")]
     Socket,
     /// Print versions
+    #[command(after_help = "\
+Example:
+  gtctl version")]
     Version,
     /// Print a script that makes a shell complete verbs, agents and rigs
     Completions(Completions),
@@ -157,7 +185,6 @@ pub enum Verb {
 mod tests {
     use super::values::{assignment, since};
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -183,10 +210,39 @@ mod tests {
             }
         }
         let mut out = String::new();
-        let mut command = Cli::command();
+        let mut command = Cli::shown();
         command.build();
         write(&mut command, "gtctl", &mut out);
         insta::assert_snapshot!(out);
+    }
+
+    #[test]
+    fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
+        fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            if command.get_subcommands().next().is_some() {
+                for sub in command.get_subcommands() {
+                    walk(sub, &format!("{path} {}", sub.get_name()), found);
+                }
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.split_once("Example").map(|(_, rest)| rest).unwrap_or_default();
+            let lines: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(lines.iter().any(|line| line.contains("gtctl ")), "{path} has no example");
+            for line in lines
+                .iter()
+                .filter(|line| line.starts_with("gtctl ") && !line.contains(['\'', '|', '&', '>']))
+            {
+                // A remark stands after several spaces.
+                let typed = line.split("   ").next().unwrap_or_default();
+                let read = Cli::try_parse_from(typed.split_whitespace());
+                assert!(read.is_ok(), "{path}: {typed}");
+                *found += 1;
+            }
+        }
+        let mut found = 0;
+        walk(&Cli::shown(), "gtctl", &mut found);
+        assert!(found > 40, "{found}");
     }
 
     #[test]

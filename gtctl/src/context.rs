@@ -35,6 +35,15 @@ impl Context {
         Self { global, around, screen }
     }
 
+    /// The `--town` that a command has to repeat to mean the same town: none where it would be found anyway.
+    #[must_use]
+    pub fn town_to_name(&self) -> Option<String> {
+        let named = self.global.town.as_ref()?;
+        let without = town::find(&Surroundings { flag: None, ..self.around.clone() }).ok();
+        let same = without.is_some() && without == town::find(&self.around).ok();
+        (!same).then(|| named.display().to_string())
+    }
+
     /// Where the daemon listens, or would.
     ///
     /// # Errors
@@ -84,7 +93,10 @@ impl Context {
             several => {
                 let names: Vec<String> = several.iter().map(|agent| agent.agent.to_string()).collect();
                 Err(Failure::usage(format!("{text:?} fits {} agents: {}", names.len(), names.join(", ")))
-                    .hint("name one by its address"))
+                    .hint(format!(
+                        "name one by its address, such as {}",
+                        names.first().map_or("", String::as_str)
+                    )))
             }
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::transport::TransportError;
 use crate::exit::Code;
+use crate::output::shell_word;
 
 /// A verb did not do what it was asked to.
 #[derive(Debug)]
@@ -64,6 +65,20 @@ impl Failure {
         Self::local(Code::Unreachable, "daemon_unreachable", message).hint("gtctl up")
     }
 
+    /// Somebody listens and says nothing. Like [`Failure::unreachable`], but there is a daemon.
+    pub fn silent(message: impl Into<String>) -> Self {
+        Self::local(Code::Unreachable, "daemon_silent", message).hint("gtctl daemon restart --force")
+    }
+
+    /// Whether there is no daemon, as far as can be told: one that hangs is there.
+    #[must_use]
+    pub fn is_no_daemon(&self) -> bool {
+        match self {
+            Self::Local(local) => local.code == Code::Unreachable && local.kind != "daemon_silent",
+            _ => self.code() == Code::Unreachable,
+        }
+    }
+
     /// Who answers is not whom we asked, or speaks otherwise.
     pub fn mismatch(message: impl Into<String>) -> Self {
         Self::local(Code::Mismatch, "mismatch", message)
@@ -108,6 +123,23 @@ impl Failure {
             Self::BrokenPipe => {}
         }
         self
+    }
+
+    /// Makes the command of the hint mean the town that was named to us.
+    #[must_use]
+    pub fn in_town(self, dir: &str) -> Self {
+        let hint = match &self {
+            Self::Rpc(error) => error.hint.as_deref(),
+            Self::Local(error) => error.hint.as_deref(),
+            Self::BrokenPipe => None,
+        };
+        match hint.filter(|hint| !hint.contains("--town") && !hint.contains("gtctl init")) {
+            Some(hint) => {
+                let hint = hint.replace("gtctl ", &format!("gtctl --town {} ", shell_word(dir)));
+                self.hint(hint)
+            }
+            None => self,
+        }
     }
 
     /// Adds a fact.

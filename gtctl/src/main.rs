@@ -17,7 +17,6 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::Cli;
@@ -28,7 +27,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     complete::answer_a_shell();
     interrupt::leave_on_ctrl_c();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),
     };
@@ -42,7 +41,13 @@ fn main() -> ExitCode {
     let outcome = outcome.and_then(|code| flushed.map(|()| code));
     match outcome {
         Ok(code) => code,
-        Err(failure) => say(&mut context, &failure),
+        Err(failure) => {
+            let failure = match context.town_to_name() {
+                Some(dir) => failure.in_town(&dir),
+                None => failure,
+            };
+            say(&mut context, &failure)
+        }
     }
     .into()
 }

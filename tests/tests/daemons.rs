@@ -86,6 +86,8 @@ fn two_daemons_at_once_leave_one_and_every_agent_once() {
 fn sigterm_ends_the_daemon_with_code_0_and_agents_stay() {
     let town = Setup::new().rigs(&["a"]).up();
     let before = town.running();
+    let since = || town.call("witness.status", json!({"rig": "a"}))["since"].clone();
+    let began = since();
     let processes: Vec<Process> = ["a/witness", "a/refinery"].iter().map(|a| town.process(a)).collect();
     let status = town.stop_daemon().unwrap();
     assert_eq!(status.code(), Some(0), "{status:?}");
@@ -96,6 +98,7 @@ fn sigterm_ends_the_daemon_with_code_0_and_agents_stay() {
     town.start();
     town.wait_all_running();
     assert_eq!(town.running(), before, "the same processes, adopted");
+    assert_eq!(since(), began, "it ran all the while");
     let events = town.events(0);
     assert!(events.iter().any(|event| event["kind"] == "agent.adopted"), "{events:#?}");
 }

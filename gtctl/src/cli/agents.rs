@@ -16,6 +16,9 @@ pub enum RoleVerb {
     /// Stop and start it as a new instance
     Restart(RoleRestart),
     /// Its card
+    #[command(after_help = "\
+Example:
+  gtctl witness status alpha")]
     Status(RigName1),
     /// Start it if needed, and hand this terminal to its session
     #[command(visible_alias = "at")]
@@ -64,6 +67,10 @@ pub struct RoleStop {
 
 /// `witness restart`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl witness restart alpha
+  gtctl witness restart alpha --agent codex --reason 'another model'")]
 pub struct RoleRestart {
     /// The rig
     pub rig: RigName,
@@ -81,6 +88,10 @@ pub struct RoleRestart {
 
 /// `witness attach`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl witness attach alpha
+  cd ~/town/alpha && gtctl witness attach")]
 pub struct RoleAttach {
     /// The rig: the one around the current directory unless given
     pub rig: Option<RigName>,
@@ -97,7 +108,11 @@ pub struct RoleAttach {
 /// `attach`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Inside the same tmux server the client is switched; inside another one it is refused without --nested.")]
+Inside the same tmux server the client is switched; inside another one it is refused without --nested.
+Ctrl-B D leaves the session; the agent goes on.
+
+Example:
+  gtctl attach alpha/witness")]
 pub struct Attach {
     /// The agent
     pub agent: String,
@@ -108,6 +123,9 @@ pub struct Attach {
 
 /// `reset`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl reset alpha/witness")]
 pub struct Reset {
     /// The agent
     pub agent: String,

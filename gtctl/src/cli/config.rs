@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::values::whole;
+
 /// `config …`
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -49,7 +51,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// How many of the last lines
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(0, 100_000))]
     pub lines: u32,
 }
 
@@ -69,11 +71,11 @@ pub struct Completions {
 /// A shell that can complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
-    /// bash
+    /// GNU Bash.
     Bash,
-    /// zsh
+    /// The Z shell.
     Zsh,
-    /// fish
+    /// The friendly interactive shell.
     Fish,
 }
 

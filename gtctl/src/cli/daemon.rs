@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::shared::{Plan, Reason};
-use super::values::duration;
+use super::values::{duration, whole};
 
 /// `daemon …`
 #[derive(Debug, Subcommand)]
@@ -13,18 +13,27 @@ pub enum Daemon {
     /// Run it in the foreground: becomes gtd
     Run(DaemonRun),
     /// Start it in the background and wait until it answers
+    #[command(after_help = "\
+Example:
+  gtctl daemon start")]
     Start(Plan),
     /// End it; agents go on
     Stop(DaemonStop),
     /// End it and start it; agents go on
     Restart(DaemonStop),
     /// Its own state
+    #[command(after_help = "\
+Example:
+  gtctl daemon status")]
     Status,
     /// Read the configuration again, and print what that changed
     Reload(Reload),
     /// Log more or less until the next start or reload
     LogLevel(LogLevel),
     /// Run one round of checks now and report it
+    #[command(after_help = "\
+Example:
+  gtctl daemon heartbeat")]
     Heartbeat(Plan),
     /// Past rounds, newest first
     Heartbeats(Heartbeats),
@@ -32,6 +41,9 @@ pub enum Daemon {
 
 /// `daemon run`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl daemon run            as a service manager would start it")]
 pub struct DaemonRun {
     /// Start in a session of its own, away from this terminal
     #[arg(long, hide = true)]
@@ -45,6 +57,10 @@ pub struct DaemonRun {
 
 /// `daemon stop`, `daemon restart`
 #[derive(Debug, Clone, Copy, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl daemon restart                  after an upgrade of gtd
+  gtctl daemon restart --force          also when it hangs")]
 pub struct DaemonStop {
     /// How long to wait for its end
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
@@ -59,7 +75,10 @@ pub struct DaemonStop {
 /// `daemon reload`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code: 0 all of the file is in force, 2 the file cannot be used and nothing has changed, 7 a value needs more than a reload.")]
+Exit code: 0 all of the file is in force, 2 the file cannot be used and nothing has changed, 7 a value needs more than a reload.
+
+Example:
+  gtctl config check && gtctl daemon reload")]
 pub struct Reload {
     #[command(flatten)]
     pub plan: Plan,
@@ -69,6 +88,9 @@ pub struct Reload {
 
 /// `daemon log-level`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl daemon log-level debug && gtctl logs -f")]
 pub struct LogLevel {
     /// How much is logged
     #[arg(value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
@@ -81,9 +103,12 @@ pub struct LogLevel {
 
 /// `daemon heartbeats`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl daemon heartbeats -n 5")]
 pub struct Heartbeats {
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
     pub limit: u32,
 }
 

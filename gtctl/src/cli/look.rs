@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use gtd_proto::wait::WaitFor;
 
-use super::values::{Since, duration, instant, since};
+use super::values::{Since, duration, instant, since, whole};
 
 /// `status`
 #[derive(Debug, Default, Args)]
@@ -35,7 +35,7 @@ pub struct Peek {
     /// The agent
     pub agent: String,
     /// How many lines, at most 5,000
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, 5000))]
     pub lines: u32,
 }
 
@@ -79,7 +79,7 @@ pub struct Events {
     #[arg(long, value_name = "SEL")]
     pub agent: Option<String>,
     /// How many, when --since is not given
-    #[arg(short = 'n', long, default_value_t = 100, conflicts_with_all = ["follow", "since"])]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, u32::MAX), conflicts_with_all = ["follow", "since"])]
     pub limit: u32,
 }
 
@@ -93,7 +93,7 @@ pub struct Exits {
     /// The agent: all unless given
     pub agent: Option<String>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
     pub limit: u32,
     /// With the last lines of each screen
     #[arg(long)]
@@ -114,7 +114,7 @@ pub struct Deaths {
     #[arg(long, value_name = "WHEN", value_parser = instant)]
     pub since: Option<gtd_proto::Timestamp>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
     pub limit: u32,
 }
 
@@ -127,6 +127,10 @@ pub enum DeathsWhat {
 
 /// `signals`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl signals --since 1h
+  gtctl signals alpha/witness")]
 pub struct Signals {
     /// The agent: all unless given
     pub agent: Option<String>,

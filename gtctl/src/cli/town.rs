@@ -66,8 +66,14 @@ pub enum Rig {
     /// Clone a repository and register it as a rig
     Add(RigAdd),
     /// All rigs
+    #[command(after_help = "\
+Example:
+  gtctl rig list")]
     List,
     /// One rig with its agents: its state, who made it so, and how to undo that
+    #[command(after_help = "\
+Example:
+  gtctl rig status alpha")]
     Status(RigName1),
     /// Set a rig aside on this machine, for hours: its witness and refinery end
     Park(RigAside),
@@ -134,6 +140,7 @@ pub struct RigAdd {
     /// Its name
     pub name: RigName,
     /// A URL, or the path of a repository
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub source: String,
     /// Prefix of its work items: made from the name unless given
     #[arg(long)]
@@ -151,7 +158,10 @@ pub struct RigAdd {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Takes a few seconds; needs tmux and git, no network and no model. It ignores every GT_ variable,
-touches no other town, and leaves nothing behind.")]
+touches no other town, and leaves nothing behind.
+
+Example:
+  gtctl demo")]
 pub struct Demo {
     /// Leave the town's directory where it is
     #[arg(long)]

@@ -27,6 +27,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 500ms, 10s, 5m, 2h"))
 }
 
+/// A whole number between two others.
+pub fn whole(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ if most == u32::MAX => Err(format!("write a whole number, {least} or more")),
+        _ => Err(format!("write a whole number from {least} to {most}")),
+    }
+}
+
 /// `NAME=VALUE`
 ///
 /// # Errors

@@ -46,6 +46,9 @@ pub struct WorkCreate {
 
 /// `work show`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl work show al-k3x")]
 pub struct WorkShow {
     /// The item's id, whole
     pub id: WorkId,
@@ -72,6 +75,9 @@ pub struct WorkList {
 
 /// `work close`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl work close al-k3x --reason 'merged'")]
 pub struct WorkClose {
     /// The item's id, whole
     pub id: WorkId,
@@ -96,6 +102,9 @@ pub enum Hook {
 
 /// `hook show`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl hook show alpha/polecats/nux")]
 pub struct HookShow {
     /// The agent
     pub agent: String,
@@ -127,6 +136,9 @@ pub struct HookSet {
 
 /// `hook clear`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl hook clear alpha/polecats/nux")]
 pub struct HookClear {
     /// The agent
     pub agent: String,

@@ -16,10 +16,14 @@ use jsonrpsee::core::client::{Client, ClientBuilder};
 use tokio::net::UnixStream;
 
 use crate::failure::Failure;
+use crate::output::note;
 use endpoint::Target;
 
 /// How long the handshake may take: it is answered from memory, also by a busy daemon.
 const HELLO: Duration = Duration::from_secs(5);
+
+/// Silence after which it is said that the handshake is waited for.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How long a read may take; reads are answered within milliseconds unless something is badly wrong.
 const READ: Duration = Duration::from_secs(30);
@@ -74,14 +78,24 @@ impl Session {
             client: concat!("gtctl/", env!("CARGO_PKG_VERSION")).to_owned(),
             protocol: PROTOCOL,
         };
-        let hello = match tokio::time::timeout(limit, client.hello(request)).await {
+        let answer = async {
+            let asked = client.hello(request);
+            tokio::pin!(asked);
+            match tokio::time::timeout(PATIENCE, &mut asked).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    note("the daemon has not answered yet; it is given some seconds");
+                    asked.await
+                }
+            }
+        };
+        let hello = match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer?,
             Err(_) => {
-                return Err(Failure::unreachable(format!(
+                return Err(Failure::silent(format!(
                     "the daemon at {} does not answer",
                     target.socket.display()
-                ))
-                .hint("gtctl daemon restart --force"));
+                )));
             }
         };
         let session = Self { client, hello, peer, socket: target.socket.clone() };
@@ -166,8 +180,7 @@ pub fn dial(socket: &Path) -> Result<StdUnixStream, Failure> {
                 Failure::refused(format!("the socket {at} belongs to another user"))
             }
             io::ErrorKind::WouldBlock => {
-                Failure::unreachable(format!("the daemon at {at} does not accept connections"))
-                    .hint("gtctl daemon restart --force")
+                Failure::silent(format!("the daemon at {at} does not accept connections"))
             }
             _ => Failure::unreachable(format!("cannot connect to {at}: {error}")),
         }

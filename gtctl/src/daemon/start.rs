@@ -75,7 +75,7 @@ pub async fn ensure(launch: &Launch, started: &mut Vec<Child>) -> Result<Running
     match Session::open(&Target::of_town(&launch.root)).await {
         Ok(session) => return Ok(Running { session, already: true }),
         // A socket that is gone or left over: there may be none. The lock will tell.
-        Err(failure) if failure.code() == Code::Unreachable => {}
+        Err(failure) if failure.is_no_daemon() => {}
         Err(failure) => return Err(failure),
     }
     let mut words = tempfile::tempfile()

@@ -13,6 +13,7 @@ use super::lock::{self, Lock};
 use crate::client::endpoint::{self, Target};
 use crate::client::{self, Session};
 use crate::failure::Failure;
+use crate::output::note;
 
 /// How long a killed process may take to vanish.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -22,6 +23,9 @@ const AFTER_LOCK: Duration = Duration::from_secs(2);
 
 /// How long the daemon may take to answer the request to end.
 const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long it is waited for without a word.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +65,14 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
         ))
         .hint(format!("see who it is: fuser -v {}/daemon/daemon.lock", root.display())));
     };
-    if lock::wait_until_free(root, timeout).await {
+    let quiet = timeout.min(QUIET);
+    let mut free = lock::wait_until_free(root, quiet).await;
+    if !free && timeout > quiet {
+        let all = humantime::format_duration(timeout);
+        note(format!("the daemon (pid {}) has not ended yet; it is given {all} in all", holder.pid));
+        free = lock::wait_until_free(root, timeout - quiet).await;
+    }
+    if free {
         linger(holder).await;
         return Ok(Stopped::Ended(Some(holder.pid)));
     }
@@ -127,5 +138,6 @@ fn listening(root: &Path, target: &Target) -> Option<Identity> {
         return None;
     }
     let _ = identity.signal(Sent::Term);
+    note(format!("the daemon (pid {listener}) does not answer: it was told by TERM to end"));
     Some(identity)
 }

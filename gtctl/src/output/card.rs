@@ -249,6 +249,9 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
         }
         State::Stopped | State::Held => out.push((on("start"), "start it")),
         State::Backoff | State::Throttled | State::Quarantined => {
+            if agent.reason.as_ref().is_some_and(|reason| reason.contains("incident ")) {
+                out.push((Some("gtctl deaths incidents".to_owned()), "who died with it, and what goes on"));
+            }
             out.push((plain("reset"), "forget the failures and try at once"));
             out.push((on("stop"), "give up on it"));
         }

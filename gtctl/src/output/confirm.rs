@@ -2,8 +2,15 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use super::shell_word;
 use crate::effects;
 use crate::failure::Failure;
+
+/// Our own command line, as it could be typed again.
+fn typed() -> String {
+    let words = std::env::args().skip(1).map(|word| shell_word(&word));
+    std::iter::once("gtctl".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
 
 /// Asks, if the verb's row says so and `--yes` was not given.
 ///
@@ -16,7 +23,7 @@ pub fn confirm(verb: &str, force: bool, yes: bool, question: &str) -> Result<(),
     let words = if force { format!("{verb} --force") } else { verb.to_owned() };
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::usage(format!("`{words}` ends things, and there is no terminal to ask at"))
-            .hint(format!("gtctl {words} --yes, or --dry-run to see what it would do")));
+            .hint(format!("{} --yes, or --dry-run to see what it would do", typed())));
     }
     let mut stderr = io::stderr();
     let _ = write!(stderr, "{question} [y/N] ");

@@ -69,7 +69,8 @@ fn facts(data: &Map<String, Value>, message: &str) -> Vec<String> {
             Some(Value::String(text)) => text.lines().collect(),
             _ => continue,
         };
-        if said.iter().any(|line| !message.contains(line.trim())) {
+        let known = |line: &str| message.contains(line.trim().trim_start_matches("fatal: "));
+        if said.iter().any(|line| !known(line)) {
             out.push(format!("  {title}"));
             out.extend(quoted(said));
         }
@@ -101,6 +102,7 @@ mod tests {
             lines(&failure, Paint::new(false))
         };
         assert_eq!(said("git clone x: fatal: no x"), ["error: git clone x: fatal: no x"]);
+        assert_eq!(said("cannot clone x: no x"), ["error: cannot clone x: no x", "  command: git clone x"]);
         let all = ["error: it failed", "  command: git clone x", "  it said:", "  │ fatal: no x"];
         assert_eq!(said("it failed"), all);
     }

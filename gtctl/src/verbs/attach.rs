@@ -15,6 +15,7 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::shell_word;
 
 /// Runs the verb; it becomes tmux.
 ///
@@ -73,7 +74,11 @@ fn choose<'a>(way: &'a Way, inside: Option<&OsStr>, nested: bool) -> Result<&'a 
         "this terminal is inside another tmux server ({socket}), where {} would run nested",
         way.agent
     ))
-    .hint(format!("in a terminal outside tmux: {}; or here with --nested", words(&way.argv))))
+    .hint(format!(
+        "in a terminal outside tmux: {}; or here: gtctl attach {} --nested",
+        words(&way.argv),
+        way.agent
+    )))
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -83,13 +88,7 @@ fn same(a: &Path, b: &Path) -> bool {
 
 /// A command line that a shell reads as it was meant.
 fn words(argv: &[String]) -> String {
-    let safe = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c))
-    };
-    let quoted = argv
-        .iter()
-        .map(|word| if safe(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) });
-    quoted.collect::<Vec<_>>().join(" ")
+    argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

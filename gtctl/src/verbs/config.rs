@@ -124,7 +124,7 @@ fn check(cx: &mut Context, args: &ConfigCheck) -> Result<Code, Failure> {
         return Ok(Code::Done);
     }
     screen.line(if file.exists() {
-        format!("{} can be used: {set} keys are set", config.file)
+        format!("{} can be used: {}", config.file, keys(set))
     } else {
         format!("there is no {}: all keys have their defaults", config.file)
     })?;
@@ -132,6 +132,14 @@ fn check(cx: &mut Context, args: &ConfigCheck) -> Result<Code, Failure> {
         note(format!("without effect in this version: {}", idle.join(", ")));
     }
     Ok(Code::Done)
+}
+
+fn keys(set: usize) -> String {
+    match set {
+        0 => "it sets no key, all have their defaults".to_owned(),
+        1 => "1 key is set".to_owned(),
+        _ => format!("{set} keys are set"),
+    }
 }
 
 /// Lets the gtd beside us read a file, without starting anything.

@@ -74,13 +74,19 @@ fn table(items: &[Incident]) -> Table {
             Cell::new(state, mood),
             incident.cause.as_str().into(),
             incident.count.to_string().into(),
-            incident.recovered.to_string().into(),
+            back(incident).into(),
             took.unwrap_or_default().into(),
             incident.canary.as_ref().map(ToString::to_string).unwrap_or_default().into(),
             named(&incident.agents).into(),
         ]);
     }
     table
+}
+
+/// How many came back; nothing where nobody was held back and so nobody counted.
+fn back(incident: &Incident) -> String {
+    let counted = incident.is_open() || incident.canary.is_some() || incident.recovered > 0;
+    if counted { incident.recovered.to_string() } else { String::new() }
 }
 
 /// The first of many agents, and how many more there are.

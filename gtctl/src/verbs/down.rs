@@ -79,7 +79,7 @@ pub async fn run(cx: &mut Context, args: &Down) -> Result<Code, Failure> {
 /// it starts nothing.
 async fn reach(cx: &Context, root: &Path) -> Result<Session, Failure> {
     match cx.connect().await {
-        Err(failure) if failure.code() == Code::Unreachable => {
+        Err(failure) if failure.is_no_daemon() => {
             start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
             note("no daemon is running; starting one that starts nothing, to stop what it finds");
             Ok(start::ensure(&Launch { root: root.to_owned(), hold: true, scrub: false }, &mut Vec::new())
@@ -162,7 +162,7 @@ async fn plan_only(cx: &mut Context, args: &Down) -> Result<Code, Failure> {
             ));
             steps
         }
-        Err(failure) if failure.code() == Code::Unreachable => {
+        Err(failure) if failure.is_no_daemon() => {
             cx.root().await?;
             vec![
                 step("start", "gtd --hold", "no daemon is running"),

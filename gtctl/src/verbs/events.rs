@@ -90,7 +90,7 @@ async fn past(cx: &mut Context, session: &Session, args: &Events, since: Since) 
     loop {
         let answer = client::read(EventsClient::history(&session.client, page(args, from))).await?.body;
         if let Some(gap) = answer.gap {
-            note(format!("events before {} are no longer kept", gap.oldest));
+            note(missing(session, from, gap.oldest));
         }
         for event in &answer.items {
             print(cx, event)?;
@@ -125,12 +125,22 @@ async fn follow(cx: &mut Context, session: &Session, args: &Events) -> Result<Co
             // Both are part of the stream: a script that counts on every event has to see them.
             Ok(other) if cx.screen.json => cx.screen.frame(&other)?,
             Ok(Frame::Lagged { lagged }) => note(format!("{lagged} events were left out: too slow")),
-            Ok(Frame::Gap { gap }) => note(format!("events before {} are no longer kept", gap.oldest)),
+            Ok(Frame::Gap { gap }) => note(missing(session, since, gap.oldest)),
             Err(error) => note(format!("an event that this version cannot read: {error}")),
         }
         cx.screen.flush()?;
     }
     Err(Failure::unreachable("the daemon ended the stream of events"))
+}
+
+/// Why a list does not begin where it was asked to.
+fn missing(session: &Session, since: Option<Seq>, oldest: Seq) -> String {
+    match since.filter(|since| *since > session.hello.seq) {
+        Some(since) => {
+            format!("there is no event {since} yet, the last is {}: here are all", session.hello.seq)
+        }
+        None => format!("events before {oldest} are no longer kept"),
+    }
 }
 
 fn print(cx: &mut Context, event: &Event) -> Result<(), Failure> {

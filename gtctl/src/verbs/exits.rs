@@ -23,6 +23,7 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
         Some(text) => Some(cx.agent(&session, text).await?),
         None => None,
     };
+    let who = agent.as_ref().map(|agent| format!("no instance of {agent}"));
     let request = params::AgentExits { agent, limit: Some(args.limit) };
     let answer = client::read(AgentClient::exits(&session.client, request)).await?;
     let items = &answer.body.items;
@@ -30,7 +31,7 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("agent.exits", &answer)?;
     } else if items.is_empty() {
-        note("nothing has ended yet");
+        note(format!("{} has ended yet", who.as_deref().unwrap_or("nothing")));
     } else if args.output {
         for exit in items {
             screen.line(format!("{} {}: {}", exit.agent, time::relative(exit.ended_at), summary(exit)))?;

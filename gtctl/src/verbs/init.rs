@@ -1,6 +1,7 @@
 //! `gtctl init`: a new town. The work is gtd's, which knows the layout.
 
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -18,7 +19,7 @@ use crate::output::change::{plan, step};
 /// When gtd is missing, or with `--json` when it fails.
 pub fn run(cx: &mut Context, args: &Init) -> Result<Code, Failure> {
     let gtd = sibling::gtd()?;
-    let dir = cx.around.cwd.join(&args.dir);
+    let dir = plain(cx.around.cwd.join(&args.dir));
     let mut command = Command::new(gtd);
     command.arg("--town").arg(&dir).arg("--init");
     if let Some(name) = &args.name {
@@ -53,4 +54,12 @@ pub fn run(cx: &mut Context, args: &Init) -> Result<Code, Failure> {
     }
     cx.screen.envelope("init", &json!({ "root": shown }))?;
     Ok(Code::Done)
+}
+
+/// The path without `..`, where what it leads through is there.
+fn plain(dir: PathBuf) -> PathBuf {
+    match (dir.parent().map(Path::canonicalize), dir.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => dir,
+    }
 }

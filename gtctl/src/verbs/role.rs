@@ -10,7 +10,7 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
+use crate::output::change::{plan, step};
 use crate::output::confirm::confirm;
 use crate::output::{change, note};
 use crate::town as place;
@@ -103,6 +103,8 @@ async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Fa
     }
     let session = cx.connect().await?;
     let Overrides { agent, account, env, reset_overrides } = args.overrides;
+    let otherwise = agent.is_some() || account.is_some() || !env.is_empty() || reset_overrides;
+    let rig = args.rig.clone();
     let request = params::RigStart {
         rig: args.rig,
         agent,
@@ -116,6 +118,12 @@ async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Fa
         reason: args.reason.reason,
     };
     let answer = progress::with_clock("starting", kind.start(&session, request)).await?;
+    if answer.body.already && otherwise {
+        let word = kind.word();
+        note(format!(
+            "it goes on as it was launched; what was asked for holds from its next start: gtctl {word} restart {rig}"
+        ));
+    }
     report(cx, kind, "start", "started", &answer)
 }
 
@@ -229,7 +237,9 @@ async fn attach(cx: &mut Context, kind: Kind, args: RoleAttach) -> Result<Code, 
         reason: None,
     };
     if args.plan.dry_run {
-        let answer = kind.start(&session, request).await?;
+        let mut answer = kind.start(&session, request).await?;
+        let name = answer.body.agent.agent.to_string();
+        answer.body.plan.push(step("attach", name, "this terminal becomes a client of its session"));
         return report(cx, kind, "start", "started", &answer);
     }
     // What runs is only looked at: asking for a start would touch its intent.

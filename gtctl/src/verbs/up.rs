@@ -21,7 +21,7 @@ use crate::output::{change, note};
 pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
     let session = match cx.connect().await {
         Ok(session) => session,
-        Err(failure) if failure.code() == Code::Unreachable => {
+        Err(failure) if failure.is_no_daemon() => {
             let root = cx.root().await?;
             if args.plan.dry_run {
                 return plan_without_daemon(cx);

@@ -118,7 +118,7 @@ fn without_a_daemon_the_file_is_looked_at() {
     assert!(check.out.contains("all keys have their defaults"), "{check:?}");
     town.write("settings/gtd.toml", "");
     let check = run(&town, &gtctl, &["config", "check"]).expect(0);
-    assert!(check.out.contains("can be used: 1 keys are set"), "{check:?}");
+    assert!(check.out.contains("can be used: 1 key is set"), "{check:?}");
     run(&town, &gtctl, &["config", "check", "no.toml"]).expect(2);
 }
 

@@ -81,6 +81,9 @@ fn start_waits_for_the_handshake_and_stop_for_the_lock() {
     assert_eq!(stopped.out, format!("daemon stopped, pid {pid}; agents go on\n"));
     assert!(!home.is_locked());
     assert_eq!(home.run(&["daemon", "stop"]).expect(0).out, "no daemon is running\n");
+    let planned = home.run(&["daemon", "restart", "--dry-run"]).expect(0).out;
+    assert!(planned.contains("start  gtd") && !planned.contains("stop"), "{planned}");
+    assert_eq!(home.run(&["daemon", "stop", "--dry-run"]).expect(0).out, "nothing would be done\n");
 }
 
 #[test]
@@ -183,7 +186,18 @@ fn a_daemon_that_hangs_is_ended_by_its_proven_identity() {
     home.run(&["daemon", "start"]).expect(0);
     let pid = home.pid().unwrap();
     kill(pid, Signal::SIGSTOP).unwrap();
-    home.run(&["daemon", "stop", "--timeout", "100ms"]).expect(6);
+    // There is a daemon: none may be started beside it, nor may a plan say so.
+    for args in [&["up", "--dry-run"][..], &["up"], &["down", "--dry-run"], &["daemon", "start"]] {
+        let run = home.run(args).expect(69);
+        assert!(run.err.starts_with("the daemon has not answered yet"), "{args:?} {}", run.err);
+        assert!(
+            run.err.ends_with("does not answer\nhint: gtctl daemon restart --force\n"),
+            "{args:?} {}",
+            run.err
+        );
+    }
+    let run = home.run(&["daemon", "stop", "--timeout", "100ms"]).expect(6);
+    assert!(run.err.contains("does not answer: it was told by TERM to end"), "{}", run.err);
     let run = home.run(&["daemon", "stop", "--timeout", "100ms", "--force", "--yes"]).expect(0);
     assert_eq!(run.out, format!("daemon killed, pid {pid}; agents go on\n"));
 }

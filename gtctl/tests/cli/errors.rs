@@ -93,6 +93,19 @@ fn no_daemon() {
 }
 
 #[test]
+fn a_hint_names_the_town_where_it_would_not_be_found_without() {
+    let town = Town::new();
+    let root = town.root();
+    let root = root.to_str().unwrap();
+    let from = |dir: &std::path::Path| {
+        let mut command = town.command(&["--town", root, "status"]);
+        crate::common::Run::of(command.current_dir(dir).output().unwrap(), &town.root()).expect(69).err
+    };
+    assert!(from(&town.home()).ends_with("hint: gtctl --town [TOWN] up\n"), "{}", from(&town.home()));
+    assert!(from(&town.root()).ends_with("hint: gtctl up\n"), "{}", from(&town.root()));
+}
+
+#[test]
 fn no_town() {
     let town = Town::new();
     let mut command = town.command(&["status"]);

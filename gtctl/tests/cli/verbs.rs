@@ -197,6 +197,10 @@ fn what_is_so_already_is_no_error() {
     });
     let run = town.gtctl(&["witness", "start", "alpha"]).expect(0);
     assert_eq!(run.out, "alpha/witness is running already, pid 5001\n");
+    assert_eq!(run.err, "");
+    // What sticks for the next start must not pass for done.
+    let run = town.gtctl(&["witness", "start", "alpha", "--agent", "other"]).expect(0);
+    assert!(run.err.contains("holds from its next start: gtctl witness restart alpha"), "{}", run.err);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gtd_proto::config::{LevelSet, Reloaded, Shown};
+use gtd_proto::config::{Changed, LevelSet, Reloaded, Shown};
 use gtd_proto::event::kind;
 use gtd_proto::town::{Alert, Severity};
 use gtd_proto::{ErrorKind, RpcError, Timestamp};
@@ -116,7 +116,8 @@ impl Reloader {
                 return Err(error);
             }
         };
-        let Reload { config, changed, refused } = self.live.now().reload(config);
+        let Reload { config, mut changed, refused } = self.live.now().reload(config);
+        changed.extend(level_set_back(&self.logs.level(), &config, &changed));
         let reloaded = Reloaded { changed, refused, dry_run };
         if dry_run {
             return Ok(reloaded);
@@ -157,6 +158,14 @@ impl Reloader {
         let snapshot = self.prepare.snapshot();
         self.handle.input(Input::Facts(facts::of(&snapshot, &config, self.handle.now()))).await;
     }
+}
+
+/// A level of the log that was set for the time being, and ends with a reload, though the file is as before.
+fn level_set_back(level: &str, config: &Config, changed: &[Changed]) -> Option<Changed> {
+    const KEY: &str = "daemon.log_level";
+    let new = config.daemon.log_level.as_str();
+    let (old, told) = (Value::from(level), changed.iter().any(|change| change.key == KEY));
+    (level != new && !told).then(|| Changed { key: KEY.to_owned(), old, new: Value::from(new) })
 }
 
 /// How many starts may be under way at once.
@@ -231,6 +240,18 @@ mod tests {
 
     fn config(text: &str) -> Config {
         Config::parse(text, Path::new("gtd.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_level_that_was_set_for_the_time_being_is_told() {
+        let plain = config("");
+        assert_eq!(level_set_back("info", &plain, &[]), None);
+        let back = level_set_back("debug", &plain, &[]).unwrap();
+        assert_eq!((back.old, back.new), (Value::from("debug"), Value::from("info")));
+        let loud = config("[daemon]\nlog_level = \"debug\"\n");
+        let told = plain.reload(loud);
+        assert_eq!(told.changed.len(), 1);
+        assert_eq!(level_set_back("warn", &told.config, &told.changed), None);
     }
 
     #[test]

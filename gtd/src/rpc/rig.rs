@@ -270,7 +270,7 @@ fn add_error(error: &AddError) -> RpcError {
     if let Some(hint) = error.hint() {
         wire = wire.hint(hint);
     }
-    if let AddError::Git(git) = error {
+    if let AddError::Git(git) | AddError::Clone { git, .. } = error {
         wire = wire.with("command", &git.command).with("stderr", &git.stderr);
     }
     wire

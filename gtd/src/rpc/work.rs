@@ -179,7 +179,8 @@ pub(super) fn work_error(error: WorkError) -> RpcError {
             RpcError::new(ErrorKind::WorkNotFound, text).hint("gtctl work list").with("status", status)
         }
         WorkError::Held { holder, .. } => {
-            RpcError::new(ErrorKind::Busy, text).hint("--force takes it from there").with("holder", holder)
+            let hint = format!("gtctl hook clear {holder}, or --force to take it from there");
+            RpcError::new(ErrorKind::Busy, text).hint(hint).with("holder", holder)
         }
         WorkError::Occupied { agent, held } => RpcError::new(ErrorKind::Busy, text)
             .hint(format!("gtctl hook clear {agent}, or --force to put it back"))

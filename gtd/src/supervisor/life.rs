@@ -91,7 +91,10 @@ impl Machine {
             turn.event(self, kind::AGENT_ADOPTED, now, json!({ "pid": pid }));
             turn.decided(&self.address, now, "adoption", "go on", "its process is the one on record");
             if self.phase == Phase::Adopting {
+                let ready_at = self.current.as_ref().and_then(|current| current.ready_at);
                 self.enter(Phase::Running, now, None, turn);
+                // It ran all the while: only its daemon is new.
+                self.since = ready_at.map_or(now, |at| at.min(now));
                 turn.outcome(&self.address, Outcome::Started);
             }
             self.reconcile(situation, turn);

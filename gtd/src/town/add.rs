@@ -82,6 +82,14 @@ pub enum AddError {
     /// The registry cannot be edited.
     #[error(transparent)]
     Registry(#[from] registry::EditError),
+    /// The repository cannot be reached, or is none.
+    #[error("cannot clone {repository}: {}", git.said())]
+    Clone {
+        /// Where it should be.
+        repository: String,
+        /// What git said.
+        git: GitError,
+    },
     /// A git command failed.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -108,15 +116,22 @@ impl AddError {
             Self::UnderWay(_) => ErrorKind::Busy,
             Self::Source(_) | Self::Branch(_) => ErrorKind::InvalidParams,
             Self::RegistryUnknown(_) | Self::Registry(_) => ErrorKind::ConfigInvalid,
-            Self::Git(_) => ErrorKind::Git,
+            Self::Git(_) | Self::Clone { .. } => ErrorKind::Git,
             Self::Io { .. } => ErrorKind::Internal,
         }
     }
 
     /// What helps.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<String> {
+        let fixed = match self {
+            Self::Git(git) | Self::Clone { git, .. } if git.why.starts_with("cannot be started") => {
+                Some("install git, or put it on the PATH of gtd")
+            }
+            // What a person's own git makes of it says more, above all about keys.
+            Self::Clone { repository, .. } => {
+                return Some(format!("git ls-remote {}", word(repository)));
+            }
             Self::Reserved(_) | Self::Registered(_) => Some("choose another name; gtctl rig list"),
             Self::DirectoryExists(_) => Some("choose another name, or move the directory away"),
             Self::PrefixInvalid(_) | Self::PrefixTaken { .. } => Some("name another one with --prefix"),
@@ -124,13 +139,20 @@ impl AddError {
             Self::Branch(_) => {
                 Some("name another one with --branch; an empty repository needs a commit first")
             }
-            Self::Git(git) if git.why.starts_with("cannot be started") => {
-                Some("install git, or put it on the PATH of gtd")
-            }
             Self::RegistryUnknown(_) => Some("restore mayor/rigs.json first"),
             _ => None,
-        }
+        };
+        fixed.map(str::to_owned)
     }
+}
+
+/// A word that a shell reads as it was meant.
+fn word(text: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(safe) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Longest times: a large repository over a slow line; everything else is local or small.
@@ -260,12 +282,14 @@ fn plan(layout: &Layout, request: &Request, prefix: &str) -> Vec<PlanStep> {
 async fn remote_branch(layout: &Layout, request: &Request, git: &Git) -> Result<String, AddError> {
     let root = layout.root();
     let source = request.source.as_str();
+    let unreadable = |git| AddError::Clone { repository: request.source.clone(), git };
     if let Some(branch) = &request.default_branch {
         let name = format!("refs/heads/{branch}");
-        let found = git.run(root, &["ls-remote", "--", source, &name], LOCAL).await?;
+        let found = git.run(root, &["ls-remote", "--", source, &name], LOCAL).await.map_err(unreadable)?;
         return if found.is_empty() { Err(AddError::Branch(branch.clone())) } else { Ok(branch.clone()) };
     }
-    let heads = git.run(root, &["ls-remote", "--symref", "--", source, "HEAD"], LOCAL).await?;
+    let heads =
+        git.run(root, &["ls-remote", "--symref", "--", source, "HEAD"], LOCAL).await.map_err(unreadable)?;
     heads
         .lines()
         .find_map(|line| {
@@ -278,7 +302,9 @@ async fn remote_branch(layout: &Layout, request: &Request, git: &Git) -> Result<
 async fn clone(layout: &Layout, request: &Request, git: &Git) -> Result<String, AddError> {
     let (path, repo) = (layout.rig(&request.name), layout.repo(&request.name));
     let source = request.source.as_str();
-    git.run(&path, &["clone", "--quiet", "--bare", "--", source, ".repo.git"], CLONE).await?;
+    git.run(&path, &["clone", "--quiet", "--bare", "--", source, ".repo.git"], CLONE)
+        .await
+        .map_err(|git| AddError::Clone { repository: request.source.clone(), git })?;
     let fetch = ["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"];
     git.run(&repo, &fetch, LOCAL).await?;
     git.run(&repo, &["fetch", "--quiet", "origin"], CLONE).await?;

@@ -159,13 +159,30 @@ async fn what_cannot_be_added_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_cloned_is_named_in_plain_words_with_a_command_that_says_more() {
+    let world = world();
+    let missing = world.layout.root().join("no such").display().to_string();
+    for dry_run in [false, true] {
+        let request = Request { source: missing.clone(), ..world.request("alpha") };
+        let error = add(&world.layout, &request, &world.git, dry_run).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Git);
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("cannot clone {missing}: ")), "{said}");
+        assert!(!said.contains("fatal:") && !said.contains("exit status"), "{said}");
+        assert_eq!(error.hint(), Some(format!("git ls-remote '{missing}'")));
+    }
+}
+
+#[tokio::test]
 async fn a_failure_at_any_step_leaves_nothing() {
     let world = world();
     let before = world.registry();
     for subcommand in ["clone", "fetch", "worktree", "symbolic-ref", "config"] {
         let git = world.failing(subcommand, "echo broken >&2; exit 9");
         let error = add(&world.layout, &world.request("alpha"), &git, false).await.unwrap_err();
-        let AddError::Git(error) = error else { panic!("{subcommand}: {error}") };
+        let (AddError::Git(error) | AddError::Clone { git: error, .. }) = error else {
+            panic!("{subcommand}: {error}")
+        };
         assert_eq!(error.stderr.trim(), "broken");
         assert!(error.command.contains(subcommand));
         assert!(!world.path("alpha").exists(), "{subcommand}");

@@ -28,6 +28,19 @@ pub struct GitError {
     pub stderr: String,
 }
 
+impl GitError {
+    /// Why it failed in the first words that were said about it: what git adds later is general advice.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        let chatter = ["warning:", "hint:", "Cloning into"];
+        let mut lines = self.stderr.lines().map(str::trim);
+        let first = lines.find(|line| !line.is_empty() && !chatter.iter().any(|lead| line.starts_with(lead)));
+        first.map_or(self.why.as_str(), |line| {
+            ["fatal: ", "error: "].iter().find_map(|lead| line.strip_prefix(lead)).unwrap_or(line)
+        })
+    }
+}
+
 /// How git is run.
 #[derive(Debug, Clone)]
 pub struct Git {
@@ -198,6 +211,19 @@ pub(super) fn executable(path: &Path, content: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_words_say_why() {
+        let said = |stderr: &str| {
+            let (command, why) = ("git x".to_owned(), "exit status: 128".to_owned());
+            GitError { command, why, stderr: stderr.to_owned() }.said().to_owned()
+        };
+        let general = "fatal: Could not read from remote repository.\n\nPlease make sure\nand it exists.\n";
+        assert_eq!(said(&format!("fatal: '/x' is no repository\n{general}")), "'/x' is no repository");
+        assert_eq!(said(&format!("git@h: Permission denied.\n{general}")), "git@h: Permission denied.");
+        assert_eq!(said("warning: old\n\nfatal: no x\n"), "no x");
+        assert_eq!(said(""), "exit status: 128");
+    }
     use std::time::Instant;
 
     fn ours() -> Vec<(String, String)> {

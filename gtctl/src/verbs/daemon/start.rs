@@ -21,7 +21,7 @@ pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
     if args.dry_run {
         let step = match cx.connect().await {
             Ok(_) => vec![],
-            Err(failure) if failure.code() == Code::Unreachable => {
+            Err(failure) if failure.is_no_daemon() => {
                 vec![("start", "gtd".to_owned(), "no daemon is running")]
             }
             Err(failure) => return Err(failure),

@@ -1,10 +1,13 @@
 //! `gtctl daemon stop` and `restart`: done when the lock is free. Agents go on.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{only_plan, start};
 use crate::cli::DaemonStop;
 use crate::context::Context;
+use crate::daemon::lock::{self, Lock};
 use crate::daemon::start::outside_of_agents;
 use crate::daemon::stop::{Stopped, stop};
 use crate::exit::Code;
@@ -19,7 +22,7 @@ use crate::output::note;
 pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
     let root = cx.root().await?;
     if args.plan.dry_run {
-        let steps = steps(args.force);
+        let steps = steps(&root, args.force);
         return only_plan(cx, "daemon.stop", &steps);
     }
     // A daemon that does not answer cannot refuse, and is signalled.
@@ -46,7 +49,7 @@ pub async fn run(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
 pub async fn restart(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure> {
     let root = cx.root().await?;
     if args.plan.dry_run {
-        let mut steps = steps(args.force);
+        let mut steps = steps(&root, args.force);
         steps.push(("start", "gtd".to_owned(), "as a new process"));
         return only_plan(cx, "daemon.restart", &steps);
     }
@@ -70,7 +73,11 @@ fn words(outcome: Stopped) -> String {
     }
 }
 
-fn steps(force: bool) -> Vec<(&'static str, String, &'static str)> {
+fn steps(root: &Path, force: bool) -> Vec<(&'static str, String, &'static str)> {
+    // Where it cannot be told, the attempt is what would be made.
+    if matches!(lock::look(root), Lock::Free) {
+        return Vec::new();
+    }
     let mut steps = vec![("stop", "gtd".to_owned(), "agents go on")];
     if force {
         steps.push(("kill", "gtd".to_owned(), "if it does not end in time"));
