@@ -179,11 +179,12 @@ impl Machine {
                 let due = after(died_at, delay);
                 if situation.incident.is_some() && !self.passes {
                     self.lifetime += 1;
-                    turn.restarting(self, delay, now);
                     self.phase = Phase::Waiting { until: due, why: Pause::Backoff };
                     self.await_incident(situation, turn);
                     if let Phase::Waiting { until, .. } = self.phase {
-                        turn.backoff(self, until, since(now, until), now);
+                        let wait = since(now, until);
+                        turn.restarting(self, wait, now);
+                        turn.backoff(self, until, wait, now);
                     }
                     return;
                 }
