@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::Instant;
+
+use crate::host::leash::Leashed;
 
 /// How long a program may take (`spec/files.md`).
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// Pauses between two looks at a program that runs: most end within milliseconds.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 /// Most of its error text that is kept.
 const STDERR_MAX: u64 = 4 << 10;
 /// How long what it wrote last may be on its way, once it and its group are gone.
@@ -74,19 +73,16 @@ pub(super) async fn run(
     deadline: Duration,
 ) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or_else(|| "there is no program".to_owned())?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .env_clear()
         .envs(&around.env)
         .current_dir(&around.dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("cannot be started: {error}"))?;
-    let mut group = Group(child);
+        .stderr(Stdio::piped());
+    let mut group = Leashed::spawn(&mut command).map_err(|error| format!("cannot be started: {error}"))?;
     let (stdin, stderr) = (group.0.stdin.take(), group.0.stderr.take());
     let feeding = async {
         if let Some(mut stdin) = stdin {
@@ -104,7 +100,7 @@ pub(super) async fn run(
     });
     let end = Instant::now() + deadline;
     let work = async {
-        let ((), ended) = tokio::join!(feeding, group.ended(end));
+        let ((), ended) = tokio::join!(feeding, group.ended_by(end));
         ended
     };
     let ended = tokio::time::timeout_at(end, work).await.unwrap_or(false);
@@ -123,53 +119,6 @@ pub(super) async fn run(
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{status}{because}")),
         Err(error) => Err(format!("cannot be waited for: {error}")),
-    }
-}
-
-/// A child that leads a process group, which ends with it.
-struct Group(Child);
-
-impl Group {
-    /// The child's number, which is also the group's. None from the moment it was waited for: until then it can
-    /// have gone to nobody else.
-    fn pid(&self) -> Option<Pid> {
-        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-    }
-
-    /// Returns when the child has ended, and leaves it to be waited for: so its number stays its own, and the
-    /// group can still be named.
-    async fn ended(&self, end: Instant) -> bool {
-        let Some(pid) = self.pid() else { return true };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let mut pause = LOOKS.0;
-        while Instant::now() < end {
-            match waitid(WaitId::Pid(pid), options) {
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                Ok(Some(_)) => return true,
-                // Nobody else waits for it, so this cannot be; the deadline decides.
-                Err(_) => return false,
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LOOKS.1);
-        }
-        false
-    }
-
-    fn kill(&self) {
-        if let Some(pid) = self.pid() {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-
-    async fn end(&mut self) -> std::io::Result<ExitStatus> {
-        self.kill();
-        self.0.wait().await
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::TmuxError;
-use super::plain::{Leashed, Runner};
+use super::plain::Runner;
 use super::protocol::{Item, Parser};
 use super::quote::CommandList;
+use crate::host::leash::Leashed;
 
 /// Requests that may wait to be written. More wait in `call`, within their deadline.
 const QUEUE: usize = 256;

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::config::{DriverConfig, scrubbed};
 use super::error::TmuxError;
 use super::version::Version;
+use crate::host::leash::Leashed;
 
 /// Most output taken from one process: as a block of a control connection.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -26,8 +27,6 @@ const MAX_ERROR: u64 = 16 << 10;
 /// How many processes may run at once; the others wait, within their deadline. tmux serves one after the other
 /// anyway, and a hundred stuck ones help nobody.
 const AT_ONCE: usize = 8;
-/// How long a killed process may take to be collected.
-const REAP: Duration = Duration::from_secs(1);
 
 /// Runs `tmux`.
 #[derive(Debug)]
@@ -143,14 +142,13 @@ impl Runner {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stderr(Stdio::piped());
         command
     }
 
     fn spawn(&self, mut command: Command) -> Result<Leashed, TmuxError> {
         self.forks.fetch_add(1, Ordering::Relaxed);
-        command.spawn().map(Leashed).map_err(|error| {
+        Leashed::spawn(&mut command).map_err(|error| {
             let program = command.as_std().get_program().display();
             match error.kind() {
                 io::ErrorKind::NotFound => TmuxError::unavailable(format!("there is no program {program}")),
@@ -206,33 +204,4 @@ async fn read(source: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<V
         }
     }
     Ok(bytes)
-}
-
-/// A child that leads a process group, which is killed when this is dropped.
-#[derive(Debug)]
-pub(super) struct Leashed(pub(super) Child);
-
-impl Leashed {
-    /// Kills the group and collects the child.
-    pub(super) async fn kill(&mut self) {
-        self.kill_group();
-        let _ = tokio::time::timeout(REAP, self.0.wait()).await;
-    }
-
-    /// The child's number cannot have gone to another: it is free only once the child is collected, and then
-    /// there is no id any more.
-    fn kill_group(&self) {
-        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
-        if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
-            // An error means that it has ended already.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Leashed {
-    fn drop(&mut self) {
-        // The runtime collects it.
-        self.kill_group();
-    }
 }

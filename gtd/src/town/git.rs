@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+
+use crate::host::leash::Leashed;
 
 /// Most output that is kept, from its end, of each of the two streams.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -110,7 +111,8 @@ impl Git {
     pub async fn run(&self, dir: &Path, args: &[&str], deadline: Duration) -> Result<String, GitError> {
         let command = format!("git {}", args.join(" "));
         let fail = |why: String, stderr: String| GitError { command: command.clone(), why, stderr };
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             // Housekeeping would go on in the background, out of reach of the deadline.
             .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
             .args(args)
@@ -119,12 +121,9 @@ impl Git {
             .envs(&self.env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
+            .stderr(Stdio::piped());
+        let mut group = Leashed::spawn(&mut command)
             .map_err(|error| fail(format!("cannot be started: {error}"), String::new()))?;
-        let mut group = Group(child);
         let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
         let work = async {
             // A helper that outlives git may hold the pipes open: the deadline is for both together.
@@ -138,7 +137,7 @@ impl Git {
             Ok((_, stderr, Ok(status))) => Err(fail(failed(&status.to_string(), &stderr), stderr)),
             Ok((_, stderr, Err(error))) => Err(fail(format!("cannot be waited for: {error}"), stderr)),
             Err(_) => {
-                group.end().await;
+                let _ = group.end().await;
                 Err(fail(format!("not done within {}", humantime::format_duration(deadline)), String::new()))
             }
         }
@@ -166,31 +165,6 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     }
     let from = kept.len().saturating_sub(OUTPUT_MAX);
     String::from_utf8_lossy(kept.get(from..).unwrap_or_default()).into_owned()
-}
-
-/// A child that leads a process group, which ends with it.
-struct Group(Child);
-
-impl Group {
-    /// Kills the group. The child is ours and not waited for yet, so its number, and with it the group's,
-    /// cannot have gone to anybody else: `id` is none from the moment it was waited for.
-    fn kill(&self) {
-        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-
-    async fn end(&mut self) {
-        self.kill();
-        let _ = self.0.wait().await;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// Writes an executable for a test. By another process: while one of ours has a file open for writing, a

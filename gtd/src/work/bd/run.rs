@@ -6,10 +6,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use crate::host::leash::Leashed;
 use crate::work::Why;
 
 /// Most that is read of the answer. A list of 20,000 items with descriptions of a kilobyte fits.
@@ -18,8 +18,6 @@ const ANSWER_MAX: usize = 32 << 20;
 const STDERR_MAX: usize = 64 << 10;
 /// How long the pipes are read on when the program has ended and something it started holds them open.
 const PIPES: Duration = Duration::from_millis(250);
-/// How often it is looked whether the program has ended.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Variables that are taken over from our own environment: where programs and the user's configuration are, and
 /// the password of a database server, which has no other way in.
@@ -72,28 +70,26 @@ pub async fn run(
     env: &BTreeMap<String, String>,
     deadline: Duration,
 ) -> Result<Output, Why> {
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .current_dir(dir)
         .env_clear()
         .envs(env)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .stderr(Stdio::piped());
+    let mut group = Leashed::spawn(&mut command)
         .map_err(|error| Why::Broken(format!("{} cannot be started: {error}", program.display())))?;
-    let mut group = Group(child);
     let answer = Arc::new(Mutex::new(Vec::new()));
     let words = Arc::new(Mutex::new(Vec::new()));
     let done = {
-        let ended = ended(&group.0);
+        let ended = group.ended();
         let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
         let reading = async { tokio::join!(whole(stdout, &answer), tail(stderr, &words)).0 };
         tokio::time::timeout(deadline, until_ended(reading, ended)).await
     };
-    group.end().await;
+    let _ = group.end().await;
     match done {
         Err(_) => return Err(Why::Late(deadline)),
         Ok(Err(())) => return Err(Why::TooMuch(ANSWER_MAX)),
@@ -117,25 +113,6 @@ async fn until_ended(
     tokio::select! {
         read = &mut reading => read,
         () = ended => tokio::time::timeout(PIPES, reading).await.unwrap_or(Ok(())),
-    }
-}
-
-/// Completes when the child has ended, without waiting for it: its number stays its own. Looked at now and then,
-/// for it only matters where the end of the pipes does not tell.
-fn ended(child: &Child) -> impl Future<Output = ()> + use<> {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    async move {
-        let Some(pid) = pid else { return std::future::pending().await };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        loop {
-            tokio::time::sleep(LOOK).await;
-            match waitid(WaitId::Pid(pid), options) {
-                Ok(None) => {}
-                Ok(Some(_)) => return,
-                Err(_) => return std::future::pending().await,
-            }
-        }
     }
 }
 
@@ -164,31 +141,6 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>, into: &Mutex<Vec<u8>>) {
             let surplus = kept.len().saturating_sub(STDERR_MAX);
             kept.drain(..surplus);
         }
-    }
-}
-
-/// A child that leads a process group, which ends with it.
-struct Group(Child);
-
-impl Group {
-    /// Kills the group. The child is ours and not waited for yet, so its number, and with it the group's,
-    /// cannot have gone to anybody else: `id` is none from the moment it was waited for.
-    fn kill(&self) {
-        let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-
-    async fn end(&mut self) {
-        self.kill();
-        let _ = self.0.wait().await;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
