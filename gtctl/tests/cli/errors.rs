@@ -101,7 +101,7 @@ fn a_hint_names_the_town_where_it_would_not_be_found_without() {
         let mut command = town.command(&["--town", root, "status"]);
         crate::common::Run::of(command.current_dir(dir).output().unwrap(), &town.root()).expect(69).err
     };
-    assert!(from(&town.home()).ends_with("hint: gtctl --town [TOWN] up\n"), "{}", from(&town.home()));
+    assert!(from(town.home()).ends_with("hint: gtctl --town [TOWN] up\n"), "{}", from(town.home()));
     assert!(from(&town.root()).ends_with("hint: gtctl up\n"), "{}", from(&town.root()));
 }
 
