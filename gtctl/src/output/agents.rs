@@ -35,12 +35,16 @@ pub fn town(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<Stri
         out.push(String::new());
         out.extend(notes);
     }
-    // What makes the daemon degraded stands at the top already.
-    for alert in status.alerts.iter().filter(|alert| !status.daemon.reasons.contains(&alert.message)) {
+    for alert in below(status) {
         out.push(String::new());
         out.extend(alert_lines(alert, paint));
     }
     out
+}
+
+/// The alerts that have lines of their own: what makes the daemon degraded stands at the top already.
+fn below(status: &TownStatus) -> impl Iterator<Item = &Alert> {
+    status.alerts.iter().filter(|alert| !status.daemon.reasons.contains(&alert.message))
 }
 
 fn header(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String> {
@@ -89,8 +93,8 @@ fn header(status: &TownStatus, paint: Paint, width: Option<usize>) -> Vec<String
         out.push(format!("{}  {word}: nothing is started until `gtctl up`", title("hold")));
     }
     out.extend(status.incidents.iter().map(|one| format!("{}  {}", title("deaths"), incident(one, paint))));
-    let errors = status.alerts.iter().filter(|alert| alert.severity == Severity::Error).count();
-    let others = status.alerts.len() - errors;
+    let errors = below(status).filter(|alert| alert.severity == Severity::Error).count();
+    let others = below(status).count() - errors;
     let mut parts = Vec::new();
     if errors > 0 {
         parts.push(paint.text(Tone::Bad, &count(errors as u64, "error")));

@@ -41,7 +41,10 @@ pub fn change(done: &str, change: &Change, paint: Paint) -> Vec<String> {
         _ if done == agent.state.as_str() => format!("{} {name}", paint.text(tone(agent.state), done)),
         _ => format!("{done} {name}: {state}{pid}"),
     });
-    if agent.state != State::Running
+    // That it was asked for is known to who asked.
+    let as_asked = done == agent.state.as_str() && !change.already;
+    if !as_asked
+        && !matches!(agent.state, State::Running | State::Starting)
         && let Some(reason) = &agent.reason
     {
         out.push(format!("  {reason}"));

@@ -32,9 +32,10 @@ fn facts(data: &Map<String, Value>, message: &str) -> Vec<String> {
     }
     if let Some(exec) = data.get("exec_error") {
         let part = |key: &str| exec.get(key).and_then(Value::as_str).unwrap_or_default();
-        out.push(
-            format!("  {} failed: {} {}", part("op"), part("errno"), part("path")).trim_end().to_owned(),
-        );
+        if !["errno", "path"].iter().all(|key| message.contains(part(key))) {
+            let words = format!("  {} failed: {} {}", part("op"), part("errno"), part("path"));
+            out.push(words.trim_end().to_owned());
+        }
     }
     if let Some(file) = text("file") {
         let number = |key: &str| data.get(key).and_then(Value::as_u64);
@@ -103,6 +104,9 @@ mod tests {
         };
         assert_eq!(said("git clone x: fatal: no x"), ["error: git clone x: fatal: no x"]);
         assert_eq!(said("cannot clone x: no x"), ["error: cannot clone x: no x", "  command: git clone x"]);
+        let launch = Failure::failed("cannot execute /x: it is not there (ENOENT)")
+            .with("exec_error", serde_json::json!({"op": "execve", "errno": "ENOENT", "path": "/x"}));
+        assert_eq!(lines(&launch, Paint::new(false)).len(), 1);
         let all = ["error: it failed", "  command: git clone x", "  it said:", "  │ fatal: no x"];
         assert_eq!(said("it failed"), all);
     }

@@ -118,7 +118,7 @@ async fn start(cx: &mut Context, kind: Kind, args: RoleStart) -> Result<Code, Fa
         reason: args.reason.reason,
     };
     let answer = progress::with_clock("starting", kind.start(&session, request)).await?;
-    if answer.body.already && otherwise {
+    if answer.body.already && otherwise && !answer.body.dry_run {
         let word = kind.word();
         note(format!(
             "it goes on as it was launched; what was asked for holds from its next start: gtctl {word} restart {rig}"

@@ -308,6 +308,10 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 fn hint(command: &str) -> String {
     if command.contains(char::is_whitespace) {
         "put the program alone into \"command\", and the rest into \"args\"".to_owned()
+    } else if command.starts_with(['/', '~']) {
+        format!(
+            "put an executable file there (chmod +x {command}), or correct \"command\" in settings/config.json"
+        )
     } else if command.contains('/') {
         "name the absolute path of an executable file".to_owned()
     } else {

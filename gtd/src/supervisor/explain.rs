@@ -92,7 +92,7 @@ fn past(agent: Agent, decisions: Vec<Decision>, at: Timestamp) -> Explanation {
             format!("that was decided {} before that instant", humantime::format_duration(ago))
         })
         .into_iter()
-        .chain(["the agent itself is shown as it is now".to_owned()])
+        .chain(["what was observed then is not on record, only what was decided".to_owned()])
         .collect();
     Explanation { verdict, because, observations: Vec::new(), decisions, next: None, agent }
 }

@@ -128,6 +128,7 @@ impl AddError {
             Self::Git(git) | Self::Clone { git, .. } if git.why.starts_with("cannot be started") => {
                 Some("install git, or put it on the PATH of gtd")
             }
+            Self::Clone { git, .. } if git.stderr.contains("No space left") => Some("df -h"),
             // What a person's own git makes of it says more, above all about keys.
             Self::Clone { repository, .. } => {
                 return Some(format!("git ls-remote {}", word(repository)));
