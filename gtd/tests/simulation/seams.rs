@@ -64,7 +64,7 @@ fn incident(world: &mut World) -> Vec<Address> {
         world.core.agents().keys().filter(|agent| agent.rig() != Some(&rig())).take(3).cloned().collect();
     crash_agents(world, &others);
     pass(world, 0.2);
-    assert_eq!(world.incident().expect("an incident").state, IncidentState::Holding);
+    assert_eq!(world.incident().unwrap().state, IncidentState::Holding);
     others
 }
 
