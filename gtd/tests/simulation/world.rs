@@ -226,6 +226,16 @@ impl World {
     pub fn check(&self) {
         let numbers = &self.settings.numbers;
         for machine in self.core.agents().values() {
+            let under_way = matches!(
+                machine.phase,
+                Phase::Starting { .. }
+                    | Phase::Dead { .. }
+                    | Phase::Draining { .. }
+                    | Phase::Ending { .. }
+                    | Phase::Adopting
+            );
+            // Else it would pass something that nobody has asked it to pass.
+            assert!(!machine.passes || under_way, "{} passes\n{}", machine.address, self.story());
             let (until, why) = match machine.phase {
                 Phase::Waiting { until, why } => (until, why),
                 _ => continue,
