@@ -384,7 +384,14 @@ async fn hear_town(
         if let Some(write) = facts::remembered(&snapshot, &mut memory) {
             handle.write(vec![write]).await;
         }
-        handle.input(Input::Facts(facts::of(&snapshot, &live.now(), handle.now()))).await;
+        loop {
+            let config = live.now();
+            handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+            // A configuration that was put in force meanwhile must not be overtaken by the one before it.
+            if Arc::ptr_eq(&config, &live.now()) {
+                break;
+            }
+        }
     }
 }
 

@@ -336,11 +336,19 @@ fn a_change_goes_on_when_its_client_does_not_wait() {
     town.start();
     wait_for(CHANGE, "the first look", || (!stand_in.calls().is_empty()).then_some(()));
     stand_in.does("1.0.5", json!({"mode": "slow:800"}));
-    let params = json!({"title": "A new bug", "rig": "proj", "wait_ms": 100});
-    let error = town.try_call("work.create", params).unwrap_err();
+    let mut params = json!({"title": "A new bug", "rig": "proj", "wait_ms": 100, "idempotency_key": "k"});
+    let error = town.try_call("work.create", params.clone()).unwrap_err();
     assert_eq!((error.code, &error.data["reached"]), (1013, &json!("accepted")), "{error:?}");
     let created = wait_until(CHANGE, || {
         stand_in.calls().iter().any(|call| call["args"].to_string().contains("\"create\""))
     });
     assert!(created);
+    // Asked again with the same key it is waited for, and not done a second time.
+    params.as_object_mut().unwrap().remove("wait_ms");
+    let again = town.call("work.create", params.clone());
+    assert!(again["id"].is_string(), "{again:#}");
+    assert_eq!(town.call("work.create", params)["id"], again["id"]);
+    let creates =
+        stand_in.calls().iter().filter(|call| call["args"].to_string().contains("\"create\"")).count();
+    assert_eq!(creates, 1);
 }

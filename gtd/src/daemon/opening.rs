@@ -127,7 +127,8 @@ impl Daemon {
         if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, .. } = state;
+        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, .. } =
+            state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let (mut core, mut first_turn) =
@@ -182,6 +183,7 @@ impl Daemon {
             timeout: config.work.timeout,
             // What the built-in store lacks then may have been there.
             lost: rebuilt.then(|| "the ledger was damaged and made anew".to_owned()),
+            open_kept: open_work.whole,
             // What is no text is none of the variables that a store gets.
             env: std::env::vars_os()
                 .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))

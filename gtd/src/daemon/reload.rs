@@ -155,8 +155,14 @@ impl Reloader {
         self.live.replace(config);
         let config = self.live.now();
         self.handle.input(Input::Settings(Box::new(settings(&config)))).await;
-        let snapshot = self.prepare.snapshot();
-        self.handle.input(Input::Facts(facts::of(&snapshot, &config, self.handle.now()))).await;
+        loop {
+            let snapshot = self.prepare.snapshot();
+            self.handle.input(Input::Facts(facts::of(&snapshot, &config, self.handle.now()))).await;
+            // The town may have been read anew meanwhile, and that be told already: it must not be overtaken.
+            if Arc::ptr_eq(&snapshot, &self.prepare.snapshot()) {
+                return;
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::error::LedgerError;
 use super::read::{decoded, last_seq, stream_id, time, time_option, unsigned};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerKey, ServerRow};
+use super::work::open_work;
 
 /// Reads all state. A row that cannot be understood is named in `unreadable` and does not keep the others
 /// from being read; a table that cannot be read is an error.
@@ -46,6 +47,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
         server,
         unreadable,
     )?;
+    loaded.work = open_work(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();

@@ -43,7 +43,7 @@ pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,
     ServerKey, ServerRow, Write,
 };
-pub use work::{SeenRow, WorkQuery, WorkRow, WorkWrite};
+pub use work::{OpenWork, SeenRow, WorkQuery, WorkRow, WorkWrite};
 
 use schema::MIGRATIONS;
 use writer::{Commit, Job, Ticket};

@@ -148,8 +148,10 @@ fn take_over(conn: &Connection, state: Loaded) -> Result<Loaded, LedgerError> {
         "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)",
         [i64::try_from(first).unwrap_or(0)],
     )?;
-    let Loaded { known, heartbeat_number, unreadable, .. } = state;
-    Ok(Loaded { known, heartbeat_number, unreadable, ..load(conn)? })
+    let Loaded { known, heartbeat_number, unreadable, work, .. } = state;
+    let mut loaded = Loaded { known, heartbeat_number, unreadable, ..load(conn)? };
+    loaded.work.whole &= work.whole;
+    Ok(loaded)
 }
 
 /// Opens the file, or makes a new one: of the state in the snapshots, where the old one is lost.
@@ -360,6 +362,7 @@ fn rebuild(
     let known = found.as_ref().is_some_and(|found| !found.older);
     let state = found.map(|found| found.loaded).unwrap_or_default();
     let (unreadable, heartbeat_number) = (state.unreadable.clone(), state.heartbeat_number);
+    let whole = known && state.work.whole;
     create(path, migrations, Some(state)).map_err(|error| match &condition {
         Condition::SetAside { to, why, .. } => format!(
             "{} was damaged ({why}), is now {}, and no new one can be made: {error}",
@@ -368,7 +371,8 @@ fn rebuild(
         ),
         _ => format!("{} is gone, and no new one can be made: {error}", path.display()),
     })?;
-    let store = made(path, migrations, condition, known)?;
+    let mut store = made(path, migrations, condition, known)?;
+    store.loaded.work.whole &= whole;
     Ok(Store { loaded: Loaded { unreadable, heartbeat_number, ..store.loaded }, ..store })
 }
 

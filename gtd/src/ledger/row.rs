@@ -10,7 +10,7 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::work::WorkWrite;
+use super::work::{OpenWork, WorkWrite};
 
 /// A process as the ledger remembers it: no other process can have the same three values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -269,6 +269,8 @@ pub struct Loaded {
     pub heartbeat_number: u64,
     /// Facts of the whole daemon.
     pub facts: BTreeMap<String, Value>,
+    /// Work that is not done, and who has what.
+    pub work: OpenWork,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

@@ -23,6 +23,7 @@ use super::Shared;
 use super::error::LedgerError;
 use super::load::load;
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
+use super::work::OpenWork;
 use crate::host::files::write_atomic;
 
 /// The file's name in the daemon's directory; older copies are `gtd.snapshot.json.1`, `.2`, …
@@ -55,6 +56,9 @@ struct State {
     instances: Vec<InstanceRow>,
     servers: Vec<ServerRow>,
     facts: BTreeMap<String, Value>,
+    /// A snapshot of an earlier version has none, and is not whole in that.
+    #[serde(default)]
+    work: OpenWork,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -93,6 +97,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         instances: loaded.instances.clone(),
         servers: loaded.servers.clone(),
         facts: loaded.facts.clone(),
+        work: loaded.work.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -128,6 +133,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         hold: state.hold,
         heartbeat_number: state.heartbeat_number,
         facts: state.facts,
+        work: state.work,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -179,6 +185,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(loaded.servers.iter().cloned().map(Write::Server))
         .chain([Write::Hold(loaded.hold.clone())])
         .chain(facts)
+        .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
         .collect()
 }
 

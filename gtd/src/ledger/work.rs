@@ -2,6 +2,7 @@
 
 use gtd_proto::{Address, Timestamp, WorkId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::Ledger;
 use super::error::LedgerError;
@@ -9,7 +10,7 @@ use super::read::{time, time_option};
 use super::write::instant;
 
 /// A work item of the built-in store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkRow {
     /// Its number, from which its id was made; never used again.
     pub number: i64,
@@ -40,7 +41,7 @@ pub struct WorkRow {
 }
 
 /// What was last seen on an agent's hook in a store outside the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenRow {
     /// Whose hook.
     pub agent: Address,
@@ -54,6 +55,101 @@ pub struct SeenRow {
     pub since: Timestamp,
     /// When it was seen there last with something about it changed.
     pub seen_at: Timestamp,
+}
+
+/// Bytes of text in open items that are taken along: a snapshot is written whole after each change.
+const OPEN_BYTES: usize = 8 << 20;
+
+/// The state of work, as far as it must outlive a lost ledger: what is done is history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenWork {
+    /// Items that are not closed, what is on a hook first.
+    pub items: Vec<WorkRow>,
+    /// The last known hooks of stores outside the ledger.
+    pub seen: Vec<SeenRow>,
+    /// The last number that an item got.
+    pub last_number: i64,
+    /// Nothing was left out.
+    pub whole: bool,
+}
+
+/// Reads the open work; what cannot be understood is named in `unreadable`.
+pub(super) fn open_work(conn: &Connection, unreadable: &mut Vec<String>) -> Result<OpenWork, LedgerError> {
+    let tables: i64 = conn.query_row(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('work', 'hooks_seen')",
+        [],
+        |row| row.get(0),
+    )?;
+    if tables < 2 {
+        // A file of a version that had none, which could not be changed.
+        return Ok(OpenWork { whole: true, ..OpenWork::default() });
+    }
+    let mut work =
+        OpenWork { seen: seen(conn)?, last_number: last_number(conn)?, whole: true, ..OpenWork::default() };
+    let mut statement = conn.prepare_cached(&format!(
+        "{SELECT} WHERE status <> 'closed' ORDER BY status <> 'hooked', priority, number"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        match item(row) {
+            Ok(item) => {
+                bytes += item.title.len() + item.description.as_ref().map_or(0, String::len) + 500;
+                if bytes > OPEN_BYTES {
+                    work.whole = false;
+                    break;
+                }
+                work.items.push(item);
+            }
+            Err(why) => {
+                let id: String = row.get(1).unwrap_or_default();
+                unreadable.push(format!("work item {id}: {why}"));
+                work.whole = false;
+            }
+        }
+    }
+    Ok(work)
+}
+
+/// What must be written into an empty ledger to make it say that. Numbers that were given since it was read are
+/// not given again.
+pub(super) fn writes(work: &OpenWork) -> Vec<WorkWrite> {
+    // A snapshot is some moments old; of nothing at all the clock knows more.
+    let last = match (work.last_number, work.whole) {
+        (0, false) => Timestamp::now().as_second(),
+        (last, _) => last.saturating_add(NUMBERS_APART),
+    };
+    (work.items.iter().cloned().map(WorkWrite::Item))
+        .chain(work.seen.iter().cloned().map(WorkWrite::Seen))
+        .chain([WorkWrite::LastNumber(last)])
+        .collect()
+}
+
+/// More items than are made before a snapshot is written, or between two copies of it.
+const NUMBERS_APART: i64 = 1_000;
+
+fn last_number(conn: &Connection) -> Result<i64, LedgerError> {
+    let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'work'";
+    Ok(conn.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+fn seen(conn: &Connection) -> Result<Vec<SeenRow>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT agent, store, work, title, since, seen_at FROM hooks_seen ORDER BY agent, store",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut seen = Vec::new();
+    while let Some(row) = rows.next()? {
+        seen.push(SeenRow {
+            agent: named(row, 0, "agent address")?,
+            store: row.get(1)?,
+            work: named(row, 2, "work id")?,
+            title: row.get(3)?,
+            since: time(row, 4)?,
+            seen_at: time(row, 5)?,
+        });
+    }
+    Ok(seen)
 }
 
 /// One thing to write about work.
@@ -79,6 +175,8 @@ pub enum WorkWrite {
         /// When it was said.
         at: Timestamp,
     },
+    /// The next item gets a larger number than this.
+    LastNumber(i64),
 }
 
 /// Which work items are meant.
@@ -121,12 +219,10 @@ impl Ledger {
     /// The store cannot be read, or not in time.
     pub async fn work_numbers(&self) -> Result<(i64, i64), LedgerError> {
         self.read(|conn| {
-            let last: Option<i64> = conn
-                .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'work'", [], |row| row.get(0))
-                .optional()?;
+            let last = last_number(conn)?;
             let open =
                 conn.query_row("SELECT count(*) FROM work WHERE status <> 'closed'", [], |row| row.get(0))?;
-            Ok((last.unwrap_or(0).saturating_add(1), open))
+            Ok((last.saturating_add(1), open))
         })
         .await
     }
@@ -136,25 +232,7 @@ impl Ledger {
     /// # Errors
     /// The store cannot be read, or not in time.
     pub async fn hooks_seen(&self) -> Result<Vec<SeenRow>, LedgerError> {
-        self.read(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT agent, store, work, title, since, seen_at FROM hooks_seen ORDER BY agent, store",
-            )?;
-            let mut rows = statement.query([])?;
-            let mut seen = Vec::new();
-            while let Some(row) = rows.next()? {
-                seen.push(SeenRow {
-                    agent: named(row, 0, "agent address")?,
-                    store: row.get(1)?,
-                    work: named(row, 2, "work id")?,
-                    title: row.get(3)?,
-                    since: time(row, 4)?,
-                    seen_at: time(row, 5)?,
-                });
-            }
-            Ok(seen)
-        })
-        .await
+        self.read(seen).await
     }
 
     /// What an agent of the built-in store was last said to be doing.
@@ -258,6 +336,14 @@ pub(super) fn apply(conn: &Connection, write: &WorkWrite) -> Result<(), LedgerEr
         WorkWrite::Unseen { agent, store } => conn
             .prepare_cached("DELETE FROM hooks_seen WHERE agent = ?1 AND store = ?2")?
             .execute(params![agent.to_string(), store])?,
+        WorkWrite::LastNumber(last) => {
+            conn.prepare_cached("DELETE FROM sqlite_sequence WHERE name = 'work' AND seq < ?1")?.execute([last])?;
+            conn.prepare_cached(
+                "INSERT INTO sqlite_sequence (name, seq)
+                 SELECT 'work', ?1 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'work')",
+            )?
+            .execute([last])?
+        }
         WorkWrite::AgentState { agent, state, at } => conn
             .prepare_cached("INSERT OR REPLACE INTO work_agents (agent, state, at) VALUES (?1, ?2, ?3)")?
             .execute(params![agent.to_string(), state, instant(*at)])?,

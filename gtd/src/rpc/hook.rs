@@ -9,7 +9,7 @@ use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
 
 use super::context::{Context, refuse};
-use super::work::{Accepted, by, shown, waited, work_error, work_step};
+use super::work::{Accepted, by, shown, work_error, work_step};
 use crate::work::{Hooked, Hooking};
 
 #[async_trait]
@@ -49,12 +49,13 @@ impl HookServer for Context {
         }
         let by = by(peer, reason);
         let (desk, whose) = (Arc::clone(&self.desk), agent.clone());
-        let doing = async move { desk.hook(&whose, &work, force, &by).await };
-        let doing = waited(wait_ms, doing, |done| changed(agent.clone(), done));
-        let doing = async { Ok(named(doing.await?, &agent)) };
-        let key = idempotency_key.as_deref();
-        let done = self.handle.once(key, "hook.set", doing).await.map_err(refuse)?;
-        Ok(Reply::at(self.seq(), done))
+        let doing = async move {
+            let done = desk.hook(&whose, &work, force, &by).await.map_err(work_error)?;
+            Ok(changed(whose, done))
+        };
+        let doing = self.once_and_waited(idempotency_key, "hook.set", wait_ms, doing);
+        let done = doing.await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), named(done, &agent)))
     }
 
     async fn clear(&self, peer: &Extensions, params: params::HookClear) -> RpcResult<Reply<HookChange>> {
@@ -72,12 +73,13 @@ impl HookServer for Context {
         }
         let by = by(peer, reason);
         let (desk, whose) = (Arc::clone(&self.desk), agent.clone());
-        let doing = async move { desk.unhook(&whose, &by).await };
-        let doing = waited(wait_ms, doing, |done| changed(agent.clone(), done));
-        let doing = async { Ok(named(doing.await?, &agent)) };
-        let key = idempotency_key.as_deref();
-        let done = self.handle.once(key, "hook.clear", doing).await.map_err(refuse)?;
-        Ok(Reply::at(self.seq(), done))
+        let doing = async move {
+            let done = desk.unhook(&whose, &by).await.map_err(work_error)?;
+            Ok(changed(whose, done))
+        };
+        let doing = self.once_and_waited(idempotency_key, "hook.clear", wait_ms, doing);
+        let done = doing.await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), named(done, &agent)))
     }
 }
 

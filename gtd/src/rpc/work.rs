@@ -8,8 +8,10 @@ use gtd_proto::work::{Work, WorkChange};
 use gtd_proto::{ErrorKind, Items, PlanStep, Reply, RpcError, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::context::{Context, name_of, refuse};
+use super::context::{Context, name_of, refuse, who};
 use crate::work::{By, Filter, Item, Unknown, Why, WorkError};
 
 #[async_trait]
@@ -31,11 +33,13 @@ impl WorkServer for Context {
             return Ok(Reply::at(seq, planned(vec![work_step("create", new.title, why)])));
         }
         let desk = Arc::clone(&self.desk);
-        let doing = async move { desk.create(rig.as_ref(), &title, description, priority, &by).await };
-        let doing =
-            waited(wait_ms, doing, |(item, store)| WorkChange { work: Some(shown(item, store)), ..none() });
-        let key = idempotency_key.as_deref();
-        let done = self.handle.once(key, "work.create", doing).await.map_err(refuse)?;
+        let doing = async move {
+            let made = desk.create(rig.as_ref(), &title, description, priority, &by).await;
+            let (item, store) = made.map_err(work_error)?;
+            Ok(WorkChange { work: Some(shown(item, store)), ..none() })
+        };
+        let doing = self.once_and_waited(idempotency_key, "work.create", wait_ms, doing);
+        let done = doing.await.map_err(refuse)?;
         Ok(Reply::at(self.seq(), done))
     }
 
@@ -83,14 +87,12 @@ impl WorkServer for Context {
             return Ok(Reply::at(seq, WorkChange { work, ..plan }));
         }
         let desk = Arc::clone(&self.desk);
-        let doing = async move { desk.close(&id, &by).await };
-        let doing = waited(wait_ms, doing, |(item, store, already)| WorkChange {
-            work: Some(shown(item, store)),
-            already,
-            ..none()
-        });
-        let key = idempotency_key.as_deref();
-        let done = self.handle.once(key, "work.close", doing).await.map_err(refuse)?;
+        let doing = async move {
+            let (item, store, already) = desk.close(&id, &by).await.map_err(work_error)?;
+            Ok(WorkChange { work: Some(shown(item, store)), already, ..none() })
+        };
+        let doing = self.once_and_waited(idempotency_key, "work.close", wait_ms, doing);
+        let done = doing.await.map_err(refuse)?;
         Ok(Reply::at(self.seq(), done))
     }
 }
@@ -107,39 +109,44 @@ impl Accepted for WorkChange {
     }
 }
 
-/// Does something to its end, also when the client that asked for it goes away or does not wait: half a change
-/// in another program would be worse than a late one.
-pub(super) async fn waited<T, R>(
-    wait_ms: Option<u64>,
-    doing: impl Future<Output = Result<T, WorkError>> + Send + 'static,
-    answer: impl FnOnce(T) -> R,
-) -> Result<R, RpcError>
-where
-    T: Send + 'static,
-    R: Accepted,
-{
-    let task = tokio::spawn(doing);
-    let ended = match wait_ms {
-        None => task.await,
-        Some(0) => return Ok(R::accepted()),
-        Some(ms) => match tokio::time::timeout(Duration::from_millis(ms), task).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                return Err(RpcError::new(
-                    ErrorKind::Timeout,
-                    "the store of work has not confirmed the change in time",
-                )
-                .hint("it goes on; follow it with: gtctl events -f --kind 'work.*'")
-                .with("reached", "accepted"));
-            }
-        },
-    };
-    let done = ended.map_err(|error| RpcError::internal(format!("the change was cut off: {error}")))?;
-    done.map(answer).map_err(work_error)
+impl Context {
+    /// Does something to its end, also when the client that asked for it goes away or does not wait: half a change
+    /// in another program would be worse than a late one. Once for all requests with the same key: one that ran
+    /// out of time is under way, and the next with its key waits for it.
+    pub(super) async fn once_and_waited<R, F>(
+        &self,
+        key: Option<String>,
+        method: &'static str,
+        wait_ms: Option<u64>,
+        doing: F,
+    ) -> Result<R, RpcError>
+    where
+        R: Accepted + Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<R, RpcError>> + Send + 'static,
+    {
+        let handle = self.handle.clone();
+        let task = tokio::spawn(async move { handle.once(key.as_deref(), method, doing).await });
+        let ended = match wait_ms {
+            None => task.await,
+            Some(0) => return Ok(R::accepted()),
+            Some(ms) => match tokio::time::timeout(Duration::from_millis(ms), task).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    return Err(RpcError::new(
+                        ErrorKind::Timeout,
+                        "the store of work has not confirmed the change in time",
+                    )
+                    .hint("it goes on; follow it with: gtctl events -f --kind 'work.*'")
+                    .with("reached", "accepted"));
+                }
+            },
+        };
+        ended.unwrap_or_else(|error| Err(RpcError::internal(format!("the change was cut off: {error}"))))
+    }
 }
 
 pub(super) fn by(peer: &Extensions, reason: Option<String>) -> By {
-    By { who: name_of(peer), peer: Some(name_of(peer)), reason }
+    By { who: who(peer), peer: Some(name_of(peer)), reason }
 }
 
 /// An item as results show it.
@@ -205,5 +212,24 @@ fn unknown_error(unknown: &Unknown) -> RpcError {
         Why::Late(_) | Why::Crowded => error.hint("try again, or raise [work] timeout in settings/gtd.toml"),
         Why::Other(_) => error.hint("give the id whole"),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::callers::Who;
+
+    #[test]
+    fn work_is_on_record_as_of_whoever_asked() {
+        for (asks, name) in [
+            (Who::Human, "person"),
+            (Who::Agent("mayor".parse().unwrap()), "mayor"),
+            (Who::Agent("a/polecats/nux".parse().unwrap()), "a/polecats/nux"),
+        ] {
+            let mut peer = Extensions::new();
+            peer.insert(asks);
+            assert_eq!(by(&peer, None).who, name);
+        }
     }
 }

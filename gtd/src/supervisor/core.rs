@@ -187,7 +187,8 @@ impl Core {
             Input::PaneGone(agents) => {
                 for agent in agents {
                     self.each(&agent, now, &mut turn, |machine, situation, turn| {
-                        if machine.phase == Phase::Running {
+                        // Without knowledge of what should run, nothing is ended.
+                        if machine.phase == Phase::Running && !situation.observing {
                             machine.lingering = vec!["its pane is gone".to_owned()];
                             let then =
                                 if machine.wish.intent == Intent::Running { Then::Start } else { Then::Rest };

@@ -1,10 +1,11 @@
 //! Mass deaths: when several deaths are one thing that happened, and how the agents come back after it.
 //!
 //! Pure: deaths and instants come in, and what follows goes out. [`Breaker`] recognises an incident and keeps
-//! its record; what it does to agents is in [`steps`]. It must never stop a person: their start and their
+//! its record; what it does to agents is in [`steps`] and [`held`]. It must never stop a person: their start and their
 //! reset pass it for that agent.
 
 mod cause;
+mod held;
 mod record;
 mod steps;
 #[cfg(test)]

@@ -103,7 +103,7 @@ impl Handle {
     }
 
     async fn keep(&self, key: &str, method: &str, answer: Value) {
-        let write = Write::Answer { key: key.to_owned(), method: method.to_owned(), answer, at: self.now() };
+        let write = Write::Answer { key: key.to_owned(), method: method.to_owned(), answer, at: self.wall() };
         self.write(vec![write]).await;
         // The next one with this key reads it from the ledger, so it must be there before it may look.
         self.settled().await;

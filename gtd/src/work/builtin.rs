@@ -23,14 +23,17 @@ pub struct Builtin {
     ledger: Ledger,
     /// Why items may be missing that there were.
     lost: Option<String>,
+    /// Those that are not closed are all there all the same.
+    open_kept: bool,
     changing: Mutex<()>,
 }
 
 impl Builtin {
-    /// The store of a ledger. `lost` says why the ledger may lack items that there were, if it may.
+    /// The store of a ledger. `lost` says why the ledger may lack items that there were, if it may; `open_kept`
+    /// that it lacks none of those that are not closed.
     #[must_use]
-    pub fn new(ledger: Ledger, lost: Option<String>) -> Self {
-        Self { ledger, lost, changing: Mutex::new(()) }
+    pub fn new(ledger: Ledger, lost: Option<String>, open_kept: bool) -> Self {
+        Self { ledger, lost, open_kept, changing: Mutex::new(()) }
     }
 
     fn unknown(&self, what: impl Into<String>, why: Why) -> Unknown {
@@ -39,11 +42,24 @@ impl Builtin {
 
     /// What is not there may have been lost.
     fn complete(&self, what: &str) -> Result<(), Unknown> {
-        let memory = self.ledger.info().in_memory.then(|| "the ledger's file cannot be used".to_owned());
-        match memory.or_else(|| self.lost.clone()) {
+        self.in_file(what)?;
+        match self.lost.clone() {
             Some(why) => Err(self.unknown(what, Why::Broken(why))),
             None => Ok(()),
         }
+    }
+
+    /// The same, of what is not closed.
+    fn open_complete(&self, what: &str) -> Result<(), Unknown> {
+        if self.open_kept { self.in_file(what) } else { self.complete(what) }
+    }
+
+    /// What is changed in memory would be gone when the file can be used again.
+    fn in_file(&self, what: &str) -> Result<(), Unknown> {
+        if self.ledger.info().in_memory {
+            return Err(self.unknown(what, Why::Broken("the ledger's file cannot be used".to_owned())));
+        }
+        Ok(())
     }
 
     fn failed(&self, what: &str) -> impl Fn(LedgerError) -> Unknown {
@@ -63,6 +79,7 @@ impl Builtin {
     }
 
     async fn write(&self, what: &str, rows: Vec<WorkRow>, told: &[NewEvent]) -> Result<Done, WorkError> {
+        self.in_file(what)?;
         let last = rows.last().cloned();
         let writes = rows.into_iter().map(|row| Write::Work(WorkWrite::Item(row)));
         let writes = writes.chain(told.iter().cloned().map(Write::Event)).collect();
@@ -92,7 +109,7 @@ impl WorkStore for Builtin {
     async fn hooks(&self) -> Result<Vec<Item>, Unknown> {
         let query = WorkQuery { status: Some(HOOKED.to_owned()), ..WorkQuery::default() };
         let rows = self.ledger.work_items(query).await.map_err(self.failed("list hooks"))?;
-        self.complete("list hooks")?;
+        self.open_complete("list hooks")?;
         Ok(rows.into_iter().map(item).collect())
     }
 
@@ -113,7 +130,10 @@ impl WorkStore for Builtin {
         let query =
             WorkQuery { status: filter.status.clone(), assignee: filter.assignee.clone(), since: None };
         let rows = self.ledger.work_items(query).await.map_err(self.failed("list"))?;
-        self.complete("list")?;
+        match filter.status.as_deref() {
+            Some(CLOSED) => self.complete("list")?,
+            _ => self.open_complete("list")?,
+        }
         Ok(rows.into_iter().map(item).collect())
     }
 
@@ -204,6 +224,7 @@ impl WorkStore for Builtin {
     async fn set_agent_state(&self, agent: &Address, state: &str) -> Result<(), WorkError> {
         let write =
             WorkWrite::AgentState { agent: agent.clone(), state: state.to_owned(), at: Timestamp::now() };
+        self.in_file("keep the state of an agent")?;
         let done = self.ledger.commit(vec![Write::Work(write)]).await;
         done.map(drop).map_err(|error| self.failed("keep the state of an agent")(error).into())
     }

@@ -34,6 +34,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Why the ledger may lack work items that there were, if it may.
     pub lost: Option<String>,
+    /// It lacks none of those that are not closed all the same.
+    pub open_kept: bool,
     /// Our own environment, of which programs get a part.
     pub env: Vec<(String, String)>,
 }
@@ -67,8 +69,8 @@ impl Desk {
     /// The desk of a town.
     #[must_use]
     pub fn new(layout: Arc<Layout>, handle: Handle, bus: Bus, options: Options) -> Self {
-        let Options { kind, timeout, lost, env } = options;
-        let builtin = Arc::new(Builtin::new(handle.ledger().clone(), lost));
+        let Options { kind, timeout, lost, open_kept, env } = options;
+        let builtin = Arc::new(Builtin::new(handle.ledger().clone(), lost, open_kept));
         Self {
             places: Places::new(layout, kind, timeout, env, builtin),
             handle,
@@ -219,7 +221,7 @@ impl Desk {
         if item.is_over() {
             return Ok((item, store.kind(), true));
         }
-        let now = self.handle.now();
+        let now = self.handle.wall();
         let agent = item.hook();
         let mut told = Vec::new();
         if let Some(agent) = &agent {

@@ -75,7 +75,7 @@ impl Desk {
                 let hooking = plan.hooking(self, agent, store.kind(), None);
                 return Ok(Hooking { replaced: None, taken_from: None, ..hooking });
             }
-            let now = self.handle.now();
+            let now = self.handle.wall();
             let mut told = Vec::new();
             if let Some(previous) = plan.item.hook().filter(|previous| previous != agent) {
                 let data = json!({"work": id, "store": store.kind(), "by": by.who, "why": format!("it went to {agent}")});
@@ -145,7 +145,7 @@ impl Desk {
         why: &str,
     ) -> Result<(), WorkError> {
         let data = json!({"work": id, "store": store.kind(), "by": by.who, "why": why});
-        let told = vec![event(NewEvent::of(self.handle.now(), kind::WORK_UNHOOKED, agent, data), by)];
+        let told = vec![event(NewEvent::of(self.handle.wall(), kind::WORK_UNHOOKED, agent, data), by)];
         let done = store.unhook(id, agent, &told).await;
         self.changed(store, done, told).await.map(drop)
     }

@@ -165,7 +165,7 @@ impl Desk {
     }
 
     async fn absorb(&self, store: &Store, answer: Result<Vec<Item>, Unknown>) {
-        let now = self.handle.now();
+        let now = self.handle.wall();
         let _recording = self.recording.lock().await;
         let mut hooks = self.shown();
         let fact = hooks.stores.entry(store.key().to_owned()).or_default();
@@ -243,7 +243,7 @@ impl Desk {
 
 /// Shows and tells a change of ours. `told` is what is still to be told, unless the store did with the change.
 pub(super) async fn record(desk: &Desk, store: &Store, done: &Done, told: Vec<NewEvent>) {
-    let now = desk.handle.now();
+    let now = desk.handle.wall();
     let _recording = desk.recording.lock().await;
     let mut hooks = desk.shown();
     let fact = hooks.stores.entry(store.key().to_owned()).or_default();

@@ -118,7 +118,7 @@ fn rig(root: &Path, name: &str, prefix: &str) -> (gtd_proto::RigName, RigFacts) 
 fn places(root: &Path, kind: StoreKind) -> Places {
     let ledger = ledger::open(&root.join("daemon")).ledger;
     let layout = Arc::new(Layout::at(root).unwrap());
-    let builtin = Arc::new(Builtin::new(ledger, None));
+    let builtin = Arc::new(Builtin::new(ledger, None, true));
     Places::new(layout, kind, Duration::from_secs(1), Vec::new(), builtin)
 }
 
@@ -205,7 +205,7 @@ async fn what_cannot_be_looked_at_has_no_store_that_is_known() {
 async fn the_built_in_store_that_lost_its_ledger_does_not_know() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger::open(dir.path()).ledger;
-    let lost = Builtin::new(ledger.clone(), Some("the ledger was made anew".to_owned()));
+    let lost = Builtin::new(ledger.clone(), Some("the ledger was made anew".to_owned()), false);
     let new = NewItem {
         title: "t".to_owned(),
         description: None,
@@ -222,11 +222,37 @@ async fn the_built_in_store_that_lost_its_ledger_does_not_know() {
     assert!(lost.item(&"a-99".parse().unwrap()).await.is_err());
     assert!(lost.hooks().await.is_err() && lost.list(&Filter::default()).await.is_err());
     assert!(lost.changes(Timestamp::UNIX_EPOCH).await.is_err());
-    let sound = Builtin::new(ledger, None);
+    // Of what is not closed nothing was lost.
+    let kept = Builtin::new(ledger.clone(), Some("the ledger was made anew".to_owned()), true);
+    assert!(kept.item(&"a-99".parse().unwrap()).await.is_err(), "it may have been closed");
+    assert!(kept.hooks().await.is_ok() && kept.list(&Filter::default()).await.is_ok());
+    let closed = Filter { status: Some(CLOSED.to_owned()), ..Filter::default() };
+    assert!(kept.list(&closed).await.is_err() && kept.changes(Timestamp::UNIX_EPOCH).await.is_err());
+    let sound = Builtin::new(ledger, None, true);
     assert_eq!(sound.item(&"a-99".parse().unwrap()).await, Ok(None));
     let agent: Address = "a/witness".parse().unwrap();
     assert_eq!(sound.agent_state(&agent).await, Ok(None));
     sound.set_agent_state(&agent, "working").await.unwrap();
     assert_eq!(sound.agent_state(&agent).await, Ok(Some("working".to_owned())));
     assert_eq!(sound.changes(Timestamp::UNIX_EPOCH).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_would_be_gone_with_the_memory_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    // No file can be made there: the ledger serves from memory.
+    std::fs::create_dir_all(dir.path().join("gtd.db/x")).unwrap();
+    let ledger = ledger::open(dir.path()).ledger;
+    assert!(ledger.info().in_memory);
+    let store = Builtin::new(ledger, None, true);
+    let new = NewItem {
+        title: "t".to_owned(),
+        description: None,
+        priority: None,
+        prefix: "a".to_owned(),
+        by: "t".to_owned(),
+    };
+    assert!(matches!(store.create(&new).await, Err(WorkError::Unknown(_))));
+    assert!(store.set_agent_state(&"a/witness".parse().unwrap(), "working").await.is_err());
+    assert!(store.hooks().await.is_err() && store.list(&Filter::default()).await.is_err());
 }

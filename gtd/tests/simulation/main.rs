@@ -13,6 +13,7 @@
 
 mod cases;
 mod clocks;
+mod daemons;
 mod incidents;
 mod one_world;
 mod policy;

@@ -64,7 +64,7 @@ fn incident(world: &mut World) -> Vec<Address> {
         world.core.agents().keys().filter(|agent| agent.rig() != Some(&rig())).take(3).cloned().collect();
     crash_agents(world, &others);
     pass(world, 0.2);
-    assert_eq!(world.incident().expect("an incident").state, IncidentState::Holding);
+    assert_eq!(world.incident().unwrap().state, IncidentState::Holding);
     others
 }
 
@@ -285,4 +285,22 @@ fn a_start_of_what_died_a_moment_ago_outlives_the_daemon() {
     world.crash();
     pass(&mut world, 5.0);
     assert_eq!(*phase(&world, &witness()), Phase::Running, "\n{}", world.story());
+}
+
+#[test]
+fn while_nobody_knows_what_should_run_nothing_is_ended_for_its_pane() {
+    let mut world = quiet(settings());
+    let before = instance(&world, &witness());
+    world.kept.facts.insert(gtd::supervisor::core::OBSERVING.to_owned(), true.into());
+    world.crash();
+    pass(&mut world, 5.0);
+    world.step(Input::PaneGone(vec![witness()]), true);
+    pass(&mut world, 5.0);
+    assert_eq!(alive(&world).len(), 6, "\n{}", world.story());
+    assert_eq!((phase(&world, &witness()), instance(&world, &witness())), (&Phase::Running, before.clone()));
+    // Once somebody has said what should run, it is.
+    world.ask(Request::TownStart { ask: by("person") }, true);
+    world.step(Input::PaneGone(vec![witness()]), true);
+    pass(&mut world, 5.0);
+    assert_ne!(instance(&world, &witness()), before);
 }

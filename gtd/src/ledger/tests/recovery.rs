@@ -73,6 +73,76 @@ async fn a_lost_file_is_made_anew_of_its_snapshot() {
     }
 }
 
+fn work(number: i64, status: &str) -> WorkRow {
+    WorkRow {
+        number,
+        id: format!("a-{number}").parse().unwrap(),
+        title: format!("item {number}"),
+        description: Some("more".into()),
+        status: status.into(),
+        assignee: (status == "hooked").then(|| "a/witness".into()),
+        priority: 2,
+        created_at: noon(),
+        created_by: "person".into(),
+        updated_at: noon(),
+        hooked_at: (status == "hooked").then(noon),
+        closed_at: (status == "closed").then(noon),
+        closed_why: None,
+    }
+}
+
+#[tokio::test]
+async fn open_work_and_hooks_outlive_a_lost_file_and_no_number_comes_again() {
+    for how in ["gone", "garbage"] {
+        let dir = made().await;
+        let (ledger, _) = open_sound(dir.path(), Condition::Existing);
+        let seen = SeenRow {
+            agent: address("a/refinery"),
+            store: "/town/a".into(),
+            work: "pj-8od".parse().unwrap(),
+            title: "theirs".into(),
+            since: noon(),
+            seen_at: noon(),
+        };
+        let rows = [work(1, "open"), work(2, "hooked"), work(3, "closed")];
+        let mut writes: Vec<Write> = rows.into_iter().map(|row| Write::Work(WorkWrite::Item(row))).collect();
+        writes.push(Write::Work(WorkWrite::Seen(seen.clone())));
+        ledger.commit(writes).await.unwrap();
+        ledger.close().await;
+        lose(dir.path(), how);
+        let Opened { ledger, state, .. } = open(dir.path());
+        assert!(state.work.whole, "{how}");
+        assert_eq!(
+            ledger.work_items(WorkQuery::default()).await.unwrap(),
+            [work(1, "open"), work(2, "hooked")]
+        );
+        assert_eq!(ledger.hooks_seen().await.unwrap(), [seen], "{how}");
+        let (next, open) = ledger.work_numbers().await.unwrap();
+        assert!(next > 3 && open == 2, "{how}: {next} {open}");
+        ledger.close().await;
+    }
+}
+
+#[tokio::test]
+async fn more_open_work_than_a_snapshot_holds_is_said_not_to_be_whole() {
+    let dir = made().await;
+    let (ledger, _) = open_sound(dir.path(), Condition::Existing);
+    let large = |number| WorkRow { description: Some("x".repeat(60_000)), ..work(number, "open") };
+    for number in 1..=200 {
+        ledger.commit(vec![Write::Work(WorkWrite::Item(large(number)))]).await.unwrap();
+    }
+    ledger.commit(vec![Write::Work(WorkWrite::Item(work(201, "hooked")))]).await.unwrap();
+    ledger.close().await;
+    assert!(fs::metadata(dir.path().join("gtd.snapshot.json")).unwrap().len() < 16 << 20);
+    lose(dir.path(), "gone");
+    let Opened { ledger, state, .. } = open(dir.path());
+    assert!(!state.work.whole && !state.work.items.is_empty());
+    // What is on a hook comes first.
+    assert_eq!(state.work.items[0].number, 201);
+    assert!(ledger.work_numbers().await.unwrap().0 > 201);
+    ledger.close().await;
+}
+
 #[tokio::test]
 async fn of_an_older_copy_everything_is_taken_and_nothing_relied_upon() {
     let dir = made().await;

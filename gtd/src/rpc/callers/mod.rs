@@ -145,7 +145,11 @@ impl Callers {
         if let Some(agent) = self.known.owner(line) {
             return Who::Agent(agent);
         }
-        let Some(instance) = origin.mark(&self.town).await else { return Who::Human };
+        let instance = match origin.mark(&self.town).await {
+            Ok(Some(instance)) => instance,
+            Ok(None) => return Who::Human,
+            Err(why) => return Who::Unknown(why),
+        };
         let asked = tokio::time::Instant::now();
         while self.known.holder(&instance).is_some_and(|agent| self.known.is_coming(&agent))
             && asked.elapsed() < RECORD

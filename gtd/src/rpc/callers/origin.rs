@@ -42,18 +42,27 @@ impl Origin {
 
     /// The instance of this town that the nearest marked process of the line names. Any child inherits a mark
     /// and anybody may set one: it proves nothing, and yet nobody who carries one is taken for a person.
-    pub(super) async fn mark(&self, town: &TownId) -> Option<InstanceId> {
-        let Ok(line) = &self.line else { return None };
+    ///
+    /// # Errors
+    /// It cannot be told in time; asked again, it is looked at again.
+    pub(super) async fn mark(&self, town: &TownId) -> Result<Option<InstanceId>, String> {
+        let Ok(line) = &self.line else { return Ok(None) };
         let ids: Vec<ProcessId> = line.iter().map(|kin| kin.id.clone()).collect();
         let town = town.to_string();
-        let read = || async move {
-            let reading = tokio::task::spawn_blocking(move || first_mark(&ids, &town));
-            match tokio::time::timeout(MARKS, reading).await {
-                Ok(Ok(found)) => found,
-                Ok(Err(_)) | Err(_) => None,
-            }
-        };
-        self.mark.get_or_init(read).await.clone()
+        let read = || in_time(tokio::task::spawn_blocking(move || first_mark(&ids, &town)));
+        self.mark.get_or_try_init(read).await.cloned()
+    }
+}
+
+/// What was not read is not taken for nothing.
+async fn in_time<E>(
+    reading: impl Future<Output = Result<Option<InstanceId>, E>>,
+) -> Result<Option<InstanceId>, String> {
+    match tokio::time::timeout(MARKS, reading).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(_)) | Err(_) => {
+            Err("whether it carries an agent's mark (GT_INSTANCE) could not be read in time".to_owned())
+        }
     }
 }
 
@@ -92,4 +101,17 @@ fn has_ended(handle: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(handle, PollFlags::IN)];
     // An error is no answer, and then the line is not believed.
     !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mark_that_cannot_be_read_is_not_taken_for_none() {
+        let never = std::future::pending::<Result<Option<InstanceId>, ()>>();
+        assert!(in_time(never).await.is_err());
+        assert!(in_time(std::future::ready(Err(()))).await.is_err());
+        assert_eq!(in_time(std::future::ready(Ok::<_, ()>(None))).await, Ok(None));
+    }
 }
