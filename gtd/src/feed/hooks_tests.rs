@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::ledger::{NewEvent, Write, open};
 
 struct Town {
-    dir: tempfile::TempDir,
+    dir: crate::ledger::scratch::Scratch,
     ledger: Ledger,
     bus: Bus,
     stop: CancellationToken,
@@ -39,7 +39,7 @@ fn config(notify: Vec<Notify>) -> Config {
 
 impl Town {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::ledger::scratch::dir();
         let ledger = open(dir.path()).ledger;
         let bus = Bus::new(ledger.clone(), 64);
         Self { dir, ledger, bus, stop: CancellationToken::new(), task: None, outcomes: None }
@@ -109,7 +109,7 @@ impl Town {
     async fn wait_noted(&self, key: &str, wanted: Option<u64>) {
         for _ in 0..400 {
             self.ledger.commit(vec![Write::Fact { key: "x".to_owned(), value: None }]).await.unwrap();
-            let copy = tempfile::tempdir().unwrap();
+            let copy = crate::ledger::scratch::dir();
             for name in ["gtd.db", "gtd.db-wal"] {
                 let _ = std::fs::copy(self.file(name), copy.path().join(name));
             }

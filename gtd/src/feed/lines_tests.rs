@@ -54,7 +54,7 @@ fn lines_are_in_the_words_of_the_incumbent() {
 }
 
 struct Feed {
-    dir: tempfile::TempDir,
+    dir: crate::ledger::scratch::Scratch,
     ledger: Ledger,
     bus: Bus,
     stop: CancellationToken,
@@ -64,7 +64,7 @@ struct Feed {
 
 impl Feed {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::ledger::scratch::dir();
         let ledger = open_ledger(dir.path()).ledger;
         let bus = Bus::new(ledger.clone(), 64);
         let stop = CancellationToken::new();
@@ -218,7 +218,7 @@ async fn a_file_that_cannot_be_written_is_told_and_nothing_is_lost() {
 
 #[test]
 fn a_pipe_in_the_files_place_is_not_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     let path = dir.path().join(".events.jsonl");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
         .unwrap();

@@ -8,13 +8,13 @@ use super::*;
 use crate::ledger::{NewEvent, Write, open};
 
 struct Town {
-    _dir: tempfile::TempDir,
+    _dir: crate::ledger::scratch::Scratch,
     ledger: Ledger,
     bus: Bus,
 }
 
 fn town(capacity: usize) -> Town {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     let ledger = open(dir.path()).ledger;
     Town { bus: Bus::new(ledger.clone(), capacity), ledger, _dir: dir }
 }

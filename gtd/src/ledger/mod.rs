@@ -20,6 +20,8 @@ mod write;
 mod writer;
 
 #[cfg(test)]
+pub(crate) mod scratch;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

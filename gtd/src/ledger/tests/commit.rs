@@ -17,7 +17,7 @@ fn hang(ledger: &Ledger) -> Sender<()> {
 
 #[tokio::test]
 async fn state_comes_back_as_it_was_written_also_without_a_close() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, state) = open_sound(dir.path(), Condition::Fresh);
     let stream = state.stream_id.clone();
     let running = instance("a/polecats/nux");
@@ -70,7 +70,7 @@ async fn state_comes_back_as_it_was_written_also_without_a_close() {
 
 #[tokio::test]
 async fn a_request_is_written_whole_or_not_at_all_and_takes_no_other_along() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let huge = Write::Event(NewEvent::new(noon(), "x", json!("x".repeat(2 << 20))));
     // Held back, so that all three share one transaction.
@@ -108,7 +108,7 @@ async fn a_request_is_written_whole_or_not_at_all_and_takes_no_other_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_share_transactions() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let one_by_one = Instant::now();
     for n in 0..100 {
@@ -145,7 +145,7 @@ async fn many_writers_share_transactions() {
 
 #[tokio::test]
 async fn a_disk_that_hangs_does_not_hang_the_caller() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let ledger = open_with(dir.path(), quick()).ledger;
     let (orphans_tx, orphans) = mpsc::channel();
     assert!(ledger.tap(move |events| drop(orphans_tx.send(events))));
@@ -171,7 +171,7 @@ async fn a_disk_that_hangs_does_not_hang_the_caller() {
 
 #[tokio::test]
 async fn a_full_disk_is_an_error_of_its_own_and_passes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     ledger.commit(vec![event("x", 0)]).await.unwrap();
     let pages: i64 = on_writer(&ledger, |conn| {
@@ -198,7 +198,7 @@ async fn a_full_disk_is_an_error_of_its_own_and_passes() {
 
 #[tokio::test]
 async fn descriptions_are_written_soon_told_to_the_tap_and_never_overtake_or_undo_a_commit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let (tx, told) = mpsc::channel();
     ledger.tap(move |events| drop(tx.send(events)));
@@ -216,7 +216,7 @@ async fn descriptions_are_written_soon_told_to_the_tap_and_never_overtake_or_und
 
 #[tokio::test]
 async fn too_many_descriptions_are_dropped_and_counted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let go = hang(&ledger);
     for n in 0..(DESCRIBE_QUEUE as u64 + 100) {
@@ -231,7 +231,7 @@ async fn too_many_descriptions_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn a_closed_store_says_so() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     ledger.describe(vec![event("x", 1)]).await;
     let other = ledger.clone();

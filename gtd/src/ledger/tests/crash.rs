@@ -44,7 +44,7 @@ impl Drop for Killed {
 
 #[tokio::test]
 async fn a_kill_in_the_middle_of_commits_loses_nothing_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let mut highest = 0;
     for round in 1..=3 {
         let mut child = Killed(

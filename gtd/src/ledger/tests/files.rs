@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::*;
 
 /// A directory with a ledger of some size in it, closed in order.
-async fn made() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
+async fn made() -> (scratch::Scratch, PathBuf) {
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let mut writes: Vec<Write> = (0..300).map(|n| event("some.kind", n)).collect();
     writes.push(Write::Agent(agent("deacon")));
@@ -94,7 +94,7 @@ async fn a_log_without_its_database_is_set_aside_and_not_replayed() {
 
 #[tokio::test]
 async fn two_files_set_aside_in_one_second_have_two_names() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     for _ in 0..3 {
         fs::write(dir.path().join("gtd.db"), "no").unwrap();
         open(dir.path()).ledger.close().await;
@@ -125,7 +125,7 @@ async fn what_cannot_be_replaced_is_left_alone_and_memory_serves() {
         }),
     ];
     for (name, obstacle) in cases {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch::dir();
         let place = obstacle(dir.path());
         let before = names(dir.path());
         let Opened { ledger, condition, state } = open(&place);
@@ -204,7 +204,7 @@ async fn a_close_in_order_leaves_one_file_which_is_its_users_alone() {
 
 #[tokio::test]
 async fn opening_that_hangs_ends_in_memory() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let Opened { ledger, condition, state } = start(dir.path(), quick(), Duration::ZERO, MIGRATIONS);
     assert!(matches!(condition, Condition::Unavailable { .. }), "{condition:?}");
     assert!(!state.known && ledger.info().in_memory);

@@ -15,7 +15,7 @@ fn since(seq: u64) -> EventQuery {
 
 #[tokio::test]
 async fn pages_follow_each_other_and_filters_skip() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let mut rigged = NewEvent::new(noon(), "rig.parked", json!({}));
     rigged.rig = Some("a".parse().unwrap());
@@ -73,7 +73,7 @@ async fn pages_follow_each_other_and_filters_skip() {
 
 #[tokio::test]
 async fn lists_are_newest_first_and_of_the_agent() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let (nux, deacon) = (instance("a/polecats/nux"), instance("deacon"));
     let later = Exit { ended_at: at("2026-03-02T12:00:00Z"), ..exit(&nux) };
@@ -125,7 +125,7 @@ async fn prune(ledger: &Ledger, keep: Keep, now: Timestamp) {
 
 #[tokio::test]
 async fn old_history_goes_numbers_do_not_come_again_and_state_stays() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let old = "2026-01-01T00:00:00Z";
     let day = |text: &str, n: u64| Write::Event(NewEvent::new(at(text), "x", json!({ "n": n })));
@@ -166,7 +166,7 @@ async fn old_history_goes_numbers_do_not_come_again_and_state_stays() {
 
 #[tokio::test]
 async fn rows_and_bytes_are_bounded_and_given_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     for _ in 0..10 {
         let big = || Write::Event(NewEvent::new(noon(), "x", json!("x".repeat(1_000))));
@@ -186,7 +186,7 @@ async fn rows_and_bytes_are_bounded_and_given_back() {
 #[tokio::test]
 async fn a_hundred_thousand_rows_go_in_small_steps_and_neither_file_nor_log_grows_beyond_its_bound() {
     const ROWS: u64 = 100_000;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let size = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |found| found.len());
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let open: Vec<InstanceRow> = (0..50).map(|n| instance(&format!("r{n}/witness"))).collect();
@@ -241,7 +241,7 @@ async fn a_hundred_thousand_rows_go_in_small_steps_and_neither_file_nor_log_grow
 
 #[tokio::test]
 async fn changed_bounds_take_effect_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     ledger.commit((0..10).map(|n| event("x", n)).collect()).await.unwrap();
     ledger.set_keep(Keep { max_events: 3, max_age: Duration::MAX, ..Keep::default() });

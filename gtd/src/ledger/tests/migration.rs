@@ -25,7 +25,7 @@ fn tables(conn: &Connection) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn what_version_1_wrote_is_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fixture(dir.path());
     let (ledger, state) = open_sound(dir.path(), Condition::Existing);
     assert_eq!(state.stream_id, "5d0c3a52-6a43-4a36-9d2b-0d6f3f2f7a11");
@@ -52,7 +52,7 @@ const V1_FILE: &[u8] = include_bytes!("../testdata/v1.db");
 
 #[tokio::test]
 async fn a_file_of_the_first_daemon_opens_with_everything_that_it_knew() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     std::fs::write(dir.path().join("gtd.db"), V1_FILE).unwrap();
     let (ledger, state) = open_sound(dir.path(), Condition::Existing);
     assert_eq!(state.stream_id, "742052d4-e04d-4795-b31b-6124c7d19580");
@@ -96,14 +96,14 @@ async fn a_file_of_the_first_daemon_opens_with_everything_that_it_knew() {
 
 #[tokio::test]
 async fn a_migration_of_it_that_fails_half_way_leaves_every_byte() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     std::fs::write(dir.path().join("gtd.db"), V1_FILE).unwrap();
     let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, BROKEN);
     assert!(matches!(opened.condition, Condition::Unavailable { .. }), "{:?}", opened.condition);
     assert!(opened.ledger.trouble().is_some_and(|why| why.contains("schema version 2")));
     opened.ledger.close().await;
     let rows = |bytes: &[u8]| {
-        let at = tempfile::tempdir().unwrap();
+        let at = scratch::dir();
         std::fs::write(at.path().join("x.db"), bytes).unwrap();
         let conn = Connection::open(at.path().join("x.db")).unwrap();
         let version: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
@@ -143,7 +143,7 @@ const BROKEN: &[Migration] = &[
 
 #[tokio::test]
 async fn a_later_version_migrates_keeps_a_copy_and_is_not_opened_by_the_earlier_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fixture(dir.path());
     let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, NEXT);
     assert_eq!(opened.condition, Condition::Existing);
@@ -160,7 +160,7 @@ async fn a_later_version_migrates_keeps_a_copy_and_is_not_opened_by_the_earlier_
 
 #[tokio::test]
 async fn a_step_that_fails_changes_nothing_and_sets_nothing_aside() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fixture(dir.path());
     let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, BROKEN);
     let Condition::Unavailable { why } = opened.condition else { panic!("{:?}", opened.condition) };

@@ -9,8 +9,8 @@ fn stopped(name: &str) -> AgentRow {
 }
 
 /// A ledger that knows something, closed in order.
-async fn made() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+async fn made() -> scratch::Scratch {
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     let state = [
         Write::Agent(stopped("a/witness")),
@@ -170,7 +170,7 @@ async fn without_any_snapshot_that_can_be_read_nothing_is_known() {
 
 #[tokio::test]
 async fn a_snapshot_follows_each_change_soon_and_by_itself() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     let (ledger, _) = open_sound(dir.path(), Condition::Fresh);
     ledger.commit(vec![Write::Agent(agent("deacon"))]).await.unwrap();
     let has = |intent: Intent| {
@@ -192,7 +192,7 @@ async fn a_snapshot_follows_each_change_soon_and_by_itself() {
 
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_written_is_said_and_written_later() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fs::create_dir(dir.path().join("gtd.snapshot.json")).unwrap();
     let ledger = open(dir.path()).ledger;
     ledger.commit(vec![Write::Agent(agent("deacon"))]).await.unwrap();
@@ -279,7 +279,7 @@ async fn memory_that_knew_nothing_never_replaces_what_a_file_says() {
 
 #[tokio::test]
 async fn memory_that_knew_nothing_becomes_the_file_where_there_is_none() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch::dir();
     fs::create_dir(dir.path().join("gtd.db")).unwrap();
     let Opened { ledger, state, .. } = open(dir.path());
     assert!(!state.known);

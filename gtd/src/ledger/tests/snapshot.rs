@@ -43,7 +43,7 @@ const MINUTES_10: Option<Duration> = Some(COPY_EVERY);
 
 #[test]
 fn what_is_written_is_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     assert!(!exist(dir.path()) && newest(dir.path()).is_none());
     write(dir.path(), &loaded(7), at(0), MINUTES_10).unwrap();
     let found = newest(dir.path()).unwrap();
@@ -54,7 +54,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn copies_are_apart_and_bounded_in_number() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     for n in 0..100 {
         write(dir.path(), &loaded(n), at(i64::try_from(n).unwrap() * 150), MINUTES_10).unwrap();
     }
@@ -70,7 +70,7 @@ fn copies_are_apart_and_bounded_in_number() {
 
 #[test]
 fn a_clock_that_was_set_back_copies_once_and_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     for seconds in [0, 86_400, 86_401, 1, 2, 3] {
         write(dir.path(), &loaded(1), at(seconds), MINUTES_10).unwrap();
     }
@@ -80,7 +80,7 @@ fn a_clock_that_was_set_back_copies_once_and_goes_on() {
 
 #[test]
 fn copies_are_bounded_in_bytes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     let large = Loaded { facts: [("x".to_owned(), json!("x".repeat(12 << 20)))].into(), ..loaded(1) };
     for n in 0..6 {
         write(dir.path(), &large, at(n * 600), MINUTES_10).unwrap();
@@ -90,7 +90,7 @@ fn copies_are_bounded_in_bytes() {
 
 #[test]
 fn the_newest_that_can_be_read_is_used_and_said_to_be_older() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::ledger::scratch::dir();
     for n in 0..3 {
         write(dir.path(), &loaded(n), at(i64::try_from(n).unwrap() * 600), MINUTES_10).unwrap();
     }
