@@ -132,7 +132,7 @@ fn key(store: Result<Store, Unknown>, root: &Path) -> String {
 
 #[tokio::test]
 async fn ids_lead_to_stores_by_the_longest_prefix() {
-    let dir = crate::ledger::scratch::dir();
+    let dir = ledger::scratch::dir();
     let root = dir.path().canonicalize().unwrap();
     let rigs: Rigs = [
         rig(&root, "plain", "p"),
@@ -189,7 +189,7 @@ async fn ids_lead_to_stores_by_the_longest_prefix() {
 #[tokio::test]
 async fn what_cannot_be_looked_at_has_no_store_that_is_known() {
     use std::os::unix::fs::symlink;
-    let dir = crate::ledger::scratch::dir();
+    let dir = ledger::scratch::dir();
     let root = dir.path().canonicalize().unwrap();
     let rigs: Rigs = [rig(&root, "loop", "lo")].into();
     std::fs::create_dir_all(root.join("loop")).unwrap();
@@ -203,7 +203,7 @@ async fn what_cannot_be_looked_at_has_no_store_that_is_known() {
 
 #[tokio::test]
 async fn the_built_in_store_that_lost_its_ledger_does_not_know() {
-    let dir = crate::ledger::scratch::dir();
+    let dir = ledger::scratch::dir();
     let ledger = ledger::open(dir.path()).ledger;
     let lost = Builtin::new(ledger.clone(), Some("the ledger was made anew".to_owned()), false);
     let new = NewItem {
@@ -239,7 +239,7 @@ async fn the_built_in_store_that_lost_its_ledger_does_not_know() {
 
 #[tokio::test]
 async fn what_would_be_gone_with_the_memory_is_not_taken() {
-    let dir = crate::ledger::scratch::dir();
+    let dir = ledger::scratch::dir();
     // No file can be made there: the ledger serves from memory.
     std::fs::create_dir_all(dir.path().join("gtd.db/x")).unwrap();
     let ledger = ledger::open(dir.path()).ledger;
