@@ -22,6 +22,7 @@ fn suspects<'a>(
     listing: &'a Listing,
     town: &str,
     known: &BTreeMap<InstanceId, Option<String>>,
+    kept: &BTreeSet<String>,
     before: &Seen,
 ) -> (Vec<(&'a Pane, InstanceId)>, Seen) {
     let server = listing.server.process.pid.get();
@@ -36,8 +37,9 @@ fn suspects<'a>(
         };
         let id = pane.pane.to_string();
         // The pane that an agent ran in last is used again, or closed by whoever ends it.
-        let kept = known.contains_key(&instance) || known.values().any(|place| place.as_deref() == Some(&id));
-        if kept {
+        let stays =
+            known.contains_key(&instance) || known.values().any(|place| place.as_deref() == Some(&id));
+        if stays || kept.contains(&id) {
             continue;
         }
         let key = (server, id);
@@ -60,7 +62,9 @@ pub(super) async fn sweep(handle: &Handle, listing: &Listing, before: &Seen) -> 
             .filter_map(|agent| Some((agent.instance.clone()?, agent.pane.clone())))
             .collect()
     });
-    let (suspects, seen) = suspects(listing, &shared.town_id, &known, before);
+    // One at rest may be started in its last pane at any moment.
+    let kept: BTreeSet<String> = handle.view().read(|shown| shown.panes.values().cloned().collect());
+    let (suspects, seen) = suspects(listing, &shared.town_id, &known, &kept, before);
     for (pane, instance) in suspects {
         let launch = shared.run_dir.join(format!("{instance}.launch"));
         match proof(handle, listing, &pane.pane, &launch.to_string_lossy()).await {

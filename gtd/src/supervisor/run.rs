@@ -370,8 +370,15 @@ impl Supervisor {
                         rendered.hook = shown.hooks.work(agent);
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
+                        match &machine.last_place {
+                            Some(place) => drop(shown.panes.insert(agent.clone(), place.pane.clone())),
+                            None => drop(shown.panes.remove(agent)),
+                        }
                     }
-                    None => drop(shown.agents.remove(agent)),
+                    None => {
+                        shown.agents.remove(agent);
+                        shown.panes.remove(agent);
+                    }
                 }
             }
             if shown.facts != *core.facts() {

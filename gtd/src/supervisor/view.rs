@@ -61,6 +61,8 @@ pub struct Shown {
     pub chores: Vec<(RigName, Chore)>,
     /// What agents have on their hooks.
     pub hooks: Hooks,
+    /// Panes that agents ran in last and may be started in again, also of those at rest.
+    pub panes: BTreeMap<Address, String>,
 }
 
 impl View {
