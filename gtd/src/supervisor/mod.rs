@@ -31,6 +31,7 @@ pub mod rig_files;
 pub mod rig_requests;
 pub mod rigs;
 pub mod run;
+mod showing;
 pub mod throttle;
 mod town;
 pub mod turn;

@@ -1,0 +1,123 @@
+//! What the loop shows of each turn: agents as results have them, and what is wrong.
+//!
+//! It only reads the core. Instants leave it by people's clock.
+
+use std::time::Duration;
+
+use gtd_proto::town::{Alert, Severity};
+use gtd_proto::{Address, Incident, Timestamp};
+
+use super::core::Core;
+use super::dating;
+use super::planner::Facts;
+use super::policy::since;
+use super::run::Supervisor;
+use super::turn::Turn;
+use super::view::{alert, incident_alerts, render, settle_alerts};
+use crate::clock::Timeline;
+
+/// How long an agent may be unobservable before somebody should know.
+const LASTING: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    pub(super) fn show(&self, turn: &Turn) {
+        let (now, wall) = (self.line.now(), self.line.to_wall(self.line.now()));
+        let core = &self.core;
+        let degraded = self.shared.reasons();
+        let complaint = self.runtime.driver().complaint().filter(|_| core.tmux_trouble().is_none());
+        self.shared.view.change(|shown| {
+            for agent in &turn.changed {
+                match core.agents().get(agent) {
+                    Some(machine) => {
+                        let mut rendered = render(machine, shown.sessions.get(agent));
+                        dating::shown(&mut rendered, &self.line);
+                        rendered.hook = shown.hooks.work(agent);
+                        shown.agents.insert(agent.clone(), rendered);
+                        shown.recorded.see(machine);
+                        match &machine.last_place {
+                            Some(place) => drop(shown.panes.insert(agent.clone(), place.pane.clone())),
+                            None => drop(shown.panes.remove(agent)),
+                        }
+                    }
+                    None => {
+                        shown.agents.remove(agent);
+                        shown.panes.remove(agent);
+                    }
+                }
+            }
+            if shown.facts != *core.facts() {
+                shown.facts.clone_from(core.facts());
+            }
+            shown.hold = core.hold().cloned();
+            if turn.incident || shown.incidents.iter().any(Incident::is_open) {
+                shown.incidents = core.incidents();
+                dating::incidents(&mut shown.incidents, &self.line);
+            }
+            let mut alerts = core.facts().findings.clone();
+            alerts.iter_mut().for_each(|alert| alert.since = self.line.to_wall(alert.since));
+            alerts.extend(incident_alerts(&shown.incidents, wall));
+            alerts.extend(core.rig_alerts(wall));
+            alerts.extend(agent_alerts(core, now, wall, &self.line));
+            if let Some(why) = core.tmux_trouble() {
+                let hint = "gtctl daemon status";
+                alerts.push(alert("tmux", Severity::Error, why.to_owned(), hint, wall));
+            }
+            if let Some(why) = complaint {
+                alerts.push(alert("tmux:trouble", Severity::Warning, why, "gtctl daemon status", wall));
+            }
+            if let Some(why) = self.ledger_failed.as_ref().or(self.ledger_trouble.as_ref()) {
+                let message = format!("the ledger cannot be written, and nothing is started: {why}");
+                alerts.push(alert("ledger", Severity::Error, message, "df -h; gtctl daemon status", wall));
+            }
+            for reason in degraded {
+                alerts.push(alert(
+                    format!("daemon:{reason}"),
+                    Severity::Warning,
+                    reason,
+                    "gtctl daemon status",
+                    wall,
+                ));
+            }
+            alerts.extend(self.shared.notes());
+            settle_alerts(shown, alerts);
+        });
+    }
+}
+
+fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp, line: &Timeline) -> Vec<Alert> {
+    let facts: &Facts = core.facts();
+    let mut alerts = Vec::new();
+    for machine in core.agents().values() {
+        let address: &Address = &machine.address;
+        let hint = format!("gtctl explain {address}");
+        let lost = facts.known && address.rig().is_some_and(|rig| !facts.rigs.contains_key(rig));
+        if lost && machine.current.is_some() {
+            let rig = address.rig().map(ToString::to_string).unwrap_or_default();
+            let message = format!("{address} runs, and its rig is no longer registered; it is left alone");
+            let hint = format!("put {rig} back into mayor/rigs.json, or: gtctl rig remove {rig}");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
+        } else if let Some(note) = &machine.alert {
+            let message = format!("{address}: {note}");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
+        } else if let Some((since, why)) =
+            machine.unsure.as_ref().filter(|(at, _)| machine.current.is_some() && since(*at, now) >= LASTING)
+        {
+            let since = line.to_wall(*since);
+            let message =
+                format!("{address} cannot be told about since {since:.0}, and is left alone: {why}");
+            let hint = format!("gtctl explain {address} --probe");
+            alerts.push(alert(format!("agent:{address}"), Severity::Warning, message, &hint, wall));
+        } else if machine.state() == gtd_proto::State::Quarantined {
+            let why = machine.reason.as_deref().unwrap_or("it failed too often");
+            let message = format!("{address} is quarantined: {why}");
+            alerts.push(alert(
+                format!("agent:{address}"),
+                Severity::Error,
+                message,
+                &format!("gtctl reset {address}"),
+                wall,
+            ));
+        }
+    }
+    alerts
+}
