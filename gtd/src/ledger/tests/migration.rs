@@ -1,6 +1,6 @@
 //! Files of earlier versions, as those versions wrote them.
 
-use super::schema::Migration;
+use super::schema::{Migration, current};
 use super::*;
 
 /// What the released version 1 wrote, by now frozen: never edited along with the tables.
@@ -113,7 +113,7 @@ async fn a_migration_of_it_that_fails_half_way_leaves_every_byte() {
         (version, policies)
     };
     assert_eq!(rows(&std::fs::read(dir.path().join("gtd.db")).unwrap()), rows(V1_FILE));
-    let next = start(dir.path(), Options::default(), OPEN_DEADLINE, NEXT);
+    let next = start(dir.path(), Options::default(), OPEN_DEADLINE, next());
     assert_eq!(next.condition, Condition::Existing, "and the mended program goes on with it");
     assert_eq!(next.state.agents.len(), 4);
 }
@@ -128,11 +128,15 @@ fn the_first_migration_still_makes_what_version_1_had() {
     assert!(MIGRATIONS.iter().zip(1..).all(|(step, version)| step.version == version));
 }
 
-const NEXT: &[Migration] = &[
-    Migration { version: 1, sql: MIGRATIONS[0].sql },
-    Migration { version: 2, sql: MIGRATIONS[1].sql },
-    Migration { version: 3, sql: "ALTER TABLE agents ADD COLUMN note TEXT; UPDATE agents SET policy = '{}'" },
-];
+/// What a later program would bring: today's steps, and one more.
+fn next() -> &'static [Migration] {
+    let mut steps: Vec<Migration> =
+        MIGRATIONS.iter().map(|step| Migration { version: step.version, sql: step.sql }).collect();
+    let sql = "ALTER TABLE agents ADD COLUMN note TEXT; UPDATE agents SET policy = '{}'";
+    steps.push(Migration { version: current(MIGRATIONS) + 1, sql });
+    steps.leak()
+}
+
 const BROKEN: &[Migration] = &[
     Migration { version: 1, sql: MIGRATIONS[0].sql },
     Migration {
@@ -145,7 +149,7 @@ const BROKEN: &[Migration] = &[
 async fn a_later_version_migrates_keeps_a_copy_and_is_not_opened_by_the_earlier_one() {
     let dir = scratch::dir();
     fixture(dir.path());
-    let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, NEXT);
+    let opened = start(dir.path(), Options::default(), OPEN_DEADLINE, next());
     assert_eq!(opened.condition, Condition::Existing);
     assert_eq!(opened.state.agents[0].policy, json!({}));
     opened.ledger.close().await;
