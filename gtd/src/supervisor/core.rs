@@ -363,6 +363,7 @@ impl Core {
             });
             machine.follow_mode(&mode, now, turn);
         }
+        self.learn_workers(now, turn);
         self.reconcile_all(now, turn);
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use gtd_proto::{Activity, Address, InstanceId, Intent, State, Timestamp};
+use gtd_proto::{Activity, Address, InstanceId, Intent, Role, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::on_demand::Idling;
@@ -233,10 +233,14 @@ pub struct Memo {
 }
 
 impl Machine {
-    /// An agent seen for the first time: it should run because its role is always on.
+    /// An agent seen for the first time: it should run when its role is always on; a worker when somebody says so.
     #[must_use]
     pub fn new(address: Address, now: Timestamp) -> Self {
-        let wish = Wish::of_policy(&address, &Mode::Always, now);
+        let mode = match address.role() {
+            Role::Polecat | Role::Crew => Mode::Off("nobody has started it".to_owned()),
+            _ => Mode::Always,
+        };
+        let wish = Wish::of_policy(&address, &mode, now);
         Self {
             address,
             wish,

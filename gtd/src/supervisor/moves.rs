@@ -383,3 +383,18 @@ pub fn cancelled(address: &Address, why: &str) -> RpcError {
     RpcError::new(gtd_proto::ErrorKind::Busy, format!("the start of {address} was called off: {why}"))
         .hint(format!("gtctl explain {address}"))
 }
+
+impl Machine {
+    /// The dead pane of the last instance was kept to be used again: it no longer will be.
+    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
+        if let Some(place) = self.last_place.take() {
+            turn.order(&self.address, Order::Close { place });
+        }
+    }
+
+    /// Waiting because something that is not its fault does not work.
+    #[must_use]
+    pub fn is_retrying(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
+    }
+}

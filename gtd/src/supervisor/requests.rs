@@ -6,7 +6,7 @@ use gtd_proto::params::ReportState;
 use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
-use super::machine::{Machine, Pause, Phase, Then, Wish};
+use super::machine::{Machine, Phase, Then, Wish};
 use super::moves::{End, cancelled};
 use super::planner::Situation;
 use super::policy;
@@ -15,7 +15,7 @@ use super::rigs::unknown_rig;
 use super::throttle::Asker;
 use super::turn::{Answer, Outcome, Ticket, Turn};
 use super::waiting::Awaited;
-use crate::agents::order::{Order, Overrides};
+use crate::agents::order::Overrides;
 
 /// Something that is asked for.
 #[derive(Debug, Clone)]
@@ -63,6 +63,18 @@ pub enum Request {
         /// How they know.
         evidence: String,
         /// Who says so.
+        ask: Ask,
+    },
+    /// There is a worker, whether its directory was seen already or not.
+    Enlist {
+        /// Which.
+        agent: Address,
+    },
+    /// Forget a worker of which nothing is left.
+    Dismiss {
+        /// Which.
+        agent: Address,
+        /// Who asks.
         ask: Ask,
     },
     /// An agent says what it does.
@@ -173,6 +185,8 @@ impl Core {
             Request::DeclareDead { agent, evidence, ask } => {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
+            Request::Enlist { agent } => self.enlist(ticket, &agent, now, turn),
+            Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
@@ -481,18 +495,5 @@ impl Machine {
                 None
             }
         }
-    }
-
-    /// The dead pane of the last instance was kept to be used again: it no longer will be.
-    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
-        if let Some(place) = self.last_place.take() {
-            turn.order(&self.address, Order::Close { place });
-        }
-    }
-
-    /// Waiting because something that is not its fault does not work.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
     }
 }

@@ -15,6 +15,7 @@ use super::throttle::Asker;
 use super::turn::{Answer, Ticket, Turn};
 use super::view::alert;
 use super::waiting::{Awaited, outcome_of};
+use super::workers::is_still;
 use crate::ledger::{NewEvent, Write};
 use crate::town::wisp_edit::Edit;
 
@@ -314,11 +315,6 @@ impl Core {
 }
 
 /// Nothing of it is there or under way.
-fn is_still(machine: &Machine) -> bool {
-    let resting = matches!(machine.phase, Phase::Rest | Phase::Waiting { .. } | Phase::Broken);
-    resting && machine.current.is_none()
-}
-
 impl Machine {
     /// A rig was set aside: nothing is to come after the end that is under way, and whoever waits is told why.
     pub(super) fn nothing_follows(&mut self, error: RpcError, turn: &mut Turn) {

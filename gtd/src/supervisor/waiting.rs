@@ -218,10 +218,11 @@ impl Request {
             | Self::Restart { ask, .. }
             | Self::Reset { ask, .. }
             | Self::DeclareDead { ask, .. }
+            | Self::Dismiss { ask, .. }
             | Self::Rig { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
-            Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
+            Self::Enlist { .. } | Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
         }
     }
 }
