@@ -305,6 +305,18 @@ impl Runtime {
         })
     }
 
+    /// What is remembered of the agents' processes: of each its instance, what is recorded and what was seen.
+    #[must_use]
+    pub fn captures(&self) -> Vec<(Address, Capture)> {
+        let captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.iter().map(|(agent, capture)| (agent.clone(), capture.clone())).collect()
+    }
+
+    /// Takes in what an earlier daemon saw of an agent's instance, before it is looked for.
+    pub fn recall(&self, agent: &Address, capture: Capture) {
+        self.shared.with_capture(agent, |slot| *slot = Some(capture));
+    }
+
     /// Takes a process table in: remembers which processes descend from which agent.
     pub fn merge(&self, table: &ProcessTable) {
         let mut captures = self.shared.captures.lock().unwrap_or_else(PoisonError::into_inner);

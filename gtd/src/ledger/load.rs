@@ -54,6 +54,33 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
     Ok(loaded)
 }
 
+/// Instances of one boot, the newest first, those that are over included.
+pub(super) fn instances_of(
+    conn: &Connection,
+    boot: &str,
+    limit: u32,
+) -> Result<Vec<InstanceRow>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT instance, agent, reserved_at, started_at, boot, server, session, session_name, pane, shim,
+           process, preset, account, launch, ready_at, captured, ended
+         FROM instances WHERE boot = ?1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query((boot, limit))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // One that cannot be read proves nothing of anybody.
+        found.extend(instance(row).ok());
+    }
+    Ok(found)
+}
+
+/// One fact of the whole daemon.
+pub(super) fn fact(conn: &Connection, key: &str) -> Result<Option<serde_json::Value>, LedgerError> {
+    let text: Option<String> =
+        conn.query_row("SELECT value FROM facts WHERE key = ?1", [key], |row| row.get(0)).optional()?;
+    text.map(|text| decoded("fact", &text)).transpose()
+}
+
 fn rows<T>(
     conn: &Connection,
     sql: &str,

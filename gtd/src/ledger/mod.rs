@@ -288,6 +288,23 @@ impl Ledger {
         self.read(move |conn| read::heartbeats(conn, limit)).await
     }
 
+    /// Instances that began in one boot, the newest first, those that are over included.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn instances_of(&self, boot: &str, limit: u32) -> Result<Vec<InstanceRow>, LedgerError> {
+        let boot = boot.to_owned();
+        self.read(move |conn| load::instances_of(conn, &boot, limit)).await
+    }
+
+    /// One fact of the whole daemon.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn fact(&self, key: &'static str) -> Result<Option<serde_json::Value>, LedgerError> {
+        self.read(move |conn| load::fact(conn, key)).await
+    }
+
     /// The answer kept under an idempotency key.
     ///
     /// # Errors

@@ -84,6 +84,34 @@ impl Capture {
         }
     }
 
+    /// The recorded process that began first, in the latest boot among them.
+    pub fn oldest(&self) -> Option<&ProcessId> {
+        self.recorded.keys().min_by_key(|id| id.start)
+    }
+
+    /// What was seen to belong to the recorded processes, and why.
+    pub fn seen(&self) -> impl Iterator<Item = (&ProcessId, &Proof)> {
+        self.seen.iter().map(|(id, seen)| (id, &seen.proof))
+    }
+
+    /// Takes in what an earlier daemon saw, by identity.
+    pub fn restore(&mut self, id: ProcessId, proof: Proof) {
+        self.remember(id, Seen { proof, witness: false });
+    }
+
+    /// Whether a table has anything that this could hold: its processes, what was seen of them, or anybody in
+    /// groups and sessions of their numbers. A quick no for the many instances that left nothing.
+    pub fn may_have_left(&self, table: &ProcessTable) -> bool {
+        let led = |id: &ProcessId| {
+            let number = id.pid.get();
+            table.in_group(number).chain(table.in_session(number)).any(|stat| stat.start >= id.start)
+        };
+        let recorded = self.recorded.keys().filter(|id| id.boot == *table.boot());
+        self.cgroup.is_some()
+            || self.seen.keys().any(|id| table.alive(id).is_some())
+            || recorded.into_iter().any(|id| table.alive(id).is_some() || led(id))
+    }
+
     /// Whether this process was remembered: it descended from a proven one, or shared its group, session or cgroup.
     pub fn has_seen(&self, id: &ProcessId) -> bool {
         self.seen.contains_key(id)

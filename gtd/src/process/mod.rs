@@ -7,6 +7,7 @@
 //! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
 //! `pidfd` (a handle on one process); the rest is written against them.
 
+pub mod attribution;
 pub mod capture;
 pub mod exit;
 pub mod facts;
@@ -23,8 +24,10 @@ pub mod signal;
 pub mod spare;
 pub mod stat;
 pub mod stop;
+pub mod sweep;
 pub mod table;
 
+pub use attribution::{Attribution, Ground, Judged, OnRecord, Verdict, attribute};
 pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;

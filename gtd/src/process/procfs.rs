@@ -103,6 +103,16 @@ pub(crate) fn environ(pid: Pid) -> io::Result<Vec<Vec<u8>>> {
     Ok(bytes.split(|b| *b == 0).filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
+/// The environment a process was started with as it stands in memory, into a buffer that is used again.
+pub(crate) fn environ_into(pid: Pid, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    let read = std::fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_BYTES).read_to_end(buffer)?;
+    if u64::try_from(read).is_ok_and(|read| read >= ENVIRON_BYTES) {
+        return Err(io::Error::other(format!("the environment of process {pid} is too large")));
+    }
+    Ok(())
+}
+
 /// The words a process was started with. It may have overwritten them since.
 pub(crate) fn arguments(pid: Pid) -> io::Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();

@@ -13,6 +13,7 @@ use super::id::{Pid, ProcessId};
 use super::observe::Observation;
 use super::procfs;
 use super::stat::Stat;
+use super::table::ProcessTable;
 
 /// The kernel keeps this much of a process's name (`TASK_COMM_LEN` less the final zero).
 const COMM_BYTES: usize = 15;
@@ -41,6 +42,13 @@ pub trait Look: Send + Sync {
     fn marker(&self, id: &ProcessId) -> Observation<Marker>;
     /// Who is in a cgroup.
     fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>>;
+    /// Where this process stands, proven or not, is nobody's to end. Asked of each target in the table that the
+    /// signal is sent by.
+    fn shelters(&self, _table: &ProcessTable, _id: &ProcessId) -> bool {
+        false
+    }
+    /// A pause point: what is to be signalled is decided, and nothing is sent yet.
+    fn decided(&self, _id: &ProcessId) {}
 }
 
 /// A [`Spare`] whose names may change while others look.

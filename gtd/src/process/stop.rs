@@ -207,7 +207,14 @@ impl Ending<'_> {
             Err(error) => return Err(format!("reading the process table failed: {error}")),
         };
         self.capture.merge(&table, self.look.as_ref());
-        let holding = self.capture.proven(&table, self.look.as_ref());
+        let mut holding = self.capture.proven(&table, self.look.as_ref());
+        holding.targets.retain(|target| {
+            let sheltered = self.look.shelters(&table, target.id());
+            if sheltered {
+                holding.spared.push((target.id().clone(), SparedAs::Below));
+            }
+            !sheltered
+        });
         self.report.survivors = holding.targets.iter().map(|target| target.id().clone()).collect();
         self.report.spared.clone_from(&holding.spared);
         self.report.unproven.clone_from(&holding.unproven);
@@ -220,6 +227,7 @@ impl Ending<'_> {
     }
 
     fn send(&mut self, guard: &Guard, target: &Target, signal: Signal) {
+        self.look.decided(target.id());
         match send(guard, target, signal) {
             Ok(sent) if self.report.signals.len() < REPORTED => self.report.signals.push(sent),
             Ok(_) => self.report.more_signals += 1,
