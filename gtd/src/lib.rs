@@ -4,6 +4,7 @@ pub mod agents;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod feed;
 pub mod host;
 pub mod ledger;

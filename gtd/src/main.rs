@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use gtd::config::Config;
 use gtd::daemon::{self, Options};
+use gtd::doctor;
 use gtd::town::{init, marker};
 use gtd_proto::config::Shown;
+use gtd_proto::doctor::CheckStatus;
 
 /// The supervisor daemon of a town of coding agents.
 ///
@@ -27,8 +30,20 @@ struct Cli {
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["init", "hold"])]
     check_config: Option<Option<PathBuf>>,
 
-    /// With --check-config: every value, or the error, as JSON
-    #[arg(long, requires = "check_config")]
+    /// Look for what is wrong with the town, without a daemon and without changing anything
+    #[arg(long, conflicts_with_all = ["init", "hold", "check_config"])]
+    check: bool,
+
+    /// With --check: only this check; may be given several times
+    #[arg(long, value_name = "NAME", requires = "check")]
+    only: Vec<String>,
+
+    /// With --check: only what concerns this rig
+    #[arg(long, requires = "check")]
+    rig: Option<gtd_proto::RigName>,
+
+    /// With --check-config: every value, or the error, as JSON. With --check: the report as JSON
+    #[arg(long)]
     json: bool,
 
     /// Come up with the whole town held: start nothing until `gtctl up`
@@ -66,12 +81,51 @@ fn main() -> ExitCode {
     if cli.check_config.is_some() {
         return check_config(&town.join("settings/gtd.toml"), cli.json);
     }
+    if cli.check {
+        return check(&cli, &town);
+    }
     if cli.init {
         return make_town(&cli, &town);
     }
     match daemon::run(&Options { town, hold: cli.hold }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_code(), &error.to_string(), error.hint().as_deref()),
+    }
+}
+
+/// Looks at a town without its daemon. Exit code 0 nothing above a warning, 1 errors, 5 something could not be told.
+fn check(cli: &Cli, town: &Path) -> ExitCode {
+    let checks = match doctor::named(Some(&cli.only)) {
+        Ok(checks) => checks,
+        Err(error) => return fail(2, &error.to_string(), Some("gtctl doctor --list")),
+    };
+    if !town.join("mayor/town.json").is_file() {
+        return fail(2, &format!("{} is no town: it has no mayor/town.json", town.display()), None);
+    }
+    let world = match doctor::World::without_daemon(town, cli.rig.clone()) {
+        Ok(world) => Arc::new(world),
+        Err(error) => return fail(2, &format!("{} cannot be looked at: {error}", town.display()), None),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(70, &format!("no runtime: {error}"), None),
+    };
+    let report = runtime.block_on(doctor::run(world, &checks)).report;
+    // A check that hangs would keep the runtime from ending.
+    runtime.shutdown_background();
+    if cli.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        for check in &report.checks {
+            println!("{:<8} {:<18} {}", check.status.as_str(), check.name, check.message);
+            check.details.iter().for_each(|line| println!("         {line}"));
+        }
+    }
+    let any = |status| report.checks.iter().any(|check| check.status == status);
+    match (any(CheckStatus::Error), any(CheckStatus::Unknown)) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(5),
+        (false, false) => ExitCode::SUCCESS,
     }
 }
 

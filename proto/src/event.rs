@@ -98,8 +98,13 @@ pub mod kind {
     pub const WORK_CLOSED: &str = "work.closed";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
-    /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`
+    /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`, or of
+    /// processes `{kind, pids, count, survivors, unverified?, by}`
     pub const SWEEP_KILLED: &str = "sweep.killed";
+    /// Something looks left behind and was left alone. `{kind, count, processes[{pid, comm, verdict, reason}]}`
+    pub const SWEEP_REPORTED: &str = "sweep.reported";
+    /// The doctor did something. `{check, class, action, target, outcome, ok, by}`
+    pub const DOCTOR_FIXED: &str = "doctor.fixed";
     /// Our configuration was read again. `{file, changed, refused}`
     pub const CONFIG_RELOADED: &str = "config.reloaded";
     /// Our configuration cannot be used; the last good one stays. `{file, key, line, column, message}`

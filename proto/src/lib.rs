@@ -8,6 +8,7 @@ pub mod agent;
 pub mod config;
 pub mod daemon;
 pub mod deaths;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod exit;

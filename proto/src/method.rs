@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    town, wait, work,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, doctor, event,
+    explain, town, wait, work,
 };
 
 /// What a method does to the town.
@@ -183,6 +183,13 @@ methods! {
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
     "deaths.list" Read (params::DeathsList) -> Reply<Items<Exit>>, "Ends that nobody asked for, of all agents, newest first";
     "deaths.incidents" Read (params::None) -> Reply<Items<Incident>>, "Mass deaths, open and closed, newest first";
+    "crew.list" Read (params::CrewList) -> Reply<Items<doctor::CrewMember>>, "People's workspaces";
+    "session.list" Read (params::None) -> Reply<Items<doctor::Session>>, "Every session on the tmux server, ours or not, with the proof";
+    "session.capture" Read (params::SessionCapture) -> Reply<agent::Capture>, "The last lines of a session's screen, whoever it belongs to";
+    "orphans.list" Read (params::None) -> Reply<doctor::Orphans>, "What looks left behind, with the evidence";
+    "orphans.sweep" Disruptive (params::OrphansSweep) -> Reply<doctor::SweepResult>, "End what is proven ours and left over";
+    "doctor.checks" Read (params::None) -> Reply<Items<doctor::CheckInfo>>, "The checks that there are";
+    "doctor.run" Disruptive (params::DoctorRun) -> Reply<doctor::Report>, "Look for what is wrong; with `fix`, put right what is safe";
     "hook.show" Read (params::AgentRef) -> Reply<work::HookShown>, "What is on an agent's hook";
     "hook.set" Write (params::HookSet) -> Reply<work::HookChange>, "Put work on an agent's hook";
     "hook.clear" Write (params::HookClear) -> Reply<work::HookChange>, "Take the work off an agent's hook";

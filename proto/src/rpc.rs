@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, town,
-        wait, work,
+        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, doctor, event, explain, params,
+        town, wait, work,
     };
 
     /// The daemon itself.
@@ -215,6 +215,58 @@ mod traits {
         /// Mass deaths, newest first.
         #[method(name = "deaths.incidents")]
         async fn incidents(&self, params: params::None) -> RpcResult<Reply<Items<Incident>>>;
+    }
+
+    /// People's workspaces.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Crew {
+        /// People's workspaces.
+        #[method(name = "crew.list")]
+        async fn list(&self, params: params::CrewList) -> RpcResult<Reply<Items<doctor::CrewMember>>>;
+    }
+
+    /// Sessions of the tmux server.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Session {
+        /// Every session on the tmux server, ours or not, with the proof.
+        #[method(name = "session.list")]
+        async fn list(&self, params: params::None) -> RpcResult<Reply<Items<doctor::Session>>>;
+
+        /// The last lines of a session's screen, whoever it belongs to.
+        #[method(name = "session.capture")]
+        async fn capture(&self, params: params::SessionCapture) -> RpcResult<Reply<agent::Capture>>;
+    }
+
+    /// What was left behind.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Orphans {
+        /// What looks left behind, with the evidence.
+        #[method(name = "orphans.list")]
+        async fn list(&self, params: params::None) -> RpcResult<Reply<doctor::Orphans>>;
+
+        /// End what is proven ours and left over.
+        #[method(name = "orphans.sweep", with_extensions)]
+        async fn sweep(&self, params: params::OrphansSweep) -> RpcResult<Reply<doctor::SweepResult>>;
+    }
+
+    /// What is wrong.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Doctor {
+        /// The checks that there are.
+        #[method(name = "doctor.checks")]
+        async fn checks(&self, params: params::None) -> RpcResult<Reply<Items<doctor::CheckInfo>>>;
+
+        /// Look for what is wrong; with `fix`, put right what is safe.
+        #[method(name = "doctor.run", with_extensions)]
+        async fn run(&self, params: params::DoctorRun) -> RpcResult<Reply<doctor::Report>>;
     }
 
     /// What agents have on their hooks.

@@ -84,6 +84,11 @@ fn parse(value: &Value, home: Option<&Path>) -> Result<Accounts, String> {
 }
 
 impl Accounts {
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = Account> {
+        self.accounts.iter().map(|(handle, dir)| Account { handle: handle.clone(), config_dir: dir.clone() })
+    }
+
     /// The account for a start: the one that is named, else the one of the caller's environment
     /// (`GT_ACCOUNT`), else the default; none when nothing is named and there is no default.
     ///

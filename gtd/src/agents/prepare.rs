@@ -116,16 +116,7 @@ impl Prepare for Preparer {
     ) -> Result<Prepared, Failure> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), overrides.clone());
         let launch = self.launch(agent, instance, overrides)?;
-        launch.look().map_err(|error| Failure {
-            message: format!(
-                "{} {}: {}",
-                if error.op == "chdir" { "its directory" } else { "its program" },
-                error.path.as_deref().unwrap_or_default(),
-                launch::in_words(&error.errno)
-            ),
-            hint: None,
-            kind: FailureKind::Exec(error),
-        })?;
+        usable(&launch)?;
         let snapshot = self.snapshot();
         let prefix = agent.rig().and_then(|rig| snapshot.rigs.get(rig)).map(|rig| rig.prefix.as_str());
         let config = self.config.now();
@@ -138,12 +129,30 @@ impl Prepare for Preparer {
     }
 
     fn is_mended(&self, agent: &Address) -> bool {
+        self.look(agent).is_ok()
+    }
+
+    fn look(&self, agent: &Address) -> Result<(), Failure> {
         let overrides = {
             let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             asked.get(agent).cloned().unwrap_or_default()
         };
-        self.launch(agent, &InstanceId::generate(), &overrides).is_ok_and(|launch| launch.look().is_ok())
+        usable(&self.launch(agent, &InstanceId::generate(), &overrides)?)
     }
+}
+
+/// Whether its program and directory are there.
+fn usable(launch: &Launch) -> Result<(), Failure> {
+    launch.look().map_err(|error| Failure {
+        message: format!(
+            "{} {}: {}",
+            if error.op == "chdir" { "its directory" } else { "its program" },
+            error.path.as_deref().unwrap_or_default(),
+            launch::in_words(&error.errno)
+        ),
+        hint: None,
+        kind: FailureKind::Exec(error),
+    })
 }
 
 /// Settings as they are on the disk. None where the file is missing or cannot be read: it may be about to be

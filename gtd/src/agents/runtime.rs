@@ -52,6 +52,13 @@ pub trait Prepare: Send + Sync {
 
     /// The program and directory that a broken agent waits for are there now.
     fn is_mended(&self, agent: &Address) -> bool;
+
+    /// Whether an agent could be launched as the settings and the disk stand now, with what was given at its last
+    /// start.
+    ///
+    /// # Errors
+    /// What is in the way.
+    fn look(&self, agent: &Address) -> Result<(), Failure>;
 }
 
 /// What all tasks share.
@@ -202,7 +209,7 @@ impl Shared {
     }
 
     /// Our tmux servers' processes, which are never signalled.
-    pub(super) fn servers(&self) -> Vec<ProcessId> {
+    pub fn servers(&self) -> Vec<ProcessId> {
         match self.driver.state() {
             crate::tmux::ServerState::Up(server) => vec![server.process],
             crate::tmux::ServerState::Unresponsive { server: Some(server), .. } => vec![server.process],

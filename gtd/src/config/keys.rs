@@ -309,8 +309,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "boot.mode",
     "polecat.gupp_after",
     "polecat.max_per_rig",
-    "sweep.mode",
-    "sweep.min_age",
 ];
 
 /// A program that is told of events.

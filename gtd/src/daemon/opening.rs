@@ -28,7 +28,7 @@ use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files};
+use crate::supervisor::{Settings, facts, heartbeat, incident, orphans, resources, rig_files};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
@@ -131,9 +131,11 @@ impl Daemon {
             state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
+        let known = instances.clone();
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
+        let captures = orphans::recalled(&known, recalled.get(orphans::CAPTURED));
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,
             Err(error) => {
@@ -146,8 +148,9 @@ impl Daemon {
             core.survey_first();
         }
         first_turn.writes.splice(0..0, before);
-        let (supervisor, handle, inbox) =
-            Supervisor::new(core, Runtime::new(shared), ledger, bus.clone(), line);
+        let runtime = Runtime::new(shared);
+        captures.into_iter().for_each(|(agent, capture)| runtime.recall(&agent, capture));
+        let (supervisor, handle, inbox) = Supervisor::new(core, runtime, ledger, bus.clone(), line);
         for reason in reasons {
             handle.shared().degrade(reason);
         }
@@ -229,6 +232,8 @@ fn first_writes(
     if identity.copied_from().is_some() {
         // The ledger came along with a copy: what it recorded as running belongs to the town it was copied from.
         observing = true;
+        // Nothing of these is ever left over of ours, whatever becomes of them.
+        writes.push(Write::Fact { key: orphans::INHERITED.to_owned(), value: Some(json!(now)) });
         for mut row in state.instances.drain(..) {
             row.ended = true;
             writes.push(Write::Instance(row));

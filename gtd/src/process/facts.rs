@@ -68,6 +68,11 @@ pub fn arguments(id: &ProcessId) -> Observation<Vec<PathBuf>> {
     })
 }
 
+/// Paths of a process's open files that have this name, such as those of locks.
+pub fn opened(id: &ProcessId, name: &str) -> Observation<Vec<PathBuf>> {
+    fact(id, "open files", || procfs::opened(id.pid, name).map(Some))
+}
+
 /// A process's cgroup in the unified hierarchy, such as `/user.slice/…/x.scope`. `Absent` where there is no
 /// such hierarchy.
 pub fn cgroup(id: &ProcessId) -> Observation<String> {

@@ -206,6 +206,18 @@ pub(crate) fn holds_lock_on(pid: Pid, file_name: &str) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Paths of a process's open files that have this name.
+pub(crate) fn opened(pid: Pid, file_name: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+        if target.file_name().is_some_and(|name| name == file_name) && !found.contains(&target) {
+            found.push(target);
+        }
+    }
+    Ok(found)
+}
+
 /// The file name of a process's program, without the kernel's mark for a replaced file.
 pub(crate) fn program(pid: Pid) -> io::Result<String> {
     let path = link(pid, "exe")?;

@@ -37,6 +37,8 @@ pub struct Shared {
     /// There is something to be written into files for the rigs.
     pub(super) chores_changed: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
+    /// Held while something that was left over is being ended.
+    pub(super) sweeping: tokio::sync::Mutex<()>,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,

@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::core::Input;
 use super::handle::Handle;
 use super::leftovers;
+use super::orphans;
 use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
 use crate::clock::{Clock, ShiftWatch};
-use crate::config::Live;
+use crate::config::{Live, Sweep};
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessTable;
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
@@ -39,6 +40,7 @@ pub struct State {
     grace: bool,
     missing: BTreeMap<Address, u32>,
     leftovers: leftovers::Seen,
+    orphans: orphans::Memory,
 }
 
 /// Runs a round at the start, at each interval, and when somebody asks, until the daemon goes down.
@@ -95,7 +97,7 @@ pub async fn run(
             grant_grace(&handle);
         }
         last = Some(begun);
-        let report = round(&handle).await;
+        let report = round(&handle, &live.now().sweep).await;
         state_file(report.number, report.started_at);
         let now = Instant::now();
         let overruns;
@@ -165,7 +167,7 @@ fn rescheduled(next: Instant, old: Duration, new: Duration, now: Instant) -> Ins
     next.checked_sub(old).map_or(now + new, |last| last + new).max(now)
 }
 
-async fn round(handle: &Handle) -> HeartbeatReport {
+async fn round(handle: &Handle, sweep: &Sweep) -> HeartbeatReport {
     let began = Instant::now();
     let started_at = handle.wall();
     let (number, grace) = {
@@ -184,7 +186,8 @@ async fn round(handle: &Handle) -> HeartbeatReport {
         let mut step = match (name, &look) {
             ("witnesses", Ok(look)) => patrol(handle, Role::Witness, look),
             ("refineries", Ok(look)) => patrol(handle, Role::Refinery, look),
-            ("witnesses" | "refineries", Err(_)) => Step::late(),
+            ("witnesses" | "refineries" | "orphan_sweep", Err(_)) => Step::late(),
+            ("orphan_sweep", Ok(_)) => sweep_orphans(handle, sweep).await,
             ("state", _) => {
                 let mut actions = vec![format!("round {number} written down")];
                 if grace {
@@ -254,6 +257,14 @@ impl Step {
         let error = Some(format!("the town could not be looked at within {ROUND_DEADLINE:?}"));
         Self { outcome: StepOutcome::Timeout, actions: Vec::new(), error }
     }
+}
+
+async fn sweep_orphans(handle: &Handle, settings: &Sweep) -> Step {
+    let state = &handle.shared().heartbeat;
+    let mut memory = std::mem::take(&mut state.lock().unwrap_or_else(PoisonError::into_inner).orphans);
+    let orphans::Told { actions, error } = orphans::step(handle, settings, &mut memory).await;
+    state.lock().unwrap_or_else(PoisonError::into_inner).orphans = memory;
+    Step { outcome: if error.is_some() { StepOutcome::Failed } else { StepOutcome::Ok }, actions, error }
 }
 
 fn patrol(handle: &Handle, role: Role, look: &Look) -> Step {

@@ -20,6 +20,7 @@ pub mod machine;
 mod moves;
 mod on_demand;
 mod once;
+pub mod orphans;
 pub mod planner;
 pub mod policy;
 mod recall;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, OrphansServer,
+    RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, event, explain, method, params, town, work,
+    daemon, doctor, event, explain, method, params, town, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -31,6 +31,10 @@ impl StandIn {
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
+        all.merge(CrewServer::into_rpc(Self)).unwrap();
+        all.merge(SessionServer::into_rpc(Self)).unwrap();
+        all.merge(OrphansServer::into_rpc(Self)).unwrap();
+        all.merge(DoctorServer::into_rpc(Self)).unwrap();
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
@@ -194,6 +198,43 @@ impl DeathsServer for StandIn {
 }
 
 #[async_trait]
+impl CrewServer for StandIn {
+    async fn list(&self, _: params::CrewList) -> RpcResult<Reply<Items<doctor::CrewMember>>> {
+        reached("crew.list")
+    }
+}
+
+#[async_trait]
+impl SessionServer for StandIn {
+    async fn list(&self, _: params::None) -> RpcResult<Reply<Items<doctor::Session>>> {
+        reached("session.list")
+    }
+    async fn capture(&self, _: params::SessionCapture) -> RpcResult<Reply<agent::Capture>> {
+        reached("session.capture")
+    }
+}
+
+#[async_trait]
+impl OrphansServer for StandIn {
+    async fn list(&self, _: params::None) -> RpcResult<Reply<doctor::Orphans>> {
+        reached("orphans.list")
+    }
+    async fn sweep(&self, _: &Extensions, _: params::OrphansSweep) -> RpcResult<Reply<doctor::SweepResult>> {
+        reached("orphans.sweep")
+    }
+}
+
+#[async_trait]
+impl DoctorServer for StandIn {
+    async fn checks(&self, _: params::None) -> RpcResult<Reply<Items<doctor::CheckInfo>>> {
+        reached("doctor.checks")
+    }
+    async fn run(&self, _: &Extensions, _: params::DoctorRun) -> RpcResult<Reply<doctor::Report>> {
+        reached("doctor.run")
+    }
+}
+
+#[async_trait]
 impl HookServer for StandIn {
     async fn show(&self, _: params::AgentRef) -> RpcResult<Reply<work::HookShown>> {
         reached("hook.show")
@@ -265,6 +306,7 @@ fn enough(name: &str) -> Value {
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "hook.show" | "hook.clear" => json!({"agent": "a/witness"}),
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
+        "session.capture" => json!({"session": "$3"}),
         "work.create" => json!({"title": "t"}),
         "work.show" | "work.close" => json!({"id": "a-1"}),
         "events.unsubscribe" => json!({"subscription": "none"}),

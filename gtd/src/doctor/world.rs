@@ -1,0 +1,169 @@
+//! The one look that all checks share, gathered once before any of them.
+//!
+//! Without a daemon it is what files and processes tell; only a daemon knows the rest. Gathering changes nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gtd_proto::{Address, Agent, RigName, Timestamp, TownId};
+
+use crate::agents::order::Failure;
+use crate::agents::runtime::Prepare;
+use crate::config::Config;
+use crate::ledger::Info;
+use crate::process::ProcessTable;
+use crate::supervisor::Handle;
+use crate::supervisor::hooks::Hooks;
+use crate::supervisor::orphans::{Blind, Seen};
+use crate::tmux::ServerState;
+use crate::town::{Layout, Snapshot, snapshot, town_id};
+
+/// What the checks look at.
+pub struct World {
+    /// The town's paths.
+    pub layout: Layout,
+    /// Its files, read anew.
+    pub town: Snapshot,
+    /// Its configuration as the file stands, or why it cannot be used.
+    pub config: Result<Arc<Config>, String>,
+    /// Only this rig is meant, where a check is about rigs.
+    pub rig: Option<RigName>,
+    /// The search path of this process, which agents get.
+    pub path: Option<String>,
+    /// The home directory.
+    pub home: Option<PathBuf>,
+    /// All processes, or why they cannot be listed.
+    pub table: Result<ProcessTable, String>,
+    /// The town's id, if it has one.
+    pub town_id: Option<TownId>,
+    /// When it was looked.
+    pub now: Timestamp,
+    /// What only a daemon knows.
+    pub live: Option<Live>,
+}
+
+/// What only a daemon knows.
+pub struct Live {
+    /// Agents as they are shown.
+    pub agents: Vec<Agent>,
+    /// What does not work.
+    pub reasons: Vec<String>,
+    /// When the daemon began.
+    pub started_at: Timestamp,
+    /// The town is held.
+    pub held: bool,
+    /// What was left behind, or why that cannot be told.
+    pub orphans: Result<Seen, Blind>,
+    /// What agents have on their hooks.
+    pub hooks: Hooks,
+    /// The ledger's figures.
+    pub ledger: Info,
+    /// What is wrong with it.
+    pub ledger_trouble: Option<String>,
+    /// Why its snapshot was not written.
+    pub snapshot_trouble: Option<String>,
+    /// The tmux server.
+    pub tmux: ServerState,
+    /// tmux's version.
+    pub tmux_version: Option<String>,
+    /// What tmux's driver complains of.
+    pub tmux_complaint: Option<String>,
+    /// The server is the town's own.
+    pub tmux_private: bool,
+    /// Whether each agent could be launched.
+    pub launches: Vec<(Address, Result<(), Failure>)>,
+    /// Where launch files and records are.
+    pub run_dir: PathBuf,
+}
+
+impl World {
+    /// What files and processes tell. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be resolved.
+    pub fn without_daemon(root: &Path, rig: Option<RigName>) -> io::Result<Self> {
+        let layout = Layout::at(root)?;
+        let town = snapshot::read_settled(&layout, None);
+        let config = Config::load(&layout.gtd_toml()).map(Arc::new).map_err(|error| error.to_string());
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Ok(Self {
+            town,
+            config,
+            rig,
+            path: variable("PATH"),
+            home: variable("HOME").map(PathBuf::from),
+            table: ProcessTable::read().map_err(|error| error.to_string()),
+            town_id: town_id::read(&layout).ok().flatten(),
+            now: Timestamp::now(),
+            live: None,
+            layout,
+        })
+    }
+
+    /// The same, with what the daemon knows.
+    ///
+    /// # Errors
+    /// When the directory cannot be resolved.
+    pub async fn with_daemon(
+        handle: &Handle,
+        prepare: &Arc<dyn Prepare>,
+        root: &Path,
+        rig: Option<RigName>,
+        reasons: Vec<String>,
+        started_at: Timestamp,
+    ) -> io::Result<Self> {
+        let orphans = handle.look_for_orphans().await;
+        let (agents, held, hooks) = handle.view().read(|shown| {
+            (shown.agents.values().cloned().collect::<Vec<_>>(), shown.hold.is_some(), shown.hooks.clone())
+        });
+        let (root, prepare) = (root.to_owned(), Arc::clone(prepare));
+        let names: Vec<Address> = agents.iter().map(|agent| agent.agent.clone()).collect();
+        let gathered = tokio::task::spawn_blocking(move || {
+            let world = Self::without_daemon(&root, rig)?;
+            let launches = names
+                .into_iter()
+                .map(|agent| {
+                    let looked = prepare.look(&agent);
+                    (agent, looked)
+                })
+                .collect::<Vec<_>>();
+            Ok::<_, io::Error>((world, launches))
+        });
+        let (world, launches) = gathered.await.map_err(io::Error::other)??;
+        let (ledger, driver) = (handle.ledger(), handle.runtime().driver());
+        let live = Live {
+            agents,
+            reasons,
+            started_at,
+            held,
+            orphans,
+            hooks,
+            ledger: ledger.info(),
+            ledger_trouble: ledger.trouble(),
+            snapshot_trouble: ledger.snapshot_trouble(),
+            tmux: driver.state(),
+            tmux_version: driver.version().map(|version| version.to_string()),
+            tmux_complaint: driver.complaint(),
+            tmux_private: driver.is_private(),
+            launches,
+            run_dir: handle.runtime().shared().run_dir.clone(),
+        };
+        Ok(Self { live: Some(live), now: handle.wall(), ..world })
+    }
+
+    /// Whether a rig is meant.
+    #[must_use]
+    pub fn means(&self, rig: &RigName) -> bool {
+        self.rig.as_ref().is_none_or(|only| only == rig)
+    }
+
+    /// Whether an agent is meant: those of the town are when no rig was named.
+    #[must_use]
+    pub fn means_agent(&self, agent: &Address) -> bool {
+        match (&self.rig, agent.rig()) {
+            (None, _) => true,
+            (Some(only), rig) => rig == Some(only),
+        }
+    }
+}
