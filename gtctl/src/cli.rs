@@ -5,6 +5,7 @@
 mod agents;
 mod config;
 mod daemon;
+mod doctor;
 mod look;
 mod shared;
 mod town;
@@ -18,6 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
+pub use doctor::{Crew, CrewList, Doctor, Orphans, OrphansSweep, Session};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
@@ -61,9 +63,35 @@ impl Cli {
     /// # Errors
     /// What is wrong with it; help and version are such errors too.
     pub fn read() -> Result<Self, clap::Error> {
-        let matches = Self::shown().try_get_matches()?;
+        let shown = Self::shown();
+        let words = with_old_names(&shown, std::env::args_os().collect());
+        let matches = shown.try_get_matches_from(words)?;
         Self::from_arg_matches(&matches)
     }
+}
+
+/// Old hands say `session` for `polecat`. It is a noun of its own as well: what it has itself it keeps, and any
+/// other verb of it is a polecat's.
+fn with_old_names(shown: &clap::Command, mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let (Some(session), Some(_)) = (shown.find_subcommand("session"), shown.find_subcommand("polecat")) else {
+        return words;
+    };
+    let Some(at) = words.iter().position(|word| word == "session") else { return words };
+    let is_flag = |word: &std::ffi::OsString| word.as_encoded_bytes().starts_with(b"-");
+    // Only as the noun: behind the program's name, flags, and what belongs to flags.
+    let takes = ["--town", "--socket", "--color"];
+    let valued = |word: &std::ffi::OsString| takes.iter().any(|flag| word == flag);
+    let before: Vec<_> = words.iter().take(at).collect();
+    let mut pairs = before.iter().zip(before.iter().skip(1));
+    let leads = pairs.all(|(previous, word)| is_flag(word) || valued(previous));
+    let verb = words.iter().skip(at + 1).find(|word| !is_flag(word)).and_then(|word| word.to_str());
+    if leads
+        && verb.is_some_and(|verb| session.find_subcommand(verb).is_none())
+        && let Some(noun) = words.get_mut(at)
+    {
+        *noun = "polecat".into();
+    }
+    words
 }
 
 /// What the help ends with.
@@ -149,6 +177,22 @@ pub enum Verb {
     Deaths(Deaths),
     /// Every signal that was sent, to which process and why
     Signals(Signals),
+    /// Look for what is wrong; with --fix, put right what is safe
+    Doctor(Doctor),
+    /// What looks left behind: list, sweep
+    #[command(subcommand)]
+    Orphans(Orphans),
+    /// Sessions of the town's tmux server: list
+    #[command(subcommand)]
+    Session(Session),
+    /// People's workspaces: list
+    #[command(subcommand)]
+    Crew(Crew),
+    /// Every town of yours that has a daemon, and the one around
+    #[command(after_help = "\
+Example:
+  gtctl towns")]
+    Towns,
     /// Clear an agent's back-off, quarantine, throttle or hold, and try at once
     Reset(Reset),
     /// Say that an agent of which nothing can be told is dead
@@ -243,6 +287,23 @@ mod tests {
         let mut found = 0;
         walk(&Cli::shown(), "gtctl", &mut found);
         assert!(found > 40, "{found}");
+    }
+
+    #[test]
+    fn an_old_name_that_is_a_noun_too_means_what_has_the_verb() {
+        let shown = clap::Command::new("gtctl")
+            .subcommand(clap::Command::new("session").subcommand(clap::Command::new("list")))
+            .subcommand(clap::Command::new("polecat"));
+        let words = |typed: &str| {
+            let words = typed.split(' ').map(Into::into).collect();
+            with_old_names(&shown, words).into_iter().map(|w| w.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        for same in ["gtctl session list", "gtctl session", "gtctl session --help", "gtctl status session x"] {
+            assert_eq!(words(same), same);
+        }
+        assert_eq!(words("gtctl --json session start a/nux"), "gtctl --json polecat start a/nux");
+        assert_eq!(words("gtctl --town /x session start nux"), "gtctl --town /x polecat start nux");
+        assert_eq!(words("gtctl session capture a/nux"), "gtctl polecat capture a/nux");
     }
 
     #[test]

@@ -64,6 +64,13 @@ pub const TABLE: &[Row] = &[
     row("exits", Effect::Read),
     row("deaths", Effect::Read),
     row("signals", Effect::Read),
+    // It asks by itself, item by item, for what is not safe.
+    row("doctor", Effect::Disruptive),
+    row("orphans list", Effect::Read),
+    row("orphans sweep", Effect::Disruptive),
+    row("session list", Effect::Read),
+    row("crew list", Effect::Read),
+    row("towns", Effect::Read),
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),
     row("wait", Effect::Read),

@@ -35,3 +35,17 @@ pub fn confirm(verb: &str, force: bool, yes: bool, question: &str) -> Result<(),
         _ => Err(Failure::failed("not done: the answer was not yes")),
     }
 }
+
+/// Asks about one thing. Where nobody can be asked the answer is no.
+#[must_use]
+pub fn agrees(question: &str) -> bool {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return false;
+    }
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{question} [y/N] ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let _ = io::stdin().lock().read_line(&mut answer);
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}

@@ -7,6 +7,7 @@ mod daemon;
 mod deaths;
 mod declare_dead;
 mod demo;
+mod doctor;
 mod down;
 mod events;
 mod exits;
@@ -14,6 +15,7 @@ mod explain;
 mod hook;
 mod init;
 mod logs;
+mod orphans;
 mod peek;
 mod progress;
 mod reset;
@@ -23,6 +25,7 @@ mod rpc;
 mod signals;
 mod socket;
 mod status;
+mod towns;
 mod up;
 mod version;
 mod wait;
@@ -55,6 +58,11 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Exits(args) => exits::run(cx, &args).await,
         Verb::Deaths(args) => deaths::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
+        Verb::Doctor(args) => doctor::run(cx, &args).await,
+        Verb::Orphans(verb) => orphans::run(cx, verb).await,
+        Verb::Session(verb) => orphans::session(cx, verb).await,
+        Verb::Crew(verb) => orphans::crew(cx, verb).await,
+        Verb::Towns => towns::run(cx),
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Wait(args) => wait::run(cx, &args).await,

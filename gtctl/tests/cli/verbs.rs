@@ -50,6 +50,12 @@ fn reads_in_words() {
         &["deaths"],
         &["deaths", "incidents"],
         &["signals"],
+        &["doctor"],
+        &["doctor", "--list"],
+        &["doctor", "--fix", "--dry-run"],
+        &["orphans", "list"],
+        &["session", "list"],
+        &["crew", "list"],
         &["work", "list"],
         &["work", "show", "al-k3x"],
         &["hook", "show", "alpha/witness"],
@@ -75,6 +81,9 @@ fn changes_in_words() {
         &["witness", "spawn", "alpha", "--foreground"],
         &["witness", "stop", "alpha", "--now"],
         &["witness", "restart", "alpha"],
+        &["doctor", "--fix"],
+        &["orphans", "sweep"],
+        &["orphans", "sweep", "--kind", "process"],
         &["reset", "alpha/witness"],
         &["declare-dead", "alpha/witness", "--evidence", "I have looked"],
         &["rig", "park", "alpha", "--reason", "too noisy"],
@@ -100,7 +109,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 33] = [
+    let cases: [(&[&str], &str); 39] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -134,6 +143,12 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["hook", "show", "alpha/witness"], "hook.show"),
         (&["hook", "set", "alpha/witness", "al-k3x", "--force", "--yes"], "hook.set"),
         (&["hook", "clear", "alpha/witness"], "hook.clear"),
+        (&["doctor"], "doctor.run"),
+        (&["doctor", "--list"], "doctor.checks"),
+        (&["orphans", "list"], "orphans.list"),
+        (&["session", "list"], "session.list"),
+        (&["crew", "list"], "crew.list"),
+        (&["crew", "list", "alpha"], "crew.list"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);

@@ -372,6 +372,16 @@ fn reloaded(dry_run: bool) -> config::Reloaded {
     }
 }
 
+/// An answer that is kept with the protocol.
+fn sample(name: &str) -> Answer {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../proto/tests/golden/results/{name}.json"));
+    let mut sample: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    if let Some(sessions) = sample["items"].as_array_mut().filter(|_| name == "sessions") {
+        sessions[0]["last_activity"] = json!(ago(1));
+    }
+    Answer::Result(sample)
+}
+
 /// Answers every read with something, and every change with success.
 pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'static {
     let (hello, status) = (hello(of), town(&of.root()));
@@ -427,6 +437,12 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                     by: "pid 77 uid 1000".to_owned(),
                 }],
             }),
+            "doctor.run" => sample("doctor"),
+            "doctor.checks" => sample("checks"),
+            "orphans.list" => sample("orphans"),
+            "orphans.sweep" => sample("sweep"),
+            "session.list" => sample("sessions"),
+            "crew.list" => sample("crew"),
             "agent.wait" => answer(gtd_proto::wait::Waited {
                 agent: agent(&named(), State::Running),
                 reached: params["for"].as_str().unwrap().parse().unwrap(),
