@@ -75,6 +75,8 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
             "a_machine_without_enough_memory_or_disk_starts_nothing_and_says_what_it_lacks",
         ),
     ),
+    ("sweep.mode", ("tests/tests/orphans.rs", "where_only_reports_are_wanted_a_person_decides")),
+    ("sweep.min_age", ("tests/tests/orphans.rs", "what_is_younger_than_the_least_age_is_left_to_itself")),
     ("mass_death.threshold", ("tests/tests/incidents.rs", "the_breaker_can_be_switched_off")),
     ("mass_death.share", HEART),
     ("mass_death.window", HEART),
