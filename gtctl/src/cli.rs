@@ -73,7 +73,8 @@ impl Cli {
 /// Old hands say `session` for `polecat`. It is a noun of its own as well: what it has itself it keeps, and any
 /// other verb of it is a polecat's.
 fn with_old_names(shown: &clap::Command, mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    let (Some(session), Some(_)) = (shown.find_subcommand("session"), shown.find_subcommand("polecat")) else {
+    let (Some(session), Some(_)) = (shown.find_subcommand("session"), shown.find_subcommand("polecat"))
+    else {
         return words;
     };
     let Some(at) = words.iter().position(|word| word == "session") else { return words };
@@ -296,9 +297,14 @@ mod tests {
             .subcommand(clap::Command::new("polecat"));
         let words = |typed: &str| {
             let words = typed.split(' ').map(Into::into).collect();
-            with_old_names(&shown, words).into_iter().map(|w| w.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+            with_old_names(&shown, words)
+                .into_iter()
+                .map(|w| w.into_string().unwrap())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
-        for same in ["gtctl session list", "gtctl session", "gtctl session --help", "gtctl status session x"] {
+        for same in ["gtctl session list", "gtctl session", "gtctl session --help", "gtctl status session x"]
+        {
             assert_eq!(words(same), same);
         }
         assert_eq!(words("gtctl --json session start a/nux"), "gtctl --json polecat start a/nux");

@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, OrphansServer,
-    RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer,
+    OrphansServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;

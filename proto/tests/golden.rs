@@ -141,7 +141,9 @@ fn fields_of_a_later_version_are_ignored() {
         match value {
             Value::Object(map) => {
                 // A map from states to counts, and no object.
-                map.iter_mut().filter(|(key, _)| !matches!(key.as_str(), "summary" | "left")).for_each(|(_, value)| add(value));
+                map.iter_mut()
+                    .filter(|(key, _)| !matches!(key.as_str(), "summary" | "left"))
+                    .for_each(|(_, value)| add(value));
                 map.insert("field_of_a_later_version".to_owned(), json!({"nested": [1]}));
             }
             Value::Array(list) => list.iter_mut().for_each(add),

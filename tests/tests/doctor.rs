@@ -48,7 +48,10 @@ fn a_town_in_which_all_is_well() {
         .filter(|check| !matches!(check["name"].as_str(), Some("linger" | "tmux-cgroup" | "disk")))
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    assert_eq!((&report["plan"], &report["applied"], &report["daemon"]), (&json!([]), &json!([]), &json!(true)));
+    assert_eq!(
+        (&report["plan"], &report["applied"], &report["daemon"]),
+        (&json!([]), &json!([]), &json!(true))
+    );
     let listed = town.gtctl(&["doctor", "--list", "--json"]).ok().json()["result"]["items"].clone();
     assert_eq!(listed.as_array().unwrap().len(), report["checks"].as_array().unwrap().len());
     // It only looks.
@@ -111,7 +114,9 @@ fn what_is_wrong_with_the_towns_files() {
     town.replace("mayor/rigs.json", &registry);
     breaks(&town, "settings", "error", "wisp", || town.replace(".beads-wisp/config/a.json", "{"));
     breaks(&town, "accounts", "error", "accounts.json", || town.replace("mayor/accounts.json", "[1"));
-    breaks(&town, "config", "error", "gtd.toml", || town.replace("settings/gtd.toml", "[sweep]\nmode = \"all\"\n"));
+    breaks(&town, "config", "error", "gtd.toml", || {
+        town.replace("settings/gtd.toml", "[sweep]\nmode = \"all\"\n")
+    });
     // Of one rig only.
     let of_b = town.call("doctor.run", json!({"checks": ["settings"], "rig": "b"}));
     assert_eq!(of_b["checks"][0]["status"], "ok", "{of_b:#}");
@@ -188,7 +193,8 @@ fn what_is_wrong_with_work() {
     breaks(&town, "worktrees", "warning", "nux", || {
         std::fs::create_dir_all(town.path("a/polecats/nux/a")).unwrap();
     });
-    let work = town.call("work.create", json!({"title": "x"}))["work"]["id"].as_str().unwrap_or_default().to_owned();
+    let work =
+        town.call("work.create", json!({"title": "x"}))["work"]["id"].as_str().unwrap_or_default().to_owned();
     let work = if work.is_empty() {
         town.call("work.list", json!({}))["items"][0]["id"].as_str().unwrap().to_owned()
     } else {
@@ -223,7 +229,11 @@ fn files_of_instances_that_are_over_are_removed_and_those_of_others_stay() {
     assert_eq!(planned["result"]["applied"], json!([]));
     assert!(old.exists(), "a plan changes nothing");
     let fixed = town.gtctl(&["doctor", "--fix", "stale-files", "--json"]).ok().json()["result"].clone();
-    assert_eq!((&fixed["applied"][0]["ok"], &fixed["checks"][0]["status"]), (&json!(true), &json!("ok")), "{fixed:#}");
+    assert_eq!(
+        (&fixed["applied"][0]["ok"], &fixed["checks"][0]["status"]),
+        (&json!(true), &json!("ok")),
+        "{fixed:#}"
+    );
     assert!(!old.exists() && kept.iter().all(|path| path.exists()));
     std::fs::remove_file(&kept[1]).unwrap();
 }
@@ -231,10 +241,24 @@ fn files_of_instances_that_are_over_are_removed_and_those_of_others_stay() {
 #[test]
 fn dead_panes_with_marks_set_by_hand_are_told_and_left() {
     let town = town();
-    let id = town.call("daemon.hello", json!({"client": "t", "protocol": 1}))["town_id"].as_str().unwrap().to_owned();
+    let id = town.call("daemon.hello", json!({"client": "t", "protocol": 1}))["town_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let tmux = town.tmux();
     let found = breaks(&town, "orphan-sessions", "warning", "gt-old-witness", || {
-        tmux.run(&["new-session", "-d", "-s", "gt-old-witness", "sleep 5000", ";", "set-option", "-p", "remain-on-exit", "on"]);
+        tmux.run(&[
+            "new-session",
+            "-d",
+            "-s",
+            "gt-old-witness",
+            "sleep 5000",
+            ";",
+            "set-option",
+            "-p",
+            "remain-on-exit",
+            "on",
+        ]);
         for (option, value) in [
             ("@gt_town", id.as_str()),
             ("@gt_agent", "old/witness"),
@@ -251,7 +275,10 @@ fn dead_panes_with_marks_set_by_hand_are_told_and_left() {
     assert_eq!(found["status"], "warning");
     let fixed = town.call("doctor.run", json!({"checks": ["orphan-sessions"], "fix": true}));
     assert_eq!(fixed["applied"][0]["ok"], false, "{fixed:#}");
-    assert!(fixed["applied"][0]["outcome"].as_str().unwrap().contains("not started with our shim"), "{fixed:#}");
+    assert!(
+        fixed["applied"][0]["outcome"].as_str().unwrap().contains("not started with our shim"),
+        "{fixed:#}"
+    );
     assert!(tmux.sessions().iter().any(|name| name == "gt-old-witness"));
     tmux.run(&["kill-session", "-t", "=gt-old-witness"]);
 }
@@ -267,7 +294,11 @@ fn neighbours_are_told() {
         let root = root.display().to_string();
         listed.as_array().unwrap().iter().find(|town| town["root"] == root).cloned().unwrap_or_default()
     };
-    assert_eq!((&of(town.root())["here"], &of(other.root())["here"]), (&json!(true), &json!(false)), "{listed:#}");
+    assert_eq!(
+        (&of(town.root())["here"], &of(other.root())["here"]),
+        (&json!(true), &json!(false)),
+        "{listed:#}"
+    );
     assert_eq!(of(other.root())["pid"], other.daemon().unwrap().pid);
     other.stop_daemon();
     let listed = other.gtctl(&["towns", "--json"]).ok().json()["result"]["items"].clone();
@@ -298,14 +329,22 @@ fn people_and_their_sessions_are_listed() {
         let crew = town.call("crew.list", json!({"rig": "a"}));
         crew["items"][0]["session_name"].is_string().then(|| crew["items"][0].clone())
     });
-    assert_eq!((&crew["agent"], &crew["session_name"]), (&json!("a/crew/max"), &json!("gt-a-crew-max")), "{crew:#}");
+    assert_eq!(
+        (&crew["agent"], &crew["session_name"]),
+        (&json!("a/crew/max"), &json!("gt-a-crew-max")),
+        "{crew:#}"
+    );
     assert_eq!(town.call("crew.list", json!({"rig": "b"}))["items"], json!([]));
     let screen = wait_for(CHANGE, "its screen", || {
         let screen = town.call("session.capture", json!({"session": crew["session"]}));
         screen["lines"].to_string().contains("hello").then_some(screen)
     });
     assert_eq!(screen["truncated"], false);
-    assert_eq!(town.call_fails("session.capture", json!({"session": "gt-a-crew"})).kind, "not_running", "no prefix");
+    assert_eq!(
+        town.call_fails("session.capture", json!({"session": "gt-a-crew"})).kind,
+        "not_running",
+        "no prefix"
+    );
     let shown = town.gtctl(&["session", "list"]).ok();
     assert!(shown.out.contains("gt-a-crew-max") && shown.out.contains("gt-a-witness"), "{shown:?}");
     town.tmux().run(&["kill-session", "-t", "=gt-a-crew-max"]);

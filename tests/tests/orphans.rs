@@ -39,7 +39,14 @@ impl People {
     }
 
     /// Starts something in a session of its own and waits until the process called `comm` is there.
-    fn start(&mut self, what: &'static str, comm: &str, cwd: &Path, env: &[(&str, &str)], words: &[&str]) -> Process {
+    fn start(
+        &mut self,
+        what: &'static str,
+        comm: &str,
+        cwd: &Path,
+        env: &[(&str, &str)],
+        words: &[&str],
+    ) -> Process {
         let mut command: Command = programs::bare("setsid", &self.dir);
         command.args(words).current_dir(cwd).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -47,7 +54,8 @@ impl People {
         let pid = i32::try_from(child.id()).unwrap();
         self.children.push(child);
         let called = |process: &Process| {
-            std::fs::read_to_string(format!("/proc/{}/comm", process.pid)).is_ok_and(|name| name.trim() == comm)
+            std::fs::read_to_string(format!("/proc/{}/comm", process.pid))
+                .is_ok_and(|name| name.trim() == comm)
         };
         let process = wait_for(QUICK, what, || {
             let mut all = gtd_tests::procs::descendants(pid);
@@ -108,7 +116,10 @@ fn none_of_the_innocent_receives_a_signal() {
     // Before there is any instance: a marker that will name one of them is copied by hand afterwards.
     town.start();
     town.wait_all_running();
-    let id = town.call("daemon.hello", json!({"client": "t", "protocol": 1}))["town_id"].as_str().unwrap().to_owned();
+    let id = town.call("daemon.hello", json!({"client": "t", "protocol": 1}))["town_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let live = town.agent("a/witness")["instance"].as_str().unwrap().to_owned();
     let earlier = live.clone();
     let marks = [("GT_TOWN_ID", id.as_str()), ("GT_INSTANCE", live.as_str())];
@@ -122,7 +133,8 @@ fn none_of_the_innocent_receives_a_signal() {
     people.start("claude in another repository", "claude", &other, &[], &[&claude, "1001"]);
     let copied = people.start("a copied marker", "claude", &base, &marks, &[&claude, "1002"]);
     let prefix = [("GT_TOWN_ID", &id[..id.len() - 1]), ("GT_INSTANCE", live.as_str())];
-    let prefixed = people.start("a marker of a town whose id is a prefix", "claude", &base, &prefix, &[&claude, "1003"]);
+    let prefixed =
+        people.start("a marker of a town whose id is a prefix", "claude", &base, &prefix, &[&claude, "1003"]);
     // A crew's process whose parents are gone.
     let line = format!("{claude} 1004 & sleep 0.2");
     people.start("a crew process without parents", "claude", &base, &marks, &["sh", "-c", &line]);
@@ -130,7 +142,11 @@ fn none_of_the_innocent_receives_a_signal() {
     // Their own tmux server, which carries our marker itself.
     let socket = base.join("people/own.sock");
     let mut tmux = programs::bare("tmux", &town.home());
-    tmux.envs(marks).env("TERM", "xterm").arg("-S").arg(&socket).args(["new-session", "-d", &format!("{claude} 1005")]);
+    tmux.envs(marks).env("TERM", "xterm").arg("-S").arg(&socket).args([
+        "new-session",
+        "-d",
+        &format!("{claude} 1005"),
+    ]);
     assert!(tmux.status().unwrap().success());
     let own = gtd_tests::tmux::Tmux::new(socket, &town.home());
     let server = own.server();
@@ -151,7 +167,9 @@ fn none_of_the_innocent_receives_a_signal() {
         let line = line.split(" #").next().unwrap();
         ours.run(&["new-session", "-d", "-s", name, line]);
         if marked {
-            for (option, value) in [("@gt_town", id.as_str()), ("@gt_agent", "old/witness"), ("@gt_instance", &earlier)] {
+            for (option, value) in
+                [("@gt_town", id.as_str()), ("@gt_agent", "old/witness"), ("@gt_instance", &earlier)]
+            {
                 ours.run(&["set-option", "-t", name, option, value]);
             }
         }
@@ -194,7 +212,8 @@ fn none_of_the_innocent_receives_a_signal() {
             None => std::fs::remove_file(town.path("mayor/rigs.json")).unwrap(),
             Some(text) => town.replace("mayor/rigs.json", text),
         }
-        let before: Vec<_> = people.processes.iter().filter(|(what, _)| !what.contains("that runs")).cloned().collect();
+        let before: Vec<_> =
+            people.processes.iter().filter(|(what, _)| !what.contains("that runs")).cloned().collect();
         sweep_all(&town);
         for (what, process) in before {
             assert!(process.alive(), "{what} did not survive a registry of {text:?}");
@@ -207,7 +226,9 @@ fn none_of_the_innocent_receives_a_signal() {
     for name in ["gt-my-rig-crew-joe", "gt-notours-x", "gt-old-witness"] {
         ours.run(&["kill-session", "-t", &format!("={name}")]);
     }
-    people.processes.retain(|(what, _)| !what.contains("daemon") && !what.contains("of another town") && !what.starts_with("our "));
+    people.processes.retain(|(what, _)| {
+        !what.contains("daemon") && !what.contains("of another town") && !what.starts_with("our ")
+    });
 }
 
 /// An agent with children that ignore TERM; its shim is killed while no daemon runs, and the ledger says that it is
@@ -218,7 +239,8 @@ fn left_over(setup: Setup, steps: &[&str]) -> (Town, Vec<Process>, Process) {
     town.call("daemon.heartbeat", json!({}));
     let agent = town.process("a/witness");
     let shim = Process::of(agent.parent().unwrap()).unwrap();
-    let children: Vec<Process> = gtd_tests::procs::descendants(shim.pid).into_iter().filter(|p| *p != agent).collect();
+    let children: Vec<Process> =
+        gtd_tests::procs::descendants(shim.pid).into_iter().filter(|p| *p != agent).collect();
     assert!(!children.is_empty());
     town.call("town.stop", json!({"dry_run": true}));
     town.kill_daemon();
@@ -232,7 +254,8 @@ fn left_over(setup: Setup, steps: &[&str]) -> (Town, Vec<Process>, Process) {
 
 #[test]
 fn the_guilty_go_by_the_next_round_however_they_have_hidden() {
-    let steps = ["fork:plain", "fork:group", "fork:setsid", "fork:double", "fork:bare", "fork:daemon", "idle"];
+    let steps =
+        ["fork:plain", "fork:group", "fork:setsid", "fork:double", "fork:bare", "fork:daemon", "idle"];
     let (town, children, _) = left_over(Setup::new().toml(YOUNG), &steps);
     assert_eq!(children.len(), 6);
     let mut people = People::new(&town);
@@ -252,7 +275,8 @@ fn the_guilty_go_by_the_next_round_however_they_have_hidden() {
     // Each signal is on record with its proof, and says who sent it.
     let signals = town.call("agent.signals", json!({"agent": "a/witness"}));
     for child in &children {
-        let sent: Vec<&Value> = signals["items"].as_array().unwrap().iter().filter(|s| s["pid"] == child.pid).collect();
+        let sent: Vec<&Value> =
+            signals["items"].as_array().unwrap().iter().filter(|s| s["pid"] == child.pid).collect();
         assert!(!sent.is_empty(), "{child} {signals:#}");
         assert!(sent.iter().all(|signal| signal["evidence"]["proof"]["kind"].is_string()), "{sent:#?}");
         assert!(sent.iter().any(|signal| signal["by"].as_str().unwrap().contains("sweep")), "{sent:#?}");
@@ -265,7 +289,7 @@ fn the_guilty_go_by_the_next_round_however_they_have_hidden() {
 #[test]
 fn a_fork_bomb_of_two_hundred_goes() {
     let bomb = json!({"provider": "script", "command": "/bin/sh", "args": ["-c",
-        "trap '' TERM; i=0; while [ $i -lt 200 ]; do sleep 5000 & i=$((i+1)); done; touch {J}/forked; wait; wait"]});
+        "trap '' TERM HUP; i=0; while [ $i -lt 200 ]; do sleep 5000 & i=$((i+1)); done; touch {J}/forked; wait; wait"]});
     let setup = Setup::new().toml(YOUNG).command("bomb", bomb).role("witness", "bomb");
     let town = setup.rigs(&["a"]).no_refineries().up();
     wait_for(CHANGE, "all forked", || town.journal_dir().join("forked").exists().then_some(()));
@@ -322,19 +346,28 @@ fn where_only_reports_are_wanted_a_person_decides() {
     town.call("daemon.heartbeat", json!({}));
     assert!(children.iter().all(|child| child.alive()));
     let list = town.call("orphans.list", json!({}));
-    let owned: Vec<&Value> = list["items"].as_array().unwrap().iter().filter(|item| item["owned"] == true).collect();
+    let owned: Vec<&Value> =
+        list["items"].as_array().unwrap().iter().filter(|item| item["owned"] == true).collect();
     assert_eq!(owned.len(), 2, "{list:#}");
     for item in &owned {
         assert_eq!((&item["verdict"], &item["agent"]), (&json!("orphan"), &json!("a/witness")));
-        assert!(item["evidence"]["proof"]["kind"].is_string() && item["age_ms"].as_u64().is_some(), "{item:#}");
+        assert!(
+            item["evidence"]["proof"]["kind"].is_string() && item["age_ms"].as_u64().is_some(),
+            "{item:#}"
+        );
     }
     let planned = town.gtctl(&["orphans", "sweep", "--dry-run"]).ok();
     assert!(planned.out.contains("would be ended"), "{planned:?}");
     // Beyond what is safe: not without a yes.
     let fixed = town.gtctl(&["doctor", "--fix", "orphan-processes", "--json"]).ok().json()["result"].clone();
-    assert_eq!((&fixed["applied"], &fixed["plan"][0]["class"]), (&json!([]), &json!("disruptive")), "{fixed:#}");
+    assert_eq!(
+        (&fixed["applied"], &fixed["plan"][0]["class"]),
+        (&json!([]), &json!("disruptive")),
+        "{fixed:#}"
+    );
     assert!(children.iter().all(|child| child.alive()));
-    let fixed = town.gtctl(&["doctor", "--fix", "--yes", "orphan-processes", "--json"]).ok().json()["result"].clone();
+    let fixed =
+        town.gtctl(&["doctor", "--fix", "--yes", "orphan-processes", "--json"]).ok().json()["result"].clone();
     assert_eq!(fixed["applied"][0]["ok"], true, "{fixed:#}");
     assert_eq!(fixed["checks"][0]["status"], "ok", "the second look is the result: {fixed:#}");
     assert!(children.iter().all(|child| !child.alive()));
@@ -369,7 +402,8 @@ fn while_tmux_cannot_be_asked_nothing_is_swept() {
     assert_eq!(step["outcome"], "failed", "{step:#}");
     town.call_fails("orphans.list", json!({}));
     town.call_fails("orphans.sweep", json!({}));
-    let looked = town.call("doctor.run", json!({"checks": ["orphan-processes", "orphan-sessions"], "fix": true}));
+    let looked =
+        town.call("doctor.run", json!({"checks": ["orphan-processes", "orphan-sessions"], "fix": true}));
     for check in looked["checks"].as_array().unwrap() {
         assert_eq!(check["status"], "unknown", "{check:#}");
     }

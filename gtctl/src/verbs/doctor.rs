@@ -16,9 +16,9 @@ use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::confirm::agrees;
 use crate::output::error::plain;
+use crate::output::note;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::Table;
-use crate::output::note;
 use crate::town;
 
 /// A check that takes longer is shown with its time, in milliseconds.
@@ -83,7 +83,8 @@ async fn rest(session: &Session, args: &Doctor, mut report: Reply<Report>) -> Re
     let left: Vec<FixItem> = report.body.plan.iter().filter(|item| item.ok.is_none()).cloned().collect();
     let mut applied = std::mem::take(&mut report.body.applied);
     for item in left {
-        let question = format!("{}: {} {}? This is {}.", item.check, item.action, item.target, item.class.as_str());
+        let question =
+            format!("{}: {} {}? This is {}.", item.check, item.action, item.target, item.class.as_str());
         if agrees(&plain(&question)) {
             let again = ask(session, args, &[item.check], vec![item.class]).await?;
             applied.extend(again.body.applied.clone());
@@ -114,7 +115,10 @@ fn alone(cx: &mut Context, args: &Doctor) -> Result<Code, Failure> {
     let output = command.output().map_err(|error| Failure::failed(format!("cannot run gtd: {error}")))?;
     let Ok(report) = serde_json::from_slice::<Report>(&output.stdout) else {
         let said = String::from_utf8_lossy(&output.stderr);
-        let what = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("gtd did not look at the town");
+        let what = said
+            .lines()
+            .find_map(|line| line.strip_prefix("error: "))
+            .unwrap_or("gtd did not look at the town");
         let failure = match output.status.code() {
             Some(2) => Failure::usage(what).hint("gtctl doctor --list"),
             _ => Failure::failed(what),
@@ -240,7 +244,10 @@ mod tests {
     #[test]
     fn the_exit_code_tells_errors_from_what_is_not_known() {
         let report = |statuses: &[CheckStatus]| {
-            code(&Report { checks: statuses.iter().map(|status| check(*status)).collect(), ..Report::default() })
+            code(&Report {
+                checks: statuses.iter().map(|status| check(*status)).collect(),
+                ..Report::default()
+            })
         };
         assert_eq!(report(&[CheckStatus::Ok, CheckStatus::Warning, CheckStatus::Skipped]), Code::Done);
         assert_eq!(report(&[CheckStatus::Unknown, CheckStatus::Warning]), Code::Degraded);

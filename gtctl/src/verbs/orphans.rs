@@ -36,7 +36,8 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
     }
     let found = &answer.body;
     if !found.items.is_empty() {
-        let mut table = Table::new(&["VERDICT", "KIND", "PID", "NAME", "AGE", "PARENT", "REASON", "DIRECTORY"]);
+        let mut table =
+            Table::new(&["VERDICT", "KIND", "PID", "NAME", "AGE", "PARENT", "REASON", "DIRECTORY"]);
         found.items.iter().for_each(|item| table.row(row(item)));
         let lines = table.render(screen.paint, screen.width);
         screen.lines(lines)?;
@@ -95,8 +96,10 @@ async fn sweep(cx: &mut Context, args: OrphansSweep) -> Result<Code, Failure> {
             note("nothing of this town is left over");
         }
         if !left.is_empty() {
-            let left: Vec<String> =
-                left.iter().map(|(verdict, count)| format!("{count} {}", verdict.replace('_', " "))).collect();
+            let left: Vec<String> = left
+                .iter()
+                .map(|(verdict, count)| format!("{count} {}", verdict.replace('_', " ")))
+                .collect();
             note(format!("left alone: {}; `gtctl orphans list` says why", left.join(", ")));
         }
     }
@@ -124,8 +127,11 @@ pub async fn session(cx: &mut Context, verb: SessionVerb) -> Result<Code, Failur
     let mut table = Table::new(&["SESSION", "ID", "OURS", "AGENT", "PANES", "ATTACHED", "ACTIVE", "WHY"]);
     for item in &answer.body.items {
         let dead = item.panes.iter().filter(|pane| pane.dead).count();
-        let panes =
-            if dead == 0 { item.panes.len().to_string() } else { format!("{}, {dead} dead", item.panes.len()) };
+        let panes = if dead == 0 {
+            item.panes.len().to_string()
+        } else {
+            format!("{}, {dead} dead", item.panes.len())
+        };
         table.row(vec![
             item.session_name.clone().into(),
             item.session.clone().into(),

@@ -86,7 +86,9 @@ fn daemons(proc: &Path) -> std::io::Result<Vec<(PathBuf, i32)>> {
     let own = rustix::process::getuid().as_raw();
     let mut found = Vec::new();
     for entry in fs::read_dir(proc)?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let dir = entry.path();
         let ours = fs::metadata(&dir).is_ok_and(|meta| meta.uid() == own);
         // A process calls itself what it likes; the lock that it holds is what counts.
@@ -109,7 +111,8 @@ fn describe(root: &Path, pid: Option<i32>, here: bool) -> Town {
     let endpoint: Option<Endpoint> = read("daemon/endpoint.json")
         .and_then(|text| serde_json::from_slice(&text).ok())
         .filter(|endpoint: &Endpoint| Some(endpoint.pid) == pid);
-    let town: Value = read("mayor/town.json").and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let town: Value =
+        read("mayor/town.json").and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let name = town.get("name").and_then(Value::as_str).map(str::to_owned);
     Town {
         name: name.unwrap_or_else(|| root.file_name().unwrap_or_default().to_string_lossy().into_owned()),

@@ -96,7 +96,9 @@ async fn is_open(handle: &Handle, instance: &str) -> Option<bool> {
     let open = rows.iter().any(|row| row.instance == instance && !row.ended);
     let shown = handle.view().read(|shown| {
         let mut agents = shown.agents.values();
-        agents.any(|agent| agent.instance.as_ref() == Some(&instance) && agent.state != gtd_proto::State::Stopped)
+        agents.any(|agent| {
+            agent.instance.as_ref() == Some(&instance) && agent.state != gtd_proto::State::Stopped
+        })
     });
     // One that is at rest between two starts is still its agent's present one.
     Some(open || shown)

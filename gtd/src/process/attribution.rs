@@ -186,9 +186,7 @@ impl<'a> Holdings<'a> {
                 all.live.extend(holding.spared.into_iter().map(|(id, _)| id));
             } else {
                 let proven = holding.targets.into_iter();
-                all.over.extend(
-                    proven.map(|target| (target.id().clone(), (one, target.proof().clone()))),
-                );
+                all.over.extend(proven.map(|target| (target.id().clone(), (one, target.proof().clone()))));
             }
             all.doubtful.extend(holding.unproven.into_iter().map(|(id, why)| (id, (one, why))));
         }
@@ -214,14 +212,20 @@ fn judge<'a>(
 ) -> Option<(Verdict, String, Claim<'a>)> {
     let facts = snapshot.facts.get(&id.pid);
     let protected = shelter.why(id, stat, &snapshot.own).or_else(|| {
-        ground.panes.contains(id).then(|| "it is the process of a pane that is not an agent's of ours".to_owned())
+        ground
+            .panes
+            .contains(id)
+            .then(|| "it is the process of a pane that is not an agent's of ours".to_owned())
     });
     if let Some((one, proof)) = holdings.over.get(id) {
         let claim = Claim { of: Some(one), proof: Some(proof.clone()), ..Claim::default() };
         return Some(match protected {
             Some(why) => (
                 Verdict::Protected,
-                format!("it is on record for instance {} of {}, which is over, but {why}", one.instance, one.agent),
+                format!(
+                    "it is on record for instance {} of {}, which is over, but {why}",
+                    one.instance, one.agent
+                ),
                 Claim { proof: None, ..claim },
             ),
             None => (
@@ -248,9 +252,7 @@ fn judge<'a>(
     }
     let likeness = facts.and_then(|facts| facts.likeness.clone())?;
     Some(match likeness.inside.or_else(|| inside(id, snapshot)) {
-        Some(inside) => {
-            (Verdict::Helper, format!("{} inside {inside}", likeness.agent), Claim::default())
-        }
+        Some(inside) => (Verdict::Helper, format!("{} inside {inside}", likeness.agent), Claim::default()),
         None => (
             Verdict::NotOurs,
             format!("{} that is on record nowhere and carries no marker", likeness.agent),
@@ -270,7 +272,11 @@ fn by_marker<'a>(
     match &marker.town {
         Some(town) if *town == ground.town => {}
         Some(town) => {
-            return Some((Verdict::OtherTown, format!("its marker names town {town}, which is not this one"), claim));
+            return Some((
+                Verdict::OtherTown,
+                format!("its marker names town {town}, which is not this one"),
+                claim,
+            ));
         }
         None => {
             let why = "its marker names an instance and no town; a marker alone proves nothing".to_owned();
@@ -281,12 +287,14 @@ fn by_marker<'a>(
     let named = marker.instance.as_deref().unwrap_or("no instance");
     let why = match of {
         None => format!("its marker names {named}, which is not on record"),
-        Some(one) if one.capture.oldest().is_some_and(|began| id.start < began.start) => format!(
-            "its marker names instance {named} of {}, but it is older than that instance",
-            one.agent
-        ),
+        Some(one) if one.capture.oldest().is_some_and(|began| id.start < began.start) => {
+            format!("its marker names instance {named} of {}, but it is older than that instance", one.agent)
+        }
         Some(one) if one.live => {
-            format!("its marker names instance {named} of {}, which runs, and it does not descend from it", one.agent)
+            format!(
+                "its marker names instance {named} of {}, which runs, and it does not descend from it",
+                one.agent
+            )
         }
         Some(one) => format!("only its marker says that it is of instance {named} of {}", one.agent),
     };

@@ -106,7 +106,8 @@ pub(crate) fn environ(pid: Pid) -> io::Result<Vec<Vec<u8>>> {
 /// The environment a process was started with as it stands in memory, into a buffer that is used again.
 pub(crate) fn environ_into(pid: Pid, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
-    let read = std::fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_BYTES).read_to_end(buffer)?;
+    let read =
+        std::fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_BYTES).read_to_end(buffer)?;
     if u64::try_from(read).is_ok_and(|read| read >= ENVIRON_BYTES) {
         return Err(io::Error::other(format!("the environment of process {pid} is too large")));
     }

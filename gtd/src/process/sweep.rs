@@ -89,9 +89,10 @@ impl Look for Careful {
             return true;
         }
         let Some(ancestry) = table.ancestors(id.pid) else { return false };
-        ancestry.chain.iter().any(|parent| {
-            self.panes.contains(parent) || table.present(parent).is_some_and(is_tmux_server)
-        })
+        ancestry
+            .chain
+            .iter()
+            .any(|parent| self.panes.contains(parent) || table.present(parent).is_some_and(is_tmux_server))
     }
 
     fn decided(&self, id: &ProcessId) {

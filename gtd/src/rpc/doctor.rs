@@ -44,7 +44,11 @@ impl DoctorServer for Context {
 }
 
 impl Context {
-    async fn examine(&self, checks: &[&'static Check], params: &params::DoctorRun) -> Result<Looked, RpcError> {
+    async fn examine(
+        &self,
+        checks: &[&'static Check],
+        params: &params::DoctorRun,
+    ) -> Result<Looked, RpcError> {
         let world = World::with_daemon(
             &self.handle,
             &self.prepare,
@@ -53,7 +57,9 @@ impl Context {
             self.reasons(),
             self.started_at,
         );
-        let world = world.await.map_err(|error| RpcError::internal(format!("the town cannot be looked at: {error}")))?;
+        let world = world
+            .await
+            .map_err(|error| RpcError::internal(format!("the town cannot be looked at: {error}")))?;
         Ok(doctor::run(Arc::new(world), checks).await)
     }
 
@@ -80,7 +86,10 @@ impl Context {
                 "check": item.check, "class": item.class, "action": item.action, "target": item.target,
                 "outcome": item.outcome, "ok": ok, "by": by,
             });
-            let event = NewEvent { peer: Some(by.to_owned()), ..NewEvent::new(self.handle.now(), kind::DOCTOR_FIXED, data) };
+            let event = NewEvent {
+                peer: Some(by.to_owned()),
+                ..NewEvent::new(self.handle.now(), kind::DOCTOR_FIXED, data)
+            };
             self.handle.write(vec![Write::Event(event)]).await;
             applied.push(item.clone());
         }

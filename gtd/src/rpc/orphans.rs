@@ -112,8 +112,10 @@ impl SessionServer for Context {
             .find(|pane| pane.session.to_string() == params.session || pane.session_name == params.session)
             .ok_or_else(none)?;
         let lines = params.lines.unwrap_or(LINES.0).clamp(1, LINES.1);
-        let mut all =
-            driver.capture(&listing.server, &pane.pane, lines.saturating_add(1)).await.map_err(unavailable)?;
+        let mut all = driver
+            .capture(&listing.server, &pane.pane, lines.saturating_add(1))
+            .await
+            .map_err(unavailable)?;
         let surplus = all.len().saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
         Ok(Reply::at(seq, Capture { lines: all.split_off(surplus), truncated: surplus > 0 }))
     }
@@ -259,7 +261,8 @@ fn shown(session: &SeenSession, server: &str) -> Session {
         panes: panes_of(session),
         attached: session.attached,
         agent: session.agent.clone(),
-        owned: matches!(session.verdict, SessionVerdict::Agent | SessionVerdict::Zombie) && session.proof.is_some(),
+        owned: matches!(session.verdict, SessionVerdict::Agent | SessionVerdict::Zombie)
+            && session.proof.is_some(),
         proof: session.proof.clone(),
         verdict: session.verdict.as_str().to_owned(),
         reason: session.reason.clone(),

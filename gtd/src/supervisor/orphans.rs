@@ -203,7 +203,8 @@ impl Handle {
     fn done(&self, swept: &Swept, by: &str) -> Vec<Write> {
         let agent: Option<Address> = swept.agent.parse().ok();
         let instance: Option<InstanceId> = swept.instance.parse().ok();
-        let reason = |pid: Pid| swept.targets.iter().find(|target| target.id.pid == pid).map(|t| t.reason.clone());
+        let reason =
+            |pid: Pid| swept.targets.iter().find(|target| target.id.pid == pid).map(|t| t.reason.clone());
         let mut writes: Vec<Write> = swept
             .report
             .signals
@@ -274,7 +275,9 @@ pub(super) async fn step(handle: &Handle, settings: &Sweep, memory: &mut Memory)
     }
     let (ours, min_age) = (handle.clone(), settings.min_age);
     let sweeping =
-        tokio::spawn(async move { ours.sweep_orphans(&seen, None, min_age, "supervisor: orphan sweep").await });
+        tokio::spawn(
+            async move { ours.sweep_orphans(&seen, None, min_age, "supervisor: orphan sweep").await },
+        );
     match tokio::time::timeout(ROUND, sweeping).await {
         Ok(Ok(swept)) => told.actions.extend(swept.iter().map(in_words)),
         Ok(Err(error)) => told.error = Some(format!("the sweep was cut short: {error}")),
@@ -289,7 +292,9 @@ pub fn in_words(swept: &Swept) -> String {
     let Swept { agent, instance, report, .. } = swept;
     let sent = report.signals.len() + report.more_signals;
     match (&report.unverified, report.survivors.len()) {
-        (Some(why), _) => format!("{agent} {instance}: {sent} signals sent, and what is left is not known: {why}"),
+        (Some(why), _) => {
+            format!("{agent} {instance}: {sent} signals sent, and what is left is not known: {why}")
+        }
         (None, 0) => format!("{agent} {instance}: ended with {sent} signals, nothing is left"),
         (None, left) => format!("{agent} {instance}: {sent} signals sent, {left} processes are left"),
     }
@@ -297,9 +302,8 @@ pub fn in_words(swept: &Swept) -> String {
 
 /// Says once of each process that it was found and left alone.
 async fn report(handle: &Handle, found: &Attribution, memory: &mut Memory, all: bool) {
-    let reported = |item: &&Judged| {
-        item.verdict == Verdict::Unproved || (all && item.verdict == Verdict::Orphan)
-    };
+    let reported =
+        |item: &&Judged| item.verdict == Verdict::Unproved || (all && item.verdict == Verdict::Orphan);
     let now: BTreeMap<ProcessId, &Judged> =
         found.items.iter().filter(reported).map(|item| (item.id.clone(), item)).collect();
     let fresh: Vec<&Judged> =

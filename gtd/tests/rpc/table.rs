@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, OrphansServer,
-    RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer,
+    OrphansServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,

@@ -1,11 +1,15 @@
 //! Measures what the issue promises, and prints it beside the promise. Never fails on a time.
 //!
-//! `cargo build --release --workspace --bins && target/release/bench [DEATHS]`
+//! `cargo build --release --workspace --bins && target/release/bench [DEATHS]`, or `bench attribution` for the looks
+//! at all processes alone.
 //!
 //! One town of 10 rigs, 20 scripted agents. The benchmark kills on purpose, so back-off, quarantine, churn and
 //! the mass-death breaker are switched off, and each agent's row of failures is cleared after each death: what
 //! is measured is the immediate first restart. Then, with the numbers as they are by default: a mass death, a
 //! hundred agents started by `up`, and the end of their tmux server.
+
+#[path = "bench/attribution.rs"]
+mod attribution;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -19,6 +23,9 @@ const OFF: &str =
 const OFF_TOO: &str = "[mass_death]\nthreshold = 0\n";
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|word| word == "attribution") {
+        return attribution::run();
+    }
     let deaths = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100);
     let build =
         if cfg!(debug_assertions) { "debug build: the promises are for release" } else { "release build" };
@@ -46,6 +53,7 @@ fn main() {
     println!("default numbers, nothing switched off:");
     mass_death();
     hundred();
+    attribution::run();
 }
 
 /// Three of twenty killed within a second, three times over.

@@ -374,7 +374,8 @@ fn reloaded(dry_run: bool) -> config::Reloaded {
 
 /// An answer that is kept with the protocol.
 fn sample(name: &str) -> Answer {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../proto/tests/golden/results/{name}.json"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../proto/tests/golden/results/{name}.json"));
     let mut sample: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     if let Some(sessions) = sample["items"].as_array_mut().filter(|_| name == "sessions") {
         sessions[0]["last_activity"] = json!(ago(1));

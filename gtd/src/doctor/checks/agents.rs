@@ -16,19 +16,26 @@ pub(super) fn environment(world: &World) -> Found {
         let Some(stat) = table.at_pid(pid) else { continue };
         let id = table.id_of(stat);
         // Another one may have the number by now.
-        if records.iter().any(|one| one.instance == instance.as_str() && one.capture.oldest().is_some_and(|old| id.start < old.start)) {
+        if records.iter().any(|one| {
+            one.instance == instance.as_str() && one.capture.oldest().is_some_and(|old| id.start < old.start)
+        }) {
             continue;
         }
         looked += 1;
         let why = match facts::marker(&id) {
             Observation::Alive(marker) if marker.instance.as_deref() != Some(instance.as_str()) => {
-                format!("names instance {}, and it is {instance}", marker.instance.as_deref().unwrap_or("none"))
+                format!(
+                    "names instance {}, and it is {instance}",
+                    marker.instance.as_deref().unwrap_or("none")
+                )
             }
             Observation::Alive(marker) if town.is_some() && marker.town != town => {
                 format!("names town {}", marker.town.as_deref().unwrap_or("none"))
             }
             Observation::Alive(_) | Observation::Dead(_) => continue,
-            Observation::Absent => "carries no mark of ours: what it starts cannot be told from other people's".to_owned(),
+            Observation::Absent => {
+                "carries no mark of ours: what it starts cannot be told from other people's".to_owned()
+            }
             Observation::Unknown(why) => {
                 unknown.push(format!("{}: {why}", agent.agent));
                 continue;
@@ -38,8 +45,12 @@ pub(super) fn environment(world: &World) -> Found {
         first.get_or_insert_with(|| agent.agent.to_string());
     }
     let found = match (first, unknown.is_empty()) {
-        (Some(agent), _) => Found::warning(many(wrong.len(), "agent has another environment", "agents have another environment"))
-            .hint(Hint::Explain(agent)),
+        (Some(agent), _) => Found::warning(many(
+            wrong.len(),
+            "agent has another environment",
+            "agents have another environment",
+        ))
+        .hint(Hint::Explain(agent)),
         (None, false) => Found::unknown("not all environments can be read"),
         (None, true) => Found::ok(many(looked, "agent", "agents")),
     };

@@ -31,7 +31,10 @@ pub(super) fn socket(world: &World) -> Found {
     let endpoint: Endpoint = match std::fs::read(&file) {
         Ok(text) => match serde_json::from_slice(&text) {
             Ok(endpoint) => endpoint,
-            Err(error) => return Found::error(format!("{} is damaged: {error}", file.display())).hint(Hint::DaemonRestart),
+            Err(error) => {
+                return Found::error(format!("{} is damaged: {error}", file.display()))
+                    .hint(Hint::DaemonRestart);
+            }
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return match world.live {
@@ -43,7 +46,8 @@ pub(super) fn socket(world: &World) -> Found {
     };
     let path = Path::new(&endpoint.socket);
     if world.live.is_none() {
-        return Found::warning(format!("{} is announced, and nobody answers there", path.display())).hint(Hint::Up);
+        return Found::warning(format!("{} is announced, and nobody answers there", path.display()))
+            .hint(Hint::Up);
     }
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -61,14 +65,20 @@ pub(super) fn socket(world: &World) -> Found {
         wrong.push(format!("{} belongs to user {}", path.display(), found.uid()));
     }
     if u32::try_from(endpoint.pid) != Ok(std::process::id()) {
-        wrong.push(format!("{} names process {}, which is not the one that answers", file.display(), endpoint.pid));
+        wrong.push(format!(
+            "{} names process {}, which is not the one that answers",
+            file.display(),
+            endpoint.pid
+        ));
     }
     if world.town_id.as_ref().is_some_and(|id| *id != endpoint.town_id) {
         wrong.push(format!("{} names another town", file.display()));
     }
     match wrong.first() {
         None => Found::ok(format!("{} is ours alone", path.display())),
-        Some(first) => Found::error(first.clone()).details(wrong.iter().skip(1).cloned()).hint(Hint::DaemonRestart),
+        Some(first) => {
+            Found::error(first.clone()).details(wrong.iter().skip(1).cloned()).hint(Hint::DaemonRestart)
+        }
     }
 }
 
@@ -78,7 +88,9 @@ pub(super) fn ledger(world: &World) -> Found {
     let set_aside = set_aside(&world.layout.daemon_dir());
     let found = match (&live.ledger_trouble, &live.snapshot_trouble) {
         (Some(why), _) => Found::error(why.clone()).hint(Hint::DaemonStatus),
-        (None, Some(why)) => Found::warning(format!("its copy is not written: {why}")).hint(Hint::DaemonStatus),
+        (None, Some(why)) => {
+            Found::warning(format!("its copy is not written: {why}")).hint(Hint::DaemonStatus)
+        }
         (None, None) if info.bytes > LEDGER_BYTES => {
             Found::warning(format!("it has grown to {} MiB", info.bytes >> 20)).hint(Hint::ConfigShow)
         }
@@ -118,11 +130,17 @@ pub(super) fn clock(world: &World) -> Found {
             let path = dir.join(name);
             let written = std::fs::metadata(&path).ok()?.modified().ok()?;
             let by = written.duration_since(now).ok().filter(|by| *by > AHEAD)?;
-            Some(format!("{} was written {} from now", path.display(), humantime::format_duration(Duration::from_secs(by.as_secs()))))
+            Some(format!(
+                "{} was written {} from now",
+                path.display(),
+                humantime::format_duration(Duration::from_secs(by.as_secs()))
+            ))
         })
         .collect();
     if ahead.is_empty() {
         return Found::ok(format!("it is {:.0}", world.now));
     }
-    Found::warning("the clock was set back: files of the daemon are from the future").details(ahead).hint(Hint::DaemonStatus)
+    Found::warning("the clock was set back: files of the daemon are from the future")
+        .details(ahead)
+        .hint(Hint::DaemonStatus)
 }

@@ -13,7 +13,9 @@ pub(super) fn disk(world: &World) -> Found {
     let root = world.layout.root();
     let disk = match rustix::fs::statvfs(root) {
         Ok(disk) => disk,
-        Err(error) => return Found::unknown(format!("the disk of {} cannot be asked: {error}", root.display())),
+        Err(error) => {
+            return Found::unknown(format!("the disk of {} cannot be asked: {error}", root.display()));
+        }
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let wanted = world.config.as_ref().map_or(MIN_FREE, |config| config.start.min_free_disk.0);
@@ -48,7 +50,9 @@ pub(super) fn logs(world: &World) -> Found {
     }
     let found = match wrong.first() {
         None => Found::ok(format!("{} MiB of log, {} MiB of events", logs >> 20, events >> 20)),
-        Some(first) => Found::warning(first.clone()).details(wrong.iter().skip(1).cloned()).hint(Hint::ConfigShow),
+        Some(first) => {
+            Found::warning(first.clone()).details(wrong.iter().skip(1).cloned()).hint(Hint::ConfigShow)
+        }
     };
     found.with("log_bytes", logs).with("event_bytes", events)
 }

@@ -38,9 +38,13 @@ pub(super) fn towns(world: &World) -> Found {
     others.dedup();
     let alone = twice.len() <= 1;
     let found = if alone {
-        Found::ok(format!("{} besides this one", many(others.len(), "daemon of a town runs", "daemons of towns run")))
+        Found::ok(format!(
+            "{} besides this one",
+            many(others.len(), "daemon of a town runs", "daemons of towns run")
+        ))
     } else {
-        Found::error(format!("several daemons have this town's lock open: {}", twice.join(", "))).hint(Hint::Towns)
+        Found::error(format!("several daemons have this town's lock open: {}", twice.join(", ")))
+            .hint(Hint::Towns)
     };
     found.details(others).with("unreadable", unread)
 }
@@ -94,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_incumbent_is_known_by_its_words() {
-        let is = |words: &[&str]| is_incumbent(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let is =
+            |words: &[&str]| is_incumbent(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert!(is(&["/usr/local/bin/gt", "daemon", "run"]));
         assert!(is(&["gt", "--verbose", "daemon", "run"]));
         assert!(!is(&["gt", "daemon", "status"]));

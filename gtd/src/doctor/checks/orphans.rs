@@ -37,8 +37,10 @@ pub(super) fn processes(world: &World) -> Found {
             if many_unproved == 1 { "it" } else { "them" }
         ))
         .hint(Hint::OrphansList),
-        (left, _) => Found::warning(format!("{} left over", many(left, "process of ours is", "processes of ours are")))
-            .hint(Hint::Fix("orphan-processes")),
+        (left, _) => {
+            Found::warning(format!("{} left over", many(left, "process of ours is", "processes of ours are")))
+                .hint(Hint::Fix("orphan-processes"))
+        }
     };
     let details = ours.iter().chain(&unproved).map(|item| line(item)).chain(not_ours.map(line));
     let details: Vec<String> = details.collect();

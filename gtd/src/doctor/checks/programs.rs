@@ -11,14 +11,21 @@ const NEEDED: [&str; 2] = ["tmux", "git"];
 
 pub(super) fn path(world: &World) -> Found {
     let Some(path) = &world.path else {
-        return Found::error("there is no PATH: no program can be found by its name").hint(Hint::DaemonRestart);
+        return Found::error("there is no PATH: no program can be found by its name")
+            .hint(Hint::DaemonRestart);
     };
     let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
-    let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !dirs.iter().any(|dir| is_program(&dir.join(name)))).collect();
+    let missing: Vec<&str> =
+        NEEDED.into_iter().filter(|name| !dirs.iter().any(|dir| is_program(&dir.join(name)))).collect();
     let odd: Vec<String> = dirs
         .iter()
         .filter(|dir| !dir.is_absolute())
-        .map(|dir| format!("{:?} is no absolute path: what it means depends on where an agent stands", dir.display().to_string()))
+        .map(|dir| {
+            format!(
+                "{:?} is no absolute path: what it means depends on where an agent stands",
+                dir.display().to_string()
+            )
+        })
         .collect();
     let found = if !missing.is_empty() {
         Found::error(format!("{} cannot be found in PATH", missing.join(" and "))).hint(Hint::DaemonRestart)
@@ -69,7 +76,9 @@ pub(super) fn accounts(world: &World) -> Found {
         return Found::error(error.to_string()).details(missing).hint(Hint::Status);
     }
     match missing.first() {
-        Some(first) => Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status),
+        Some(first) => {
+            Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status)
+        }
         None => Found::ok(many(read.all().count(), "account", "accounts")),
     }
 }

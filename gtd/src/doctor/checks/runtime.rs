@@ -57,7 +57,8 @@ pub(super) fn files(world: &World) -> Found {
         .map(|(instance, path)| {
             let mut evidence = Map::new();
             evidence.insert("instance".to_owned(), json!(instance));
-            evidence.insert("why".to_owned(), json!("its instance is not under way, and no shim of it lives"));
+            evidence
+                .insert("why".to_owned(), json!("its instance is not under way, and no shim of it lives"));
             Step {
                 remedy: Remedy::RemoveFile { path: path.clone(), instance: instance.clone() },
                 target: path.display().to_string(),
@@ -65,8 +66,11 @@ pub(super) fn files(world: &World) -> Found {
             }
         })
         .collect();
-    Found::warning(format!("{} of instances that are over", many(stale.len(), "file is left", "files are left")))
-        .details(stale.iter().map(|(_, path)| path.display().to_string()))
-        .hint(Hint::Fix("stale-files"))
-        .fix(FixClass::Safe, steps)
+    Found::warning(format!(
+        "{} of instances that are over",
+        many(stale.len(), "file is left", "files are left")
+    ))
+    .details(stale.iter().map(|(_, path)| path.display().to_string()))
+    .hint(Hint::Fix("stale-files"))
+    .fix(FixClass::Safe, steps)
 }

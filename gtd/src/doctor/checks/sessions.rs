@@ -22,18 +22,26 @@ pub(super) fn orphans(world: &World) -> Found {
     };
     let of = |verdict: SessionVerdict| seen.sessions.iter().filter(move |session| session.verdict == verdict);
     let ours: Vec<&SeenSession> = of(SessionVerdict::Orphan).collect();
-    let odd: Vec<&SeenSession> =
-        of(SessionVerdict::Unproved).chain(of(SessionVerdict::NotOurs)).chain(of(SessionVerdict::OtherTown)).collect();
+    let odd: Vec<&SeenSession> = of(SessionVerdict::Unproved)
+        .chain(of(SessionVerdict::NotOurs))
+        .chain(of(SessionVerdict::OtherTown))
+        .collect();
     let total = many(seen.sessions.len(), "session", "sessions");
     let found = match (ours.len(), odd.len()) {
         (0, 0) => Found::ok(format!("{total}, {} of people", of(SessionVerdict::Crew).count())),
         (0, some) => Found::warning(format!(
             "{}; left alone",
-            many(some, "session looks like ours and is not proven to be", "sessions look like ours and are not proven to be")
+            many(
+                some,
+                "session looks like ours and is not proven to be",
+                "sessions look like ours and are not proven to be"
+            )
         ))
         .hint(Hint::SessionList),
-        (some, _) => Found::warning(format!("{} left over", many(some, "session of ours is", "sessions of ours are")))
-            .hint(Hint::Fix("orphan-sessions")),
+        (some, _) => {
+            Found::warning(format!("{} left over", many(some, "session of ours is", "sessions of ours are")))
+                .hint(Hint::Fix("orphan-sessions"))
+        }
     };
     let steps: Vec<Step> = ours.iter().flat_map(|session| close(seen, session)).collect();
     found
@@ -67,9 +75,15 @@ pub(super) fn zombies(world: &World) -> Found {
     let found = match (wrong.first(), dead.len()) {
         (Some(agent), _) => Found::error(format!("{agent} is shown as running, and its pane is dead"))
             .hint(Hint::Explain(agent.clone())),
-        (None, 0) => Found::ok(format!("{}, none of a dead agent", many(of_agents, "agent's session", "agents' sessions"))),
-        (None, some) => Found::warning(format!("{} of agents that are dead and stay so", many(some, "session is", "sessions are")))
-            .hint(Hint::SessionList),
+        (None, 0) => Found::ok(format!(
+            "{}, none of a dead agent",
+            many(of_agents, "agent's session", "agents' sessions")
+        )),
+        (None, some) => Found::warning(format!(
+            "{} of agents that are dead and stay so",
+            many(some, "session is", "sessions are")
+        ))
+        .hint(Hint::SessionList),
     };
     found.details(wrong.into_iter().skip(1)).details(dead.iter().map(|session| line(session)))
 }

@@ -1,8 +1,8 @@
 //! tmux, and what its server depends on.
 
 use super::super::{Found, Hint, World};
-use crate::process::{Observation, facts};
 use crate::process::ProcessId;
+use crate::process::{Observation, facts};
 use crate::tmux::ServerState;
 
 /// Where systemd notes whose processes outlive their login.
@@ -19,8 +19,12 @@ pub(super) fn tmux(world: &World) -> Found {
         ServerState::Down if live.agents.iter().any(|agent| agent.running) => {
             Found::error("agents run, and no tmux server is known").hint(Hint::Status)
         }
-        ServerState::Down => Found::ok(format!("tmux {version}, no server: it is started with the first agent")),
-        ServerState::Unresponsive { .. } => Found::error("its server lives and does not answer").hint(Hint::Logs),
+        ServerState::Down => {
+            Found::ok(format!("tmux {version}, no server: it is started with the first agent"))
+        }
+        ServerState::Unresponsive { .. } => {
+            Found::error("its server lives and does not answer").hint(Hint::Logs)
+        }
         ServerState::Unavailable { .. } => Found::error("tmux cannot be used").hint(Hint::Logs),
     };
     let found = match &live.tmux {
@@ -44,7 +48,9 @@ pub(super) fn cgroup(world: &World) -> Found {
 fn judge_cgroups(own: Observation<String>, server: Observation<String>) -> Found {
     let (own, server) = match (own, server) {
         (Observation::Alive(own), Observation::Alive(server)) => (own, server),
-        (Observation::Absent, _) | (_, Observation::Absent) => return Found::skipped("there are no cgroups here"),
+        (Observation::Absent, _) | (_, Observation::Absent) => {
+            return Found::skipped("there are no cgroups here");
+        }
         (own, server) => return Found::unknown(format!("cgroups cannot be read: {own:?}, {server:?}")),
     };
     let unit = own.rsplit('/').next().filter(|name| name.ends_with(".service"));

@@ -15,11 +15,14 @@ pub(super) fn config(world: &World) -> Found {
 
 pub(super) fn registry(world: &World) -> Found {
     let found = match &world.town.registry {
-        Known::Good(registry) => Found::ok(many(registry.rigs.len(), "rig is registered", "rigs are registered")),
+        Known::Good(registry) => {
+            Found::ok(many(registry.rigs.len(), "rig is registered", "rigs are registered"))
+        }
         // It cannot be read: whether there are rigs is not known, and nothing is taken for absent.
         Known::Kept { .. } | Known::Unknown { .. } => {
             let why = world.town.registry.error().unwrap_or_default();
-            Found::error(format!("which rigs there are is not known: {why}")).hint(Hint::Status)
+            Found::error(format!("which rigs there are is not known: mayor/rigs.json {why}"))
+                .hint(Hint::Status)
         }
     };
     sorted(world, found, |key| key == "town" || (key.starts_with("registry") && key != "registry"))
@@ -28,16 +31,24 @@ pub(super) fn registry(world: &World) -> Found {
 pub(super) fn rig_directories(world: &World) -> Found {
     let known = world.town.rigs_known();
     let count = world.town.rigs.keys().filter(|rig| world.means(rig)).count();
-    let found = if known { Found::ok(many(count, "rig", "rigs")) } else { Found::unknown("which rigs there are is not known") };
-    let missing = world.town.rigs.iter().filter(|(rig, facts)| world.means(rig) && facts.present == Ok(true)).flat_map(
-        |(rig, facts)| {
-            let missing = ["witness", "refinery"].into_iter().filter(|dir| !facts.path.join(dir).is_dir());
-            missing.map(move |dir| format!("rig {rig} has no {dir}/")).collect::<Vec<_>>()
-        },
-    );
+    let found = if known {
+        Found::ok(many(count, "rig", "rigs"))
+    } else {
+        Found::unknown("which rigs there are is not known")
+    };
+    let missing =
+        world.town.rigs.iter().filter(|(rig, facts)| world.means(rig) && facts.present == Ok(true)).flat_map(
+            |(rig, facts)| {
+                let missing =
+                    ["witness", "refinery"].into_iter().filter(|dir| !facts.path.join(dir).is_dir());
+                missing.map(move |dir| format!("rig {rig} has no {dir}/")).collect::<Vec<_>>()
+            },
+        );
     let missing: Vec<String> = missing.collect();
     let found = match missing.first() {
-        Some(first) if known => Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status),
+        Some(first) if known => {
+            Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status)
+        }
         _ => found,
     };
     sorted(world, found, |key| key.ends_with(":directory"))
@@ -47,7 +58,8 @@ pub(super) fn names(world: &World) -> Found {
     if !world.town.rigs_known() {
         return Found::unknown("which rigs there are is not known");
     }
-    let named_dirs = |key: &str| key.starts_with("rig:") && (key.contains(":polecats:") || key.contains(":crew:"));
+    let named_dirs =
+        |key: &str| key.starts_with("rig:") && (key.contains(":polecats:") || key.contains(":crew:"));
     let found = Found::ok("all can be told apart");
     let mut found = sorted(world, found, |key| key.starts_with("prefix:") || named_dirs(key));
     let doubled: Vec<String> = world
@@ -58,7 +70,8 @@ pub(super) fn names(world: &World) -> Found {
         .flat_map(|(rig, facts)| {
             let crew = facts.crew_names();
             let both = facts.polecat_names().iter().filter(|name| crew.contains(name));
-            both.map(move |name| format!("rig {rig} has both a worker and a person called {name}")).collect::<Vec<_>>()
+            both.map(move |name| format!("rig {rig} has both a worker and a person called {name}"))
+                .collect::<Vec<_>>()
         })
         .collect();
     if let Some(first) = doubled.first()
@@ -89,7 +102,8 @@ fn sorted(world: &World, otherwise: Found, about: impl Fn(&str) -> bool) -> Foun
     };
     let found: Vec<&Finding> =
         world.town.findings.iter().filter(|finding| about(&finding.key)).filter(of_rig).collect();
-    let Some(worst) = found.iter().find(|finding| finding.severity == Severity::Error).or(found.first()) else {
+    let Some(worst) = found.iter().find(|finding| finding.severity == Severity::Error).or(found.first())
+    else {
         return otherwise;
     };
     let line = |finding: &Finding| match &finding.hint {

@@ -21,7 +21,9 @@ pub(super) fn worktrees(world: &World) -> Found {
             let dir = rigs::polecat_workdir(&world.layout, rig, name);
             match worktree(&dir) {
                 Ok(None) => {}
-                Ok(Some(why)) => wrong.push(format!("{}: {why}", Address::Polecat(rig.clone(), name.clone()))),
+                Ok(Some(why)) => {
+                    wrong.push(format!("{}: {why}", Address::Polecat(rig.clone(), name.clone())))
+                }
                 Err(why) => unreadable.push(why),
             }
         }
@@ -31,8 +33,12 @@ pub(super) fn worktrees(world: &World) -> Found {
         }
     }
     let found = match (&first_rig, unreadable.first()) {
-        (Some(rig), _) => Found::warning(many(wrong.len(), "worktree is not as it should be", "worktrees are not as they should be"))
-            .hint(Hint::RigStatus(rig.to_string())),
+        (Some(rig), _) => Found::warning(many(
+            wrong.len(),
+            "worktree is not as it should be",
+            "worktrees are not as they should be",
+        ))
+        .hint(Hint::RigStatus(rig.to_string())),
         (None, Some(why)) => Found::unknown(why.clone()),
         (None, None) => Found::ok(many(looked, "worktree", "worktrees")),
     };
@@ -75,7 +81,9 @@ fn left_entries(repo: &Path, rig: &RigName) -> Vec<String> {
             let named = std::fs::read_to_string(entry.path().join("gitdir")).ok()?;
             let git = Path::new(named.trim()).to_owned();
             let gone = matches!(git.try_exists(), Ok(false));
-            gone.then(|| format!("rig {rig}: its repository has a worktree {}, which is not there", git.display()))
+            gone.then(|| {
+                format!("rig {rig}: its repository has a worktree {}, which is not there", git.display())
+            })
         })
         .collect();
     left.sort();
@@ -119,7 +127,9 @@ fn absent(world: &World, agent: &Address) -> Option<String> {
     let Some(facts) = world.town.rigs.get(rig) else { return Some(format!("there is no rig {rig}")) };
     let missing = |names: &[AgentName], name: &AgentName, known: bool| known && !names.contains(name);
     match agent {
-        Address::Polecat(_, name) if missing(facts.polecat_names(), name, facts.polecats.error().is_none()) => {
+        Address::Polecat(_, name)
+            if missing(facts.polecat_names(), name, facts.polecats.error().is_none()) =>
+        {
             Some(format!("rig {rig} has no worker {name}"))
         }
         Address::Crew(_, name) if missing(facts.crew_names(), name, facts.crew.error().is_none()) => {

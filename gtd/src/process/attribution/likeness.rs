@@ -5,19 +5,50 @@ use std::path::Path;
 
 /// Programs that are coding agents.
 const AGENTS: [&str; 10] = [
-    "claude", "claude-code", "codex", "gemini", "cursor-agent", "auggie", "amp", "opencode", "copilot", "aider",
+    "claude",
+    "claude-code",
+    "codex",
+    "gemini",
+    "cursor-agent",
+    "auggie",
+    "amp",
+    "opencode",
+    "copilot",
+    "aider",
 ];
 /// Programs that run a script, which is then the agent.
 const INTERPRETERS: [&str; 5] = ["node", "bun", "deno", "python", "python3"];
 /// Editors and desktop programs, as they call themselves; the kernel keeps 15 bytes.
 const EDITORS: [&str; 16] = [
-    "code", "code-insiders", "codium", "cursor", "windsurf", "zed", "zed-editor", "electron", "idea", "java",
-    "pycharm", "goland", "webstorm", "nvim", "emacs", "Claude",
+    "code",
+    "code-insiders",
+    "codium",
+    "cursor",
+    "windsurf",
+    "zed",
+    "zed-editor",
+    "electron",
+    "idea",
+    "java",
+    "pycharm",
+    "goland",
+    "webstorm",
+    "nvim",
+    "emacs",
+    "Claude",
 ];
 /// Parts of paths that lie within editors and desktop programs.
 const WITHIN: [&str; 10] = [
-    "/.vscode/", "/.vscode-server/", "/.cursor/", "/.cursor-server/", "/.windsurf-server/", "/extensions/", "/resources/app",
-    ".app/Contents/", "/JetBrains/", "/claude-desktop/",
+    "/.vscode/",
+    "/.vscode-server/",
+    "/.cursor/",
+    "/.cursor-server/",
+    "/.windsurf-server/",
+    "/extensions/",
+    "/resources/app",
+    ".app/Contents/",
+    "/JetBrains/",
+    "/claude-desktop/",
 ];
 
 /// What a process looks like.
@@ -101,7 +132,10 @@ mod tests {
         assert_eq!(like("claude", &["claude", "--resume"]), yes("claude", false));
         assert_eq!(like(".claude-wrapped", &[]), yes("claude", false));
         assert_eq!(like("node", &["node", "/usr/lib/node_modules/codex/bin/codex.js"]), yes("codex", false));
-        assert_eq!(like("node", &["node", "--max-old-space-size=1", "/x/gemini/dist/index.js"]), yes("gemini", false));
+        assert_eq!(
+            like("node", &["node", "--max-old-space-size=1", "/x/gemini/dist/index.js"]),
+            yes("gemini", false)
+        );
         assert_eq!(like("2.0.14", &["/home/u/.local/bin/claude"]), yes("claude", false));
         assert_eq!(like("claude", &["/home/u/.vscode/extensions/x/claude"]), yes("claude", true));
         assert_eq!(like("node", &["node", "server.js"]), None);

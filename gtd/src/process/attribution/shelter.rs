@@ -33,7 +33,8 @@ impl Own {
         let Some((own, stat)) = Pid::own().and_then(|own| Some((own, table.at_pid(own)?))) else {
             return Self::default();
         };
-        let mut line: HashSet<ProcessId> = table.ancestors(own).map(|a| a.chain).unwrap_or_default().into_iter().collect();
+        let mut line: HashSet<ProcessId> =
+            table.ancestors(own).map(|a| a.chain).unwrap_or_default().into_iter().collect();
         line.insert(table.id_of(stat));
         Self { line, group: Some(stat.group), session: Some(stat.session) }
     }

@@ -128,14 +128,21 @@ fn read_one(table: &ProcessTable, stat: &Stat, buffer: &mut Vec<u8>) -> Option<F
         Err(error) if procfs::is_vanished(&error) => return None,
         Err(error) => (None, Some(error.to_string())),
     };
-    let arguments = if marker.is_some() || likeness::worth_reading(&stat.comm) { words(&id) } else { Vec::new() };
+    let arguments =
+        if marker.is_some() || likeness::worth_reading(&stat.comm) { words(&id) } else { Vec::new() };
     let likeness = likeness::likeness(&stat.comm, &arguments);
     if marker.is_none() && likeness.is_none() && unread.is_none() {
         return None;
     }
     let cwd = if unread.is_none() { facts::cwd(&id).alive() } else { None };
     // What was read is the process's own only if it is still the one of the table.
-    matches!(observe(&id), Observation::Alive(_)).then_some(Facts { marker, unread, likeness, cwd, arguments })
+    matches!(observe(&id), Observation::Alive(_)).then_some(Facts {
+        marker,
+        unread,
+        likeness,
+        cwd,
+        arguments,
+    })
 }
 
 fn words(id: &ProcessId) -> Vec<String> {

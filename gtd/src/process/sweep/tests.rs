@@ -129,11 +129,8 @@ impl Look for GiveAway {
 async fn a_number_that_is_given_away_between_decision_and_signal_is_left_alone() {
     let victim = outside();
     let id = id_of(&victim);
-    let look = Arc::new(GiveAway {
-        victim: Mutex::new(Some(victim)),
-        heir: Mutex::new(None),
-        asked: Mutex::new(0),
-    });
+    let look =
+        Arc::new(GiveAway { victim: Mutex::new(Some(victim)), heir: Mutex::new(None), asked: Mutex::new(0) });
     let watcher = ExitWatcher::start().unwrap();
     let shared: Arc<dyn Look> = look.clone();
     let mut one = over(&id);

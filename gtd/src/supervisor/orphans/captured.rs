@@ -62,7 +62,8 @@ impl Captured {
 }
 
 fn may_live(boot: &BootId, process: (i32, u64)) -> bool {
-    identity(boot, process).is_some_and(|id| !matches!(observe(&id), Observation::Dead(_) | Observation::Absent))
+    identity(boot, process)
+        .is_some_and(|id| !matches!(observe(&id), Observation::Dead(_) | Observation::Absent))
 }
 
 fn identity(boot: &BootId, (pid, start): (i32, u64)) -> Option<ProcessId> {

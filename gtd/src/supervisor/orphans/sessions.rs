@@ -184,7 +184,11 @@ fn one(
         panes: panes.iter().map(|pane| (pane.pane.to_string(), pane.pane_pid, pane.dead)).collect(),
         verdict,
         reason,
-        agent: recorded.as_ref().map(|(_, _, of, _)| (*of).clone()).or_else(|| kept.filter(|_| ours).cloned()).or(agent),
+        agent: recorded
+            .as_ref()
+            .map(|(_, _, of, _)| (*of).clone())
+            .or_else(|| kept.filter(|_| ours).cloned())
+            .or(agent),
         instance,
         proof,
     })
@@ -268,7 +272,8 @@ mod tests {
     fn known() -> Known {
         let witness: Address = "my-rig/witness".parse().unwrap();
         Known {
-            panes: [("%1".to_owned(), witness.clone()), ("%9".to_owned(), "a/witness".parse().unwrap())].into(),
+            panes: [("%1".to_owned(), witness.clone()), ("%9".to_owned(), "a/witness".parse().unwrap())]
+                .into(),
             agents: [(witness.clone(), true), ("a/witness".parse().unwrap(), false)].into(),
             crew: vec![("my-rig".to_owned(), "joe".to_owned())],
             shims: [(id(10, 10), (witness, InstanceId::new(INSTANCE).unwrap()))].into(),
@@ -280,7 +285,9 @@ mod tests {
     fn verdict(panes: Vec<Pane>, start: u64) -> (SessionVerdict, String) {
         let server = ServerId { socket: "/s".into(), process: id(5, 1) };
         let listing = Listing { server, panes };
-        let found = judge(&listing, &known(), |pid| Some(ProcessId { start: StartTime::new(start), ..id(pid.get(), 0) }));
+        let found = judge(&listing, &known(), |pid| {
+            Some(ProcessId { start: StartTime::new(start), ..id(pid.get(), 0) })
+        });
         (found[0].verdict, found[0].reason.clone())
     }
 
@@ -312,7 +319,10 @@ mod tests {
         }
         assert_eq!(verdict(vec![pane("$1", "vim", 7, 70, false, &[])], 1).0, V::Foreign);
         // A person's living pane beside the dead one: nothing is over.
-        let both = vec![pane("$1", "gt-old-witness", 7, 70, true, &gone), pane("$1", "gt-old-witness", 8, 71, false, &gone)];
+        let both = vec![
+            pane("$1", "gt-old-witness", 7, 70, true, &gone),
+            pane("$1", "gt-old-witness", 8, 71, false, &gone),
+        ];
         assert_eq!(verdict(both, 1).0, V::Unproved);
     }
 }
