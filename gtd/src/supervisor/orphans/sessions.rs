@@ -297,7 +297,8 @@ mod tests {
         let ours = [("@gt_town", "t"), ("@gt_agent", "my-rig/witness")];
         let gone = [("@gt_town", "t"), ("@gt_agent", "old/witness")];
         let crew = [("@gt_agent", "my-rig/crew/joe")];
-        let cases: [(&str, &str, u32, i32, bool, &[(&str, &str)], u64, V); 12] = [
+        type Case<'a> = (&'a str, &'a str, u32, i32, bool, &'a [(&'a str, &'a str)], u64, V);
+        let cases: [Case<'_>; 12] = [
             ("$1", "gt-my-rig-witness", 1, 10, false, &ours, 10, V::Agent),
             // Renamed by hand: what is on record counts.
             ("$1", "anything", 1, 10, false, &ours, 10, V::Agent),
