@@ -21,6 +21,9 @@ const STAT_BYTES: usize = 4096;
 /// Most that is read of an environment: the kernel allows `execve` 6 MiB of arguments and environment.
 const ENVIRON_BYTES: u64 = 8 << 20;
 
+/// Environments are read in steps of so much; few have more.
+const ENVIRON_STEP: usize = 32 << 10;
+
 /// `/proc`, opened once and read through one buffer.
 pub(crate) struct Proc {
     dir: OwnedFd,
@@ -73,6 +76,39 @@ impl Proc {
     }
 }
 
+impl Proc {
+    /// The environment a process was started with, as it stands in memory; into a buffer that is used again, in
+    /// which the first so many bytes are it.
+    pub(crate) fn environ(&mut self, pid: Pid, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.path.clear();
+        let _ = write!(self.path, "{pid}/environ");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, self.path.as_str(), flags, Mode::empty())?;
+        let mut used = 0;
+        loop {
+            if buffer.len() - used < ENVIRON_STEP {
+                buffer.resize(used + 2 * ENVIRON_STEP, 0);
+            }
+            let Some(space) = buffer.get_mut(used..) else { return Ok(used) };
+            let room = space.len();
+            match rustix::io::read(&file, space) {
+                Ok(n) => {
+                    used += n;
+                    // The kernel fills what it is given as far as there is anything.
+                    if n < room {
+                        return Ok(used);
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if u64::try_from(used).is_ok_and(|used| used >= ENVIRON_BYTES) {
+                return Err(io::Error::other(format!("the environment of process {pid} is too large")));
+            }
+        }
+    }
+}
+
 /// The stat line of one process.
 pub(crate) fn stat(pid: Pid) -> io::Result<Stat> {
     Proc::open()?.stat(pid)
@@ -101,17 +137,6 @@ pub(crate) fn environ(pid: Pid) -> io::Result<Vec<Vec<u8>>> {
         return Err(io::Error::other(format!("the environment of process {pid} is too large")));
     }
     Ok(bytes.split(|b| *b == 0).filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect())
-}
-
-/// The environment a process was started with as it stands in memory, into a buffer that is used again.
-pub(crate) fn environ_into(pid: Pid, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    let read =
-        std::fs::File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_BYTES).read_to_end(buffer)?;
-    if u64::try_from(read).is_ok_and(|read| read >= ENVIRON_BYTES) {
-        return Err(io::Error::other(format!("the environment of process {pid} is too large")));
-    }
-    Ok(())
 }
 
 /// The words a process was started with. It may have overwritten them since.

@@ -19,6 +19,11 @@ use super::stat::Stat;
 /// comes near a thousand.
 const MAX_DEPTH: usize = 4096;
 
+/// Threads that read a table at once, and how many processes one of them reads alone: starting a thread costs as
+/// much as five.
+const READERS: usize = 4;
+const ALONE: usize = 512;
+
 /// One pass over the process table.
 #[derive(Clone, Debug)]
 pub struct ProcessTable {
@@ -51,18 +56,13 @@ impl ProcessTable {
     pub fn read() -> io::Result<Self> {
         let boot = BootId::current()?;
         let (began, at) = (Instant::now(), Timestamp::now());
-        let mut proc = Proc::open()?;
-        let mut stats = Vec::new();
+        let pids = Proc::open()?.pids()?;
+        let mut stats = Vec::with_capacity(pids.len());
         let mut unreadable = BTreeSet::new();
-        for pid in proc.pids()? {
-            match proc.stat(pid) {
-                Ok(stat) => stats.push(stat),
-                Err(error) if procfs::is_vanished(&error) => {}
-                Err(error) if is_about_one(&error) => {
-                    unreadable.insert(pid);
-                }
-                Err(error) => return Err(error),
-            }
+        for part in read_parts(&pids) {
+            let (some, hidden) = part?;
+            stats.extend(some);
+            unreadable.extend(hidden);
         }
         let table = Self { unreadable, began, at, ..Self::from_stats(boot, stats) };
         match Pid::own() {
@@ -212,6 +212,36 @@ impl ProcessTable {
             .filter_map(|pid| self.entries.get(pid))
             .filter(|child| !child.is_gone())
     }
+}
+
+/// What was read of some processes: their lines, and whose lines are hidden.
+type Part = io::Result<(Vec<Stat>, Vec<Pid>)>;
+
+/// Reads the lines, of many processes by several threads: it is the kernel that takes the time.
+fn read_parts(pids: &[Pid]) -> Vec<Part> {
+    let size = pids.len().div_ceil(READERS).max(ALONE);
+    if pids.len() <= size {
+        return vec![read_part(pids)];
+    }
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = pids.chunks(size).map(|part| scope.spawn(|| read_part(part))).collect();
+        let failed = |_| Err(io::Error::other("a reader of the process table failed"));
+        readers.into_iter().map(|reader| reader.join().unwrap_or_else(failed)).collect()
+    })
+}
+
+fn read_part(pids: &[Pid]) -> Part {
+    let mut proc = Proc::open()?;
+    let (mut stats, mut hidden) = (Vec::with_capacity(pids.len()), Vec::new());
+    for pid in pids {
+        match proc.stat(*pid) {
+            Ok(stat) => stats.push(stat),
+            Err(error) if procfs::is_vanished(&error) => {}
+            Err(error) if is_about_one(&error) => hidden.push(*pid),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((stats, hidden))
 }
 
 /// Errors that concern one process only, such as one that `hidepid` hides.

@@ -14,7 +14,7 @@ use super::shelter::{Own, Shelter};
 use crate::process::facts::{self, Marker};
 use crate::process::id::{Pid, ProcessId};
 use crate::process::observe::{Observation, observe};
-use crate::process::procfs;
+use crate::process::procfs::{self, Proc};
 use crate::process::spare::{Look, SparedAs, is_tmux_server};
 use crate::process::stat::Stat;
 use crate::process::table::ProcessTable;
@@ -78,7 +78,7 @@ impl Snapshot {
             .filter(|stat| !stat.is_gone() && stat.flags & KERNEL == 0 && !shelter.is_below(stat.pid))
             .collect();
         let looked_into = candidates.iter().map(|stat| stat.pid).collect();
-        let facts = read_all(&table, &candidates);
+        let facts = read_all(&table, &candidates)?;
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let since_boot = Duration::new(
             u64::try_from(since_boot.tv_sec).unwrap_or(0),
@@ -95,54 +95,62 @@ impl Snapshot {
     }
 }
 
-fn read_all(table: &ProcessTable, candidates: &[&Stat]) -> HashMap<Pid, Facts> {
+fn read_all(table: &ProcessTable, candidates: &[&Stat]) -> io::Result<HashMap<Pid, Facts>> {
     let size = candidates.len().div_ceil(READERS).max(64);
     std::thread::scope(|scope| {
         let readers: Vec<_> = candidates
             .chunks(size)
             .map(|chunk| {
                 scope.spawn(move || {
-                    let mut buffer = Vec::with_capacity(8 << 10);
-                    chunk
-                        .iter()
-                        .filter_map(|stat| Some((stat.pid, read_one(table, stat, &mut buffer)?)))
-                        .collect::<Vec<_>>()
+                    let mut reader = Reader { proc: Proc::open()?, buffer: Vec::new() };
+                    let read = |stat: &&Stat| Some((stat.pid, reader.read(table, stat)?));
+                    Ok::<_, io::Error>(chunk.iter().filter_map(read).collect::<Vec<_>>())
                 })
             })
             .collect();
-        // A reader that panicked has read nothing, and what was not read proves nothing.
-        readers.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect()
+        let mut all = HashMap::new();
+        for reader in readers {
+            let failed = |_| Err(io::Error::other("a reader of environments failed"));
+            all.extend(reader.join().unwrap_or_else(failed)?);
+        }
+        Ok(all)
     })
 }
 
-/// What is worth keeping of one process: a marker, a likeness, or that it would not be looked at.
-fn read_one(table: &ProcessTable, stat: &Stat, buffer: &mut Vec<u8>) -> Option<Facts> {
-    let id = table.id_of(stat);
-    let marker = procfs::environ_into(id.pid, buffer).map(|()| {
-        // Most have none, and are done with after one search.
-        let may = String::from_utf8_lossy(buffer).contains("GT_");
-        if may { Marker::parse(buffer.split(|b| *b == 0)) } else { None }
-    });
-    let (marker, unread) = match marker {
-        Ok(marker) => (marker, None),
-        Err(error) if procfs::is_vanished(&error) => return None,
-        Err(error) => (None, Some(error.to_string())),
-    };
-    let arguments =
-        if marker.is_some() || likeness::worth_reading(&stat.comm) { words(&id) } else { Vec::new() };
-    let likeness = likeness::likeness(&stat.comm, &arguments);
-    if marker.is_none() && likeness.is_none() && unread.is_none() {
-        return None;
+/// Reads one process after the other.
+struct Reader {
+    proc: Proc,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// What is worth keeping of one process: a marker, a likeness, or that it would not be looked at.
+    fn read(&mut self, table: &ProcessTable, stat: &Stat) -> Option<Facts> {
+        let id = table.id_of(stat);
+        let (marker, unread) = match self.marker(id.pid) {
+            Ok(marker) => (marker, None),
+            Err(error) if procfs::is_vanished(&error) => return None,
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let worth = marker.is_some() || likeness::worth_reading(&stat.comm);
+        let arguments = if worth { words(&id) } else { Vec::new() };
+        let likeness = likeness::likeness(&stat.comm, &arguments);
+        if marker.is_none() && likeness.is_none() && unread.is_none() {
+            return None;
+        }
+        let cwd = if unread.is_none() { facts::cwd(&id).alive() } else { None };
+        // What was read is the process's own only if it is still the one of the table.
+        let still = matches!(observe(&id), Observation::Alive(_));
+        still.then_some(Facts { marker, unread, likeness, cwd, arguments })
     }
-    let cwd = if unread.is_none() { facts::cwd(&id).alive() } else { None };
-    // What was read is the process's own only if it is still the one of the table.
-    matches!(observe(&id), Observation::Alive(_)).then_some(Facts {
-        marker,
-        unread,
-        likeness,
-        cwd,
-        arguments,
-    })
+
+    fn marker(&mut self, pid: Pid) -> io::Result<Option<Marker>> {
+        let used = self.proc.environ(pid, &mut self.buffer)?;
+        let read = self.buffer.get(..used).unwrap_or_default();
+        // Most have none, and are done with after one search.
+        let may = String::from_utf8_lossy(read).contains("GT_");
+        Ok(if may { Marker::parse(read.split(|b| *b == 0)) } else { None })
+    }
 }
 
 fn words(id: &ProcessId) -> Vec<String> {
