@@ -81,6 +81,13 @@ pub mod kind {
     pub const RIG_PARKED: &str = "rig.parked";
     /// The end of that. `{by, why, still}`: `still` is why its agents may not be started even so
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// A step of the making of a worker begins. `{step, key, work, worktree, branch, resumed}`
+    pub const POLECAT_SPAWNING: &str = "polecat.spawning";
+    /// A worker is made, and its agent was started. `{key, work, worktree, branch, agent_preset, account, by, duration_ms}`
+    /// and what went otherwise than asked for: `{unhooked, unconfirmed, archived, replaced, taken_from}`
+    pub const POLECAT_SPAWNED: &str = "polecat.spawned";
+    /// A worker could not be made; nothing of it is left but `kept`. `{key, step, work, error, kept, archived}`
+    pub const POLECAT_SPAWN_FAILED: &str = "polecat.spawn_failed";
     /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
     pub const INCIDENT_OPENED: &str = "incident.opened";
     /// It is over. `{id, recovered, duration_ms, count, cause}`

@@ -171,6 +171,7 @@ methods! {
     "refinery.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's refinery; it stays stopped";
     "refinery.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's refinery as a new instance";
     "refinery.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's refinery";
+    "polecat.spawn" Write (params::PolecatSpawn) -> Reply<Change>, "Make a worker: a name, a worktree, work on its hook, and its agent started";
     "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
     "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";

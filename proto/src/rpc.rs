@@ -157,6 +157,16 @@ mod traits {
         async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::RoleStatus>>;
     }
 
+    /// Workers.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Polecat {
+        /// Make a worker: a name, a worktree, work on its hook, and its agent started.
+        #[method(name = "polecat.spawn", with_extensions)]
+        async fn spawn(&self, params: params::PolecatSpawn) -> RpcResult<Reply<Change>>;
+    }
+
     /// Agents of any role.
     #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
     #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]

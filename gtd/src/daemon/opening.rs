@@ -391,6 +391,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             max_agents: config.start.max_agents,
             min_free_memory: config.start.min_free_memory.0,
             min_free_disk: config.start.min_free_disk.0,
+            max_per_rig: config.polecat.max_per_rig,
         },
     }
 }

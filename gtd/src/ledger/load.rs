@@ -48,6 +48,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
         unreadable,
     )?;
     loaded.work = open_work(conn, unreadable)?;
+    loaded.polecats = super::polecats::all(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();

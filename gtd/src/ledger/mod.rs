@@ -8,6 +8,7 @@ mod ballast;
 mod error;
 mod load;
 mod open;
+mod polecats;
 mod prune;
 mod read;
 mod rejoin;
@@ -40,6 +41,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use error::LedgerError;
 pub use open::{Condition, Restored};
+pub use polecats::{PolecatRow, PolecatState, PolecatWrite};
 pub use prune::Keep;
 pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use super::Shared;
 use super::error::LedgerError;
 use super::load::load;
+use super::polecats::{PolecatRow, PolecatWrite};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
 use super::work::OpenWork;
 use crate::host::files::write_atomic;
@@ -59,6 +60,9 @@ struct State {
     /// A snapshot of an earlier version has none, and is not whole in that.
     #[serde(default)]
     work: OpenWork,
+    /// The same of workers.
+    #[serde(default)]
+    polecats: Vec<PolecatRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -98,6 +102,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         servers: loaded.servers.clone(),
         facts: loaded.facts.clone(),
         work: loaded.work.clone(),
+        polecats: loaded.polecats.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -134,6 +139,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         heartbeat_number: state.heartbeat_number,
         facts: state.facts,
         work: state.work,
+        polecats: state.polecats,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -186,6 +192,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain([Write::Hold(loaded.hold.clone())])
         .chain(facts)
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
+        .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
         .collect()
 }
 

@@ -87,6 +87,7 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
                 params![key, method, json("answer", answer)?, instant(*at)],
             )?,
             Write::Work(write) => super::work::apply(conn, write)?,
+            Write::Polecat(write) => super::polecats::apply(conn, write)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(
                 conn,
@@ -213,7 +214,7 @@ fn process(server: &ServerKey) -> Result<String, LedgerError> {
     json("server process", &server.process)
 }
 
-fn json(what: &'static str, value: &impl Serialize) -> Result<String, LedgerError> {
+pub(super) fn json(what: &'static str, value: &impl Serialize) -> Result<String, LedgerError> {
     let text = serde_json::to_string(value).map_err(|why| LedgerError::value(what, why))?;
     if text.len() > VALUE_MAX {
         return Err(LedgerError::value(

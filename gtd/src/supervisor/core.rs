@@ -162,8 +162,7 @@ impl Core {
     pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
         self.limits.forget(now);
-        let running = self.agents.values().filter(|machine| machine.current.is_some()).count();
-        self.limits.running = u32::try_from(running).unwrap_or(u32::MAX);
+        self.count_running();
         match input {
             Input::Request { ticket, request } => self.request(ticket, *request, now, &mut turn),
             Input::Report(report) => self.report(report, now, &mut turn),

@@ -39,7 +39,7 @@ mod unsaved;
 mod verdict;
 pub mod view;
 pub mod waiting;
-mod workers;
+pub mod workers;
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

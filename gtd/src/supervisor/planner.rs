@@ -35,6 +35,8 @@ pub struct Bounds {
     pub min_free_memory: u64,
     /// Bytes of the town's disk that must be free.
     pub min_free_disk: u64,
+    /// Workers at once in one rig.
+    pub max_per_rig: u32,
 }
 
 /// What the heart needs to know of the town, and what results show of it.

@@ -15,6 +15,7 @@ use super::rigs::unknown_rig;
 use super::throttle::Asker;
 use super::turn::{Answer, Outcome, Ticket, Turn};
 use super::waiting::Awaited;
+use super::workers::Admission;
 use crate::agents::order::Overrides;
 
 /// Something that is asked for.
@@ -70,6 +71,8 @@ pub enum Request {
         /// Which.
         agent: Address,
     },
+    /// Say whether a new worker could be started now.
+    Admit(Box<Admission>),
     /// Forget a worker of which nothing is left.
     Dismiss {
         /// Which.
@@ -186,6 +189,7 @@ impl Core {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
             Request::Enlist { agent } => self.enlist(ticket, &agent, now, turn),
+            Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),

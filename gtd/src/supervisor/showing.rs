@@ -32,6 +32,7 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         rendered.hook = shown.hooks.work(agent);
+                        shown.dress(&mut rendered);
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
                         match &machine.last_place {

@@ -15,6 +15,7 @@ use super::planner::Facts;
 use super::recorded::Recorded;
 use super::rig_requests::Chore;
 use super::rigs::unknown_rig;
+use super::workers::Belongings;
 use crate::ledger::HoldRow;
 
 /// What the last listing said of an agent's session.
@@ -63,6 +64,8 @@ pub struct Shown {
     pub hooks: Hooks,
     /// Panes that agents ran in last and may be started in again, also of those at rest.
     pub panes: BTreeMap<Address, String>,
+    /// What belongs to workers.
+    pub belongings: BTreeMap<Address, Belongings>,
 }
 
 impl View {

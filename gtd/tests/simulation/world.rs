@@ -85,7 +85,7 @@ pub fn settings() -> Settings {
         mass_death: gtd::supervisor::incident::Numbers::default(),
         start_timeout: Duration::from_secs(60),
         drain: Duration::from_secs(30),
-        bounds: Bounds { max_agents: 0, min_free_memory: 100, min_free_disk: 100 },
+        bounds: Bounds { max_agents: 0, min_free_memory: 100, min_free_disk: 100, max_per_rig: 0 },
     }
 }
 

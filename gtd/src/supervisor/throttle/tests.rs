@@ -20,7 +20,7 @@ fn short(resource: Resource, limit: u64, value: u64) -> Option<Shortage> {
 
 #[test]
 fn a_machine_is_short_of_what_is_below_its_bound_and_of_nothing_that_is_not_known() {
-    let bounds = Bounds { max_agents: 3, min_free_memory: 100, min_free_disk: 50 };
+    let bounds = Bounds { max_agents: 3, min_free_memory: 100, min_free_disk: 50, max_per_rig: 0 };
     let none = Bounds::default();
     // running, free memory, free disk, counted: short of
     let cases = [
@@ -123,7 +123,7 @@ impl Bars {
         };
         let rigs: BTreeMap<_, _> = self.registered.then(|| (rig.clone(), facts)).into_iter().collect();
         let facts = Facts { known: self.known, rigs, ..Facts::default() };
-        let bounds = Bounds { max_agents: 2, min_free_memory: 100, min_free_disk: 0 };
+        let bounds = Bounds { max_agents: 2, min_free_memory: 100, min_free_disk: 0, max_per_rig: 0 };
         let settings = Settings {
             numbers: Numbers::default(),
             mass_death: crate::supervisor::incident::Numbers::default(),
