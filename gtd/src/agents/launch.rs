@@ -393,8 +393,20 @@ impl Launch {
             Ok(_) => return Err(fail("chdir", "ENOTDIR", &self.cwd)),
             Err(error) => return Err(fail("chdir", errno(&error), &self.cwd)),
         }
+        self.look_at_program()
+    }
+
+    /// Looks whether its program can be executed.
+    ///
+    /// # Errors
+    /// What the launch would fail with.
+    pub fn look_at_program(&self) -> Result<(), ExecError> {
         let program = Path::new(self.argv.first().map_or("", String::as_str));
-        executable(program).map_err(|errno| fail("execve", errno, program))
+        executable(program).map_err(|errno| ExecError {
+            op: "execve".to_owned(),
+            errno: errno.to_owned(),
+            path: Some(program.display().to_string()),
+        })
     }
 
     /// What a launch made today would have otherwise: `argv`, `env`, `cwd`. What differs from start to

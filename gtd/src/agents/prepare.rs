@@ -57,6 +57,24 @@ impl Preparer {
         Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The launch of an agent whose directory is yet to be made, as the settings stand now: nothing of it is kept.
+    ///
+    /// # Errors
+    /// When the settings name something that is not there, or the program cannot be executed.
+    pub fn draft(&self, agent: &Address, overrides: &Overrides) -> Result<Launch, Failure> {
+        let launch = self.launch(agent, &InstanceId::generate(), overrides)?;
+        launch.look_at_program().map_err(|error| Failure {
+            message: format!(
+                "its program {}: {}",
+                error.path.as_deref().unwrap_or_default(),
+                launch::in_words(&error.errno)
+            ),
+            hint: None,
+            kind: FailureKind::Exec(error),
+        })?;
+        Ok(launch)
+    }
+
     fn launch(
         &self,
         agent: &Address,

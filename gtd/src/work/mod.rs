@@ -11,6 +11,7 @@ mod hooking;
 mod places;
 mod refresh;
 mod store;
+mod wire;
 
 #[cfg(test)]
 mod tests;
