@@ -8,19 +8,17 @@ use gtd_proto::id::RESERVED;
 use gtd_proto::{AgentName, RigName};
 
 use super::themes::THEMES;
-use crate::town::settings::{NamePool, Settings};
 use crate::town::file::Known;
+use crate::town::settings::{NamePool, Settings};
 
 /// How many names of a list are used before numbers are, unless the rig's settings say otherwise (reference §2.1).
 const MOST: usize = 50;
 
 /// Words that mean a role where a rig or a worker could be named (`sling`).
-const ROLE_WORDS: [&str; 9] =
-    ["mayor", "may", "deacon", "dea", "crew", "witness", "wit", "refinery", "ref"];
+const ROLE_WORDS: [&str; 9] = ["mayor", "may", "deacon", "dea", "crew", "witness", "wit", "refinery", "ref"];
 
 /// Further words that mean somebody or something else in a town.
-const TAKEN_WORDS: [&str; 9] =
-    ["all", "dog", "gtd", "hq", "human", "none", "overseer", "person", "self"];
+const TAKEN_WORDS: [&str; 9] = ["all", "dog", "gtd", "hq", "human", "none", "overseer", "person", "self"];
 
 /// A name that no worker may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +65,8 @@ pub fn is_rig_name(text: &str, registered: impl Fn(&RigName) -> bool) -> Option<
 /// The theme of a rig that chose none: by its name, in the way in which older tools pick it too.
 #[must_use]
 pub fn theme_of(rig: &RigName) -> &'static str {
-    let hash = rig.as_str().bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let hash =
+        rig.as_str().bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
     let [(first, _), (second, _), (third, _)] = THEMES;
     match hash % 3 {
         0 => first,
@@ -205,12 +204,14 @@ mod tests {
     #[test]
     fn names_that_mean_something_else_are_refused() {
         for bad in [
-            "witness", "Witness", "refinery", "mayor", "may", "deacon", "dea", "boot", "crew", "crew-joe", "CREW_x", "crew.x",
-            "wit", "ref", "polecats", "rig", "hq", "all", "", "-x", "a b", "a/b", "x.lock", "a..b", "x.", "é",
+            "witness", "Witness", "refinery", "mayor", "may", "deacon", "dea", "boot", "crew", "crew-joe",
+            "CREW_x", "crew.x", "wit", "ref", "polecats", "rig", "hq", "all", "", "-x", "a b", "a/b",
+            "x.lock", "a..b", "x.", "é",
         ] {
             assert!(checked(bad).is_err(), "{bad}");
         }
-        for good in ["nux", "bullet", "bullet-farmer", "crewe", "witness-2", "b-witness", "51", "x.y", "Max"] {
+        for good in ["nux", "bullet", "bullet-farmer", "crewe", "witness-2", "b-witness", "51", "x.y", "Max"]
+        {
             assert!(checked(good).is_ok(), "{good}: {:?}", checked(good));
         }
     }
@@ -219,8 +220,17 @@ mod tests {
     fn a_rig_is_told_from_a_path_and_a_role() {
         let known = |name: &RigName| ["alpha", "crew", "bullet-farmer"].contains(&name.as_str());
         for (text, is) in [
-            ("alpha", true), ("bullet-farmer", true), ("beta", false), ("alpha/nux", false), ("/alpha", false),
-            ("crew", false), ("wit", false), ("may", false), ("Deacon", false), ("", false), (".", false),
+            ("alpha", true),
+            ("bullet-farmer", true),
+            ("beta", false),
+            ("alpha/nux", false),
+            ("/alpha", false),
+            ("crew", false),
+            ("wit", false),
+            ("may", false),
+            ("Deacon", false),
+            ("", false),
+            (".", false),
         ] {
             assert_eq!(is_rig_name(text, known).is_some(), is, "{text}");
         }

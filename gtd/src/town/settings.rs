@@ -288,7 +288,10 @@ mod tests {
         assert!(settings.agents["c"].is_ok());
         assert_eq!(settings.agent, None);
         assert_eq!(settings.odd.len(), 8);
-        assert_eq!((settings.names.style.as_deref(), settings.names.names.as_slice()), (Some("minerals"), ["x".to_owned()].as_slice()));
+        assert_eq!(
+            (settings.names.style.as_deref(), settings.names.names.as_slice()),
+            (Some("minerals"), ["x".to_owned()].as_slice())
+        );
         let pool = |text: &str| parsed(&format!(r#"{{"namepool":{text}}}"#)).names;
         assert_eq!(pool(r#"{"max_before_numbering":7}"#).max_before_numbering, Some(7));
         assert_eq!(pool(r#"{"max_before_numbering":-7}"#), NamePool::default());
