@@ -1,0 +1,24 @@
+//! Workers: their names, their worktrees, how they are made and how they are let go of.
+//!
+//! Owns everything below a rig's `polecats` directory. Must never let go of work that is nowhere else: what is
+//! removed is kept first, under `refs/gtd/archive` of the rig's repository, and what cannot be kept is moved aside.
+
+mod add;
+mod error;
+mod inspect;
+mod look;
+pub mod names;
+mod setup;
+mod status;
+pub mod themes;
+mod trees;
+mod undo;
+
+pub use add::{Added, NewTree};
+pub use error::TreeError;
+pub use inspect::{Inspection, Operation, Seen};
+pub use trees::Trees;
+pub use undo::Undone;
+
+#[cfg(test)]
+mod tests;
