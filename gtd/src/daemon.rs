@@ -16,7 +16,7 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer, RigServer, TownServer,
     WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
@@ -37,6 +37,7 @@ use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
 use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, Condition, NewEvent, Write};
+use crate::polecats::Spawner;
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{
@@ -193,6 +194,7 @@ struct Daemon {
     watch: Watch,
     prepare: Arc<Preparer>,
     desk: Arc<work::Desk>,
+    spawner: Arc<Spawner>,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -213,6 +215,7 @@ impl Daemon {
             counters: counters.clone(),
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
+            spawner: Arc::clone(&self.spawner),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -357,6 +360,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;

@@ -80,6 +80,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("refinery.stop", "change_bare", round::<Reply<Change>>),
     ("refinery.restart", "change_bare", round::<Reply<Change>>),
     ("refinery.status", "refinery_status", round::<Reply<town::RoleStatus>>),
+    ("polecat.spawn", "change", round::<Reply<Change>>),
     ("agent.list", "agents", round::<Reply<Items<Agent>>>),
     ("agent.capture", "capture", round::<Reply<agent::Capture>>),
     ("agent.explain", "explanation", round::<Reply<explain::Explanation>>),

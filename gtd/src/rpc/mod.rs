@@ -28,6 +28,7 @@ mod nearest;
 mod output;
 pub mod peer;
 mod plan;
+mod polecat;
 mod refusal;
 mod reply;
 mod rig;

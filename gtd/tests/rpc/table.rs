@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer, RigServer, TownServer,
     WitnessServer, WorkServer,
 };
 use gtd_proto::{
@@ -29,6 +29,7 @@ impl StandIn {
         all.merge(RigServer::into_rpc(Self)).unwrap();
         all.merge(WitnessServer::into_rpc(Self)).unwrap();
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
+        all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
         all.merge(HookServer::into_rpc(Self)).unwrap();
@@ -145,6 +146,13 @@ role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
 
 #[async_trait]
+impl PolecatServer for StandIn {
+    async fn spawn(&self, _: &Extensions, _: params::PolecatSpawn) -> RpcResult<Reply<Change>> {
+        reached("polecat.spawn")
+    }
+}
+
+#[async_trait]
 impl AgentServer for StandIn {
     async fn list(&self, _: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
         reached("agent.list")
@@ -259,6 +267,7 @@ fn enough(name: &str) -> Value {
         "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
             json!({"rig": "a"})
         }
+        "polecat.spawn" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
