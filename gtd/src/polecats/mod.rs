@@ -4,10 +4,12 @@
 //! removed is kept first, under `refs/gtd/archive` of the rig's repository, and what cannot be kept is moved aside.
 
 mod add;
+mod archive;
 mod error;
 mod inspect;
 mod look;
 pub mod names;
+mod remove;
 mod setup;
 mod status;
 pub mod themes;
@@ -15,8 +17,10 @@ mod trees;
 mod undo;
 
 pub use add::{Added, NewTree};
+pub use archive::Archived;
 pub use error::TreeError;
 pub use inspect::{Inspection, Operation, Seen};
+pub use remove::{Gate, Removed};
 pub use trees::Trees;
 pub use undo::Undone;
 
