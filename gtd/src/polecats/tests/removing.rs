@@ -190,7 +190,7 @@ async fn what_a_killed_daemon_began_is_ended_at_the_next_start() {
         .unwrap();
     write(&out.path().join("a"), "late", "a line typed at the last moment");
     let ended = world.trees.finish_removals(&world.rig, Timestamp::now()).await.unwrap();
-    assert_eq!(ended, [new.name.clone()]);
+    assert_eq!(ended, std::slice::from_ref(&new.name));
     all_kept(&world);
     let late = world.kept("nux").into_iter().any(|(end, commit)| {
         end == "uncommitted" && try_git(&world.repo(), &["cat-file", "-e", &format!("{commit}:late")]).0
