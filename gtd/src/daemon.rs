@@ -44,7 +44,7 @@ use crate::rpc::{
 };
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
-use crate::supervisor::{Handle, facts, heartbeat};
+use crate::supervisor::{Handle, asking, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
 use crate::town::memory::Memory;
 use crate::town::watch::Watch;
@@ -260,6 +260,8 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
+        let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -274,6 +276,7 @@ impl Daemon {
         watchdog.abort();
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
+        asking.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;

@@ -222,6 +222,7 @@ impl Core {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
         let result = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let running = machine.phase == Phase::Running;
             if !running {
                 machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
@@ -363,6 +364,7 @@ impl Core {
         }
         let mut lifted = None;
         let already = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
             let blank = machine.memory == policy::Memory::default() && machine.owed.is_none();
             turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
@@ -418,9 +420,8 @@ impl Core {
         self.each(&agent, now, turn, |machine, _, turn| {
             // A finished turn is progress; that it began, or was spoken to, is none.
             let finished = machine.activity == Activity::Working && state == ReportState::Idle;
-            if finished && !machine.memory.deaths.is_empty() {
-                policy::progressed(&mut machine.memory);
-                turn.agent_row(machine);
+            if finished {
+                machine.progressed("a turn ended", now, turn);
             }
             machine.declared(state, now, turn);
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
@@ -471,6 +472,7 @@ impl Machine {
     pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
         let now = situation.now;
         let why = end.why.clone();
+        self.judge_by_what_is_known(situation, turn);
         match self.phase {
             Phase::Rest => {
                 self.reason.clone_from(&self.wish.reason);

@@ -76,7 +76,7 @@ impl View {
     }
 
     /// Takes over what the stores of work say of the agents' hooks.
-    pub fn hooks_are(&self, hooks: Hooks) {
+    pub(super) fn hooks_are(&self, hooks: Hooks) {
         self.change(|shown| shown.take_hooks(hooks));
     }
 
