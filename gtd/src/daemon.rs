@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -360,6 +360,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
@@ -390,6 +391,8 @@ async fn hear_town(
         loop {
             let config = live.now();
             handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+            handle.settled().await;
+            handle.look_at_all_worktrees().await;
             // A configuration that was put in force meanwhile must not be overtaken by the one before it.
             if Arc::ptr_eq(&config, &live.now()) {
                 break;

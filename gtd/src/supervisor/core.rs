@@ -17,6 +17,7 @@ use super::hooks::Hooks;
 use super::incident::Breaker;
 use super::machine::{Machine, Phase, Then};
 use super::moves::End;
+use super::orphaned::Orphan;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
 use super::progress::Stall;
@@ -96,6 +97,8 @@ pub enum Input {
         /// How long one may get nowhere.
         gupp_after: Duration,
     },
+    /// A round of the heartbeat: work that nobody will do is looked for.
+    Orphans,
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -124,6 +127,7 @@ pub struct Core {
     /// What agents have on their hooks, as last said.
     pub(super) hooks: Arc<Hooks>,
     questions: u64,
+    pub(super) orphaned: BTreeMap<Address, Orphan>,
     pub(super) waiters: Vec<Waiter>,
     /// What limits starts beside failures.
     pub(super) limits: Limits,
@@ -157,6 +161,7 @@ impl Core {
             rigs: BTreeMap::new(),
             hooks: Arc::default(),
             questions: 0,
+            orphaned: BTreeMap::new(),
             waiters: Vec::new(),
             limits: Limits::default(),
             breaker: Breaker::default(),
@@ -233,6 +238,7 @@ impl Core {
             Input::Hooks(hooks) => self.see_hooks(hooks, now, &mut turn),
             Input::Answered { question, finding } => self.answered(&question, finding, now, &mut turn),
             Input::Stalls { stalls, gupp_after } => self.heed_stalls(stalls, gupp_after, now, &mut turn),
+            Input::Orphans => self.look_for_orphans(now, &mut turn),
             Input::Round => {
                 self.ask_again(now, &mut turn);
                 self.reconcile_all(now, &mut turn);

@@ -136,6 +136,12 @@ impl Handle {
         self.line.to_wall(self.line.now())
     }
 
+    /// An instant of the wall clock, on the supervisor's line.
+    #[must_use]
+    pub fn on_line(&self, at: Timestamp) -> Timestamp {
+        self.line.from_wall(at)
+    }
+
     /// A registered rig, as people see it.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    fn is_done(&self, fact: &HookFact) -> bool {
+    pub(super) fn is_done(&self, fact: &HookFact) -> bool {
         self.done.as_ref().is_some_and(|done| done.id == fact.work && done.since >= fact.since)
     }
 
