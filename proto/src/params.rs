@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use crate::{Activity, Address, InstanceId, Seq, Timestamp};
 
+mod polecat;
 mod rig;
 
+pub use polecat::*;
 pub use rig::*;
 
 pub use crate::work::params::*;

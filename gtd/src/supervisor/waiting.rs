@@ -222,7 +222,11 @@ impl Request {
             | Self::Rig { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
-            Self::Enlist { .. } | Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
+            Self::Enlist { .. }
+            | Self::Said { .. }
+            | Self::Promised { .. }
+            | Self::Wait { .. }
+            | Self::RigSettled { .. } => None,
         }
     }
 }
