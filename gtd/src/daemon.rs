@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -45,7 +45,7 @@ use crate::rpc::{
 };
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
-use crate::supervisor::{Handle, facts, heartbeat};
+use crate::supervisor::{Handle, asking, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
 use crate::town::memory::Memory;
 use crate::town::watch::Watch;
@@ -263,6 +263,8 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
+        let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -277,6 +279,7 @@ impl Daemon {
         watchdog.abort();
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
+        asking.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -391,6 +394,8 @@ async fn hear_town(
         loop {
             let config = live.now();
             handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+            handle.settled().await;
+            handle.look_at_all_worktrees().await;
             // A configuration that was put in force meanwhile must not be overtaken by the one before it.
             if Arc::ptr_eq(&config, &live.now()) {
                 break;

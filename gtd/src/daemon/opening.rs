@@ -135,6 +135,7 @@ impl Daemon {
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
+        core.recall_orphans(&recalled);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,
             Err(error) => {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::saga::{Agent, Journal, Next, Step, World, is_leaving, next};
 use super::spawn::{Progress, Spawner, belongings, encoded, leaving, ledger_error};
-use super::{NewTree, TreeError};
+use super::{Gate, NewTree, TreeError};
 use crate::ledger::{PolecatRow, PolecatState, PolecatWrite, Write};
 use crate::supervisor::requests::{Ask, How, Request, Wait};
 use crate::work::{By, WorkError, assignee};
@@ -285,17 +285,38 @@ impl Spawner {
             if self.trees.is_made(&new).await.map_err(RpcError::from)? {
                 return Ok(());
             }
-            self.trees.undo(&new, self.doubt).await.map_err(|error| Failed { why: error.into(), blank: true })?;
+            match self.trees.undo(&new, self.doubt).await {
+                Ok(_) => {}
+                // It is what was to be let go of.
+                Err(TreeError::Exists(_)) if making.journal.wish.repair => {}
+                Err(error) => return Err(Failed { why: error.into(), blank: true }),
+            }
         }
-        let added = if making.journal.wish.repair {
-            let text = format!("{} is there already", new.path.display());
-            return Err(Failed { why: RpcError::new(ErrorKind::NameTaken, text), blank: true });
-        } else {
-            // What fails is taken back where it fails.
-            self.trees.add(&new).await.map_err(|error| Failed { why: error.into(), blank: false })?
-        };
+        if making.journal.wish.repair {
+            self.let_go_of_leftover(making).await?;
+        }
+        // What fails is taken back where it fails.
+        let added = self.trees.add(&new).await.map_err(|error| Failed { why: error.into(), blank: false })?;
         making.journal.notes.remarks.extend(added.notes);
         Ok(())
+    }
+
+    /// What an earlier worker of that name has is kept, then let go of. Looked at once more: it may have been worked in
+    /// since it was asked about.
+    async fn let_go_of_leftover(&self, making: &mut Making) -> Result<(), Failed> {
+        let gate = if making.journal.wish.force { Gate::Forced } else { Gate::Pushed };
+        let (rig, name) = (&making.row.rig, &making.row.name);
+        match self.trees.remove(rig, name, gate, self.handle.wall()).await {
+            Ok(removed) => {
+                let kept = removed.archived.into_iter().map(|kept| kept.name);
+                let aside = removed.aside.map(|path| path.to_string_lossy().into_owned());
+                making.journal.notes.archived.extend(kept.chain(aside));
+                Ok(())
+            }
+            Err(TreeError::Absent { .. }) => Ok(()),
+            // Nothing of this making is there yet.
+            Err(error) => Err(Failed { why: error.into(), blank: true }),
+        }
     }
 
     async fn hook(&self, making: &mut Making) -> Result<(), Failed> {

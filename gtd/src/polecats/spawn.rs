@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::points::Points;
 use super::saga::{Journal, Step, Wish};
-use super::{NewTree, Seen, TreeError, Trees, names};
+use super::{Gate, NewTree, TreeError, Trees, names};
 use crate::agents::order::FailureKind;
 use crate::agents::prepare::Preparer;
 use crate::feed::Bus;
@@ -322,7 +322,7 @@ impl Spawner {
             on_its_way(work, &rows)?;
         }
         if leftover {
-            self.repairable(&agent, &wanted.rig, &name, wanted.wish.force).await?;
+            self.repairable(&agent, &name, wanted.wish.force).await?;
         }
         Ok(Chosen { agent, name, leftover, launch })
     }
@@ -407,21 +407,14 @@ impl Spawner {
     }
 
     /// What an earlier worker of that name has may be let go of.
-    async fn repairable(&self, agent: &Address, rig: &RigName, name: &AgentName, force: bool) -> Result<(), RpcError> {
-        if force {
-            return Ok(());
-        }
-        let work = |summary: String| {
-            RpcError::from(TreeError::Work { rig: rig.clone(), name: name.clone(), summary })
-                .hint(format!("push it, choose another --name, or --force: it is archived first ({agent})"))
-        };
-        match self.trees.inspect(rig, name).await? {
-            Seen::Absent => Ok(()),
-            Seen::Bare(others) if others.is_empty() => Ok(()),
-            Seen::Bare(others) => Err(work(format!("{} file(s) that are in no worktree", others.len()))),
-            Seen::Tree(tree) if tree.is_safe() => Ok(()),
-            Seen::Tree(tree) => Err(work(tree.summary())),
-            Seen::Unknown(why) => Err(TreeError::Unknown { rig: rig.clone(), name: name.clone(), why }.into()),
+    async fn repairable(&self, agent: &Address, name: &AgentName, force: bool) -> Result<(), RpcError> {
+        let Some(rig) = agent.rig() else { return Ok(()) };
+        let gate = if force { Gate::Forced } else { Gate::Pushed };
+        match self.trees.would_remove(rig, name, gate).await {
+            Ok(_) | Err(TreeError::Absent { .. }) => Ok(()),
+            Err(error @ (TreeError::Work { .. } | TreeError::Unknown { .. })) => Err(RpcError::from(error)
+                .hint("push it, choose another --name, or --force: what it has is archived first")),
+            Err(error) => Err(error.into()),
         }
     }
 
