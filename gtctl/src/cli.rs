@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod look;
 mod shared;
+mod sling;
 mod town;
 mod values;
 mod work;
@@ -20,6 +21,7 @@ pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use shared::{Overrides, Plan};
+pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
 pub use work::{Hook, HookClear, HookSet, Work, WorkClose, WorkCreate, WorkList};
@@ -128,6 +130,8 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Give work to a new polecat of a rig, or to one that is there
+    Sling(Sling),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),

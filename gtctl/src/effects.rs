@@ -49,6 +49,8 @@ pub const TABLE: &[Row] = &[
     forceable("refinery restart"),
     row("refinery status", Effect::Read),
     row("refinery attach", Effect::Disruptive),
+    // What is taken from another may be half done there.
+    forceable("sling"),
     row("work create", Effect::Write),
     row("work show", Effect::Read),
     row("work list", Effect::Read),

@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -37,6 +37,7 @@ use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
 use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, Condition, NewEvent, Write};
+use crate::polecats::Spawner;
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{
@@ -44,7 +45,7 @@ use crate::rpc::{
 };
 use crate::supervisor::core::Input;
 use crate::supervisor::run::Message;
-use crate::supervisor::{Handle, facts, heartbeat};
+use crate::supervisor::{Handle, asking, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
 use crate::town::memory::Memory;
 use crate::town::watch::Watch;
@@ -193,6 +194,7 @@ struct Daemon {
     watch: Watch,
     prepare: Arc<Preparer>,
     desk: Arc<work::Desk>,
+    spawner: Arc<Spawner>,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -213,6 +215,7 @@ impl Daemon {
             counters: counters.clone(),
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
+            spawner: Arc::clone(&self.spawner),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -260,6 +263,8 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
+        let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -274,6 +279,7 @@ impl Daemon {
         watchdog.abort();
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
+        asking.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -357,6 +363,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
@@ -387,6 +394,8 @@ async fn hear_town(
         loop {
             let config = live.now();
             handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+            handle.settled().await;
+            handle.look_at_all_worktrees().await;
             // A configuration that was put in force meanwhile must not be overtaken by the one before it.
             if Arc::ptr_eq(&config, &live.now()) {
                 break;

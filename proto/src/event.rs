@@ -96,6 +96,15 @@ pub mod kind {
     pub const RIG_DOCKED: &str = "rig.docked";
     /// The end of that. `{by, why, still}`
     pub const RIG_UNDOCKED: &str = "rig.undocked";
+    /// An agent has work, lives, and gets nowhere. `{rig, agent, work, title, since, idle_ms, pane_tail}`; when it
+    /// moves again, `agent.released` with `from: stalled`.
+    pub const AGENT_STALLED: &str = "agent.stalled";
+    /// Work is on the hook of an agent that does not run and will not be started. `{rig, agent, work, title, since,
+    /// why}`; `since` is when it was hooked.
+    pub const WORK_ORPHANED: &str = "work.orphaned";
+    /// Starting a worker again after a crash does not work: told once in a row of failures.
+    /// `{rig, agent, work, title, error, attempt}`
+    pub const POLECAT_RESTART_FAILED: &str = "polecat.restart_failed";
     /// Work was put on an agent's hook. `{work, title, store, by, replaced?, taken_from?}`; `by` is `store` when
     /// others did it.
     pub const WORK_HOOKED: &str = "work.hooked";

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    town, wait, work,
+    polecat, town, wait, work,
 };
 
 /// What a method does to the town.
@@ -172,6 +172,13 @@ methods! {
     "refinery.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's refinery as a new instance";
     "refinery.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's refinery";
     "polecat.spawn" Write (params::PolecatSpawn) -> Reply<Change>, "Make a worker: a name, a worktree, work on its hook, and its agent started";
+    "polecat.list" Read (params::PolecatList) -> Reply<Items<Agent>>, "Workers";
+    "polecat.status" Read (params::AgentRef) -> Reply<Agent>, "One worker";
+    "polecat.start" Disruptive (params::PolecatStart) -> Reply<Change>, "Put work on a worker's hook, and start it";
+    "polecat.stop" Disruptive (params::PolecatStop) -> Reply<Change>, "Stop a worker; it stays stopped, with its work on its hook";
+    "polecat.stop_all" Disruptive (params::PolecatStopAll) -> Reply<polecat::PolecatsChange>, "Stop a rig's workers, and nobody else";
+    "polecat.restart" Disruptive (params::PolecatRestart) -> Reply<Change>, "Stop and start a worker as a new instance";
+    "polecat.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of a worker's screen";
     "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
     "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";

@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, town,
-        wait, work,
+        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, polecat,
+        town, wait, work,
     };
 
     /// The daemon itself.
@@ -165,6 +165,34 @@ mod traits {
         /// Make a worker: a name, a worktree, work on its hook, and its agent started.
         #[method(name = "polecat.spawn", with_extensions)]
         async fn spawn(&self, params: params::PolecatSpawn) -> RpcResult<Reply<Change>>;
+        /// Workers.
+        #[method(name = "polecat.list")]
+        async fn list(&self, params: params::PolecatList) -> RpcResult<Reply<Items<Agent>>>;
+
+        /// One worker.
+        #[method(name = "polecat.status")]
+        async fn status(&self, params: params::AgentRef) -> RpcResult<Reply<Agent>>;
+
+        /// Put work on a worker's hook, and start it.
+        #[method(name = "polecat.start", with_extensions)]
+        async fn start(&self, params: params::PolecatStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop a worker; it stays stopped, with its work on its hook.
+        #[method(name = "polecat.stop", with_extensions)]
+        async fn stop(&self, params: params::PolecatStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop a rig's workers, and nobody else.
+        #[method(name = "polecat.stop_all", with_extensions)]
+        async fn stop_all(&self, params: params::PolecatStopAll)
+        -> RpcResult<Reply<polecat::PolecatsChange>>;
+
+        /// Stop and start a worker as a new instance.
+        #[method(name = "polecat.restart", with_extensions)]
+        async fn restart(&self, params: params::PolecatRestart) -> RpcResult<Reply<Change>>;
+
+        /// The last lines of a worker's screen.
+        #[method(name = "polecat.capture")]
+        async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<agent::Capture>>;
     }
 
     /// Agents of any role.

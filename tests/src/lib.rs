@@ -14,6 +14,7 @@ pub mod journal;
 pub mod procs;
 pub mod programs;
 mod reaper;
+mod repo;
 pub mod run;
 pub mod setup;
 pub mod terminal;

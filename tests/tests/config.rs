@@ -37,6 +37,10 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("stop.grace", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.concurrency", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.spare", ("tests/tests/startup.rs", "what_the_user_has_spared_outlives_even_a_kill_of_the_shim")),
+    (
+        "polecat.gupp_after",
+        ("tests/tests/workers.rs", "one_that_gets_nowhere_is_told_of_once_and_released_when_it_moves"),
+    ),
     ("restart.initial", (HERE, "the_numbers_of_restarts_change_at_once")),
     ("restart.base", HEART),
     ("restart.factor", HEART),

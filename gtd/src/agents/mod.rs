@@ -29,4 +29,4 @@ mod tend;
 pub mod waves;
 
 pub use launch::{Launch, Ready};
-pub use waves::rank;
+pub use waves::{rank, urgency};

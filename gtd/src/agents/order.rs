@@ -78,6 +78,8 @@ pub enum Order {
         overrides: Overrides,
         /// Where the agent's last instance ran: its pane is used again when it is still there.
         before: Option<Place>,
+        /// Work is on its hook.
+        hooked: bool,
     },
     /// After a restart of the daemon: find this instance, or prove that it is not and will not be.
     Adopt {

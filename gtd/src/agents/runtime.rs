@@ -17,7 +17,7 @@ use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
 use super::slots::Slots;
 use super::task::{self, Given};
-use super::waves::{Waves, rank};
+use super::waves::{Waves, urgency};
 use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
@@ -245,7 +245,10 @@ impl Runtime {
             sender
         });
         // In the order in which the supervisor gives them, whichever task runs first.
-        let place = matches!(order, Order::Launch { .. }).then(|| self.shared.starts.queue(rank(agent)));
+        let place = match &order {
+            Order::Launch { hooked, .. } => Some(self.shared.starts.queue(urgency(agent, *hooked))),
+            _ => None,
+        };
         if let Err(error) = sender.try_send(Given { order, place }) {
             // The supervisor never has more than a launch and an end or two under way for one agent.
             tracing::error!(%agent, %error, "an order could not be passed on");

@@ -22,6 +22,7 @@ use crate::host::logs::Logs;
 use crate::host::notify::ServiceManager;
 use crate::host::signals::Signals;
 use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
+use crate::polecats::{Spawner, Trees};
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
@@ -127,13 +128,14 @@ impl Daemon {
         if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, .. } =
+        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, polecats, .. } =
             state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
+        core.recall_orphans(&recalled);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,
             Err(error) => {
@@ -189,7 +191,19 @@ impl Daemon {
                 .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
         };
+        let trees = Arc::new(Trees::new(Arc::clone(&layout), desk.env.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&layout), handle.clone(), bus.clone(), desk));
+        let spawner = Spawner::new(
+            handle.clone(),
+            Arc::clone(&desk),
+            bus.clone(),
+            Arc::clone(&prepare),
+            trees,
+            observing || rebuilt,
+            stop.clone(),
+        );
+        // Before anybody can ask for more: names and work are taken by what is under way.
+        spawner.take_up(polecats);
         Ok(Self {
             layout,
             live,
@@ -205,6 +219,7 @@ impl Daemon {
             watch,
             prepare,
             desk,
+            spawner,
             heartbeat_number,
             stop,
             last,

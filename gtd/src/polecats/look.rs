@@ -110,7 +110,7 @@ pub(super) fn look(repo: &Repo, name: &AgentName) -> Result<Look, TreeError> {
             found.path.clone_from(&dir);
         }
         found.others = if found.path == dir { Vec::new() } else { others(&dir, repo.rig.as_str())? };
-        found.place = at(repo, &found.path, &admins)?;
+        found.place = at(&found.path, &admins)?;
         // A directory of the rig's name without a .git is one of the things that lie about.
         if found.place == Place::Bare && below && !is_empty(&usual)? {
             found.others.push(repo.rig.to_string());
@@ -127,7 +127,7 @@ pub(super) fn look(repo: &Repo, name: &AgentName) -> Result<Look, TreeError> {
 }
 
 /// What a directory is that exists.
-fn at(repo: &Repo, path: &Path, admins: &[Admin]) -> Result<Place, TreeError> {
+fn at(path: &Path, admins: &[Admin]) -> Result<Place, TreeError> {
     match kind(&path.join(".git"))? {
         Kind::Absent => return Ok(Place::Bare),
         Kind::File => {}
@@ -249,4 +249,28 @@ pub(super) fn names(repo: &Repo) -> Result<Vec<AgentName>, TreeError> {
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+/// The branch that is checked out, by what git keeps of a worktree; none when HEAD is detached or not there.
+pub(super) fn head_of(admin: &Path) -> Result<Option<String>, TreeError> {
+    let head = admin.join("HEAD");
+    match small(&head) {
+        Ok(text) => Ok(text.trim_end().strip_prefix("ref: refs/heads/").map(str::to_owned)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("cannot read", &head)(error)),
+    }
+}
+
+/// Whether a branch is checked out anywhere in a repository.
+pub(super) fn checked_out(repo: &Path, full: &str) -> Result<bool, TreeError> {
+    let branch = full.strip_prefix("refs/heads/");
+    let admins = admins(repo)?;
+    for dir in admins.iter().map(|admin| admin.dir.as_path()).chain([repo]) {
+        // One that cannot be read may be on any branch.
+        let Ok(head) = head_of(dir) else { return Ok(true) };
+        if head.as_deref() == branch {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -4,19 +4,30 @@
 //! removed is kept first, under `refs/gtd/archive` of the rig's repository, and what cannot be kept is moved aside.
 
 mod add;
+mod archive;
 mod error;
 mod inspect;
 mod look;
+mod made;
+mod making;
 pub mod names;
+mod points;
+pub mod saga;
+mod remove;
 mod setup;
+pub mod spawn;
 mod status;
 pub mod themes;
 mod trees;
 mod undo;
 
 pub use add::{Added, NewTree};
+pub use archive::Archived;
 pub use error::TreeError;
 pub use inspect::{Inspection, Operation, Seen};
+pub use making::METHOD;
+pub use spawn::{Begun, Progress, Spawner, Wanted};
+pub use remove::{Gate, Removed};
 pub use trees::Trees;
 pub use undo::Undone;
 

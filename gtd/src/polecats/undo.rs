@@ -107,7 +107,7 @@ impl Trees {
 }
 
 /// Whether an addition of just this branch was begun there, and not ended.
-fn marked(found: &Look, new: &NewTree) -> Result<bool, TreeError> {
+pub(super) fn marked(found: &Look, new: &NewTree) -> Result<bool, TreeError> {
     if found.place == Place::Absent {
         return Ok(false);
     }
@@ -120,7 +120,7 @@ fn marked(found: &Look, new: &NewTree) -> Result<bool, TreeError> {
 }
 
 /// Whether git's record is of the worktree that was to be made: in its place, and on its branch or not on any yet.
-fn ours(admin: &Admin, new: &NewTree) -> Result<bool, TreeError> {
+pub(super) fn ours(admin: &Admin, new: &NewTree) -> Result<bool, TreeError> {
     if admin.path != new.path {
         return Ok(false);
     }

@@ -108,7 +108,12 @@ impl AgentServer for Context {
                 format!("no agent has instance {instance}"),
             )));
         };
-        let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
+        let said = Request::Said { instance: instance.clone(), state: params.state };
+        let mut change = self.handle.change(&agent, said).await;
+        if let (Ok(_), Some(due)) = (&change, params.next_due) {
+            let due = self.handle.on_line(due);
+            change = self.handle.change(&agent, Request::Promised { instance, due }).await;
+        }
         Ok(self.changed(change.map_err(refuse)?))
     }
 

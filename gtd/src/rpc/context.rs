@@ -43,6 +43,8 @@ pub struct Context {
     pub config: Arc<dyn Configuration>,
     /// The town's work.
     pub desk: Arc<crate::work::Desk>,
+    /// Makes workers.
+    pub spawner: Arc<crate::polecats::Spawner>,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -5,17 +5,22 @@
 //! made-up world.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
+use super::hooked::{Finding, Question};
+use super::hooks::Hooks;
 use super::incident::Breaker;
 use super::machine::{Machine, Phase, Then};
 use super::moves::End;
+use super::orphaned::Orphan;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
+use super::progress::Stall;
 use super::recall::{adopt, begin_adoption, recall};
 use super::requests::Request;
 use super::rig_requests::Chore;
@@ -24,7 +29,6 @@ use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
 use crate::agents::order::{Report, What};
-use crate::agents::rank;
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
 /// Name of the ledger's fact that nobody knows what should run.
@@ -77,6 +81,24 @@ pub enum Input {
         /// Why it could not be.
         error: Option<String>,
     },
+    /// What the stores of work last said of all hooks.
+    Hooks(Arc<Hooks>),
+    /// What a store said to a question.
+    Answered {
+        /// Which question.
+        question: Question,
+        /// What it said.
+        finding: Finding,
+    },
+    /// Agents that got nowhere for so long, and what their screens show.
+    Stalls {
+        /// Those that were looked at.
+        stalls: Vec<Stall>,
+        /// How long one may get nowhere.
+        gupp_after: Duration,
+    },
+    /// A round of the heartbeat: work that nobody will do is looked for.
+    Orphans,
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -102,6 +124,10 @@ pub struct Core {
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) rigs: BTreeMap<RigName, Record>,
+    /// What agents have on their hooks, as last said.
+    pub(super) hooks: Arc<Hooks>,
+    questions: u64,
+    pub(super) orphaned: BTreeMap<Address, Orphan>,
     pub(super) waiters: Vec<Waiter>,
     /// What limits starts beside failures.
     pub(super) limits: Limits,
@@ -133,6 +159,9 @@ impl Core {
             surveyed: !observing,
             agents: BTreeMap::new(),
             rigs: BTreeMap::new(),
+            hooks: Arc::default(),
+            questions: 0,
+            orphaned: BTreeMap::new(),
             waiters: Vec::new(),
             limits: Limits::default(),
             breaker: Breaker::default(),
@@ -205,7 +234,14 @@ impl Core {
             Input::RigWritten { rig, chore, at, error } => {
                 self.rig_written(&rig, chore, at, error, now, &mut turn);
             }
-            Input::Round => self.reconcile_all(now, &mut turn),
+            Input::Hooks(hooks) => self.see_hooks(hooks, now, &mut turn),
+            Input::Answered { question, finding } => self.answered(&question, finding, now, &mut turn),
+            Input::Stalls { stalls, gupp_after } => self.heed_stalls(stalls, gupp_after, now, &mut turn),
+            Input::Orphans => self.look_for_orphans(now, &mut turn),
+            Input::Round => {
+                self.ask_again(now, &mut turn);
+                self.reconcile_all(now, &mut turn);
+            }
             Input::Time => {}
         }
         self.heed_deaths(now, &mut turn);
@@ -223,7 +259,7 @@ impl Core {
         let looking = self.is_looking(Timestamp::MIN);
         let agents = self.agents.values().filter_map(|machine| {
             let deadline = machine.deadline(healthy_after)?;
-            let later = looking && matches!(machine.phase, Phase::Dead { .. });
+            let later = looking && matches!(machine.phase, Phase::Dead { gone: true, .. });
             Some(if later { deadline.max(self.looking_until) } else { deadline })
         });
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
@@ -274,6 +310,8 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             rigs: &self.rigs,
+            hooks: &self.hooks,
+            questions: &mut self.questions,
             held: self.hold.is_some(),
             observing,
             tmux: self.tmux.as_deref(),
@@ -401,7 +439,7 @@ impl Core {
             .filter(|machine| machine.deadline(healthy_after).is_some_and(|deadline| deadline <= now))
             .map(|machine| machine.address.clone())
             .collect();
-        due.sort_by_key(rank);
+        due.sort_by_key(|agent| self.urgency(agent));
         for agent in due {
             self.each(&agent, now, turn, Machine::on_time);
         }

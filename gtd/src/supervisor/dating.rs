@@ -18,6 +18,9 @@ const FACTS: [&str; 3] = ["next_attempt", "expires", "until"];
 /// Facts of an end that never was a life: it has no record of its own, and is dated by the line.
 const ENDS: [&str; 2] = ["started_at", "ended_at"];
 
+/// Facts of a stall: the heart noticed it.
+const STALL: [&str; 1] = ["since"];
+
 /// What an agent's task dated by the wall clock, on the line.
 pub(super) fn incoming(report: &mut Report, line: &Timeline) {
     if let What::Placed(life) | What::Alive { life, .. } = &mut report.what {
@@ -33,7 +36,9 @@ pub(super) fn outgoing(writes: &mut [Write], line: &Timeline) {
                 event.at = line.to_wall(event.at);
                 let unborn = event.kind == kind::AGENT_EXITED
                     && event.data.get("cause").and_then(Value::as_str) == Some(Cause::LaunchError.as_str());
-                for key in FACTS.iter().chain(ENDS.iter().filter(|_| unborn)) {
+                let stall = event.kind == kind::AGENT_STALLED;
+                let more = ENDS.iter().filter(|_| unborn).chain(STALL.iter().filter(|_| stall));
+                for key in FACTS.iter().chain(more) {
                     if let Some(fact) = event.data.get_mut(*key) {
                         *fact = moved(fact, line);
                     }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::core::Input;
 use super::dating;
+use super::hooked::Question;
 use super::requests::{Request, Wait};
 use super::run::{Message, Timeline};
 use super::turn::Answer;
@@ -37,6 +38,10 @@ pub struct Shared {
     /// There is something to be written into files for the rigs.
     pub(super) chores_changed: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
+    /// What the stores of work are to be asked, by agent.
+    pub(super) questions: Mutex<BTreeMap<Address, Question>>,
+    /// There is something to be asked.
+    pub(super) asked: Notify,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -129,6 +134,12 @@ impl Handle {
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.line.to_wall(self.line.now())
+    }
+
+    /// An instant of the wall clock, on the supervisor's line.
+    #[must_use]
+    pub fn on_line(&self, at: Timestamp) -> Timestamp {
+        self.line.from_wall(at)
     }
 
     /// A registered rig, as people see it.

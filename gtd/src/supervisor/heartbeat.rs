@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::core::Input;
 use super::handle::Handle;
 use super::leftovers;
+use super::rounds;
 use super::run::Message;
 use super::view::SessionFacts;
 use crate::agents::runtime::Prepare;
@@ -95,7 +96,7 @@ pub async fn run(
             grant_grace(&handle);
         }
         last = Some(begun);
-        let report = round(&handle).await;
+        let report = round(&handle, live.now().polecat.gupp_after).await;
         state_file(report.number, report.started_at);
         let now = Instant::now();
         let overruns;
@@ -165,7 +166,7 @@ fn rescheduled(next: Instant, old: Duration, new: Duration, now: Instant) -> Ins
     next.checked_sub(old).map_or(now + new, |last| last + new).max(now)
 }
 
-async fn round(handle: &Handle) -> HeartbeatReport {
+async fn round(handle: &Handle, gupp_after: Duration) -> HeartbeatReport {
     let began = Instant::now();
     let started_at = handle.wall();
     let (number, grace) = {
@@ -184,7 +185,10 @@ async fn round(handle: &Handle) -> HeartbeatReport {
         let mut step = match (name, &look) {
             ("witnesses", Ok(look)) => patrol(handle, Role::Witness, look),
             ("refineries", Ok(look)) => patrol(handle, Role::Refinery, look),
-            ("witnesses" | "refineries", Err(_)) => Step::late(),
+            ("gupp", Ok(look)) => look.gupp(handle, gupp_after, grace).await,
+            ("witnesses" | "refineries" | "gupp", Err(_)) => Step::late(),
+            ("orphaned_work", _) => Step { actions: rounds::orphaned_work(handle).await, ..Step::ok() },
+            ("polecat_health", _) => Step { actions: rounds::polecat_health(handle).await, ..Step::ok() },
             ("state", _) => {
                 let mut actions = vec![format!("round {number} written down")];
                 if grace {
@@ -233,6 +237,24 @@ async fn look(handle: &Handle) -> Look {
     let (listing, table) = tokio::join!(driver.list(), table);
     let table = table.unwrap_or_else(|error| Err(format!("reading the process table failed: {error}")));
     Look { listing, table }
+}
+
+impl Look {
+    /// Without a listing nothing is known of screens: nobody is told to be stalled.
+    async fn gupp(&self, handle: &Handle, gupp_after: Duration, grace: bool) -> Step {
+        let listing = match &self.listing {
+            Ok(listing) => listing,
+            Err(TmuxError::NoServer { .. }) => return Step::ok(),
+            Err(error) => {
+                let error = Some(error.to_string());
+                return Step { outcome: StepOutcome::Failed, error, ..Step::ok() };
+            }
+        };
+        if grace {
+            return Step::skipped("a round of grace: nobody could look for a while");
+        }
+        Step { actions: rounds::gupp(handle, listing, gupp_after).await, ..Step::ok() }
+    }
 }
 
 struct Step {
@@ -398,7 +420,7 @@ async fn show_sessions(handle: &Handle, listing: &Listing) {
             let facts = seen.map(|pane| SessionFacts {
                 created_at: instant(pane.session_created),
                 windows: pane.session_windows,
-                last_activity: instant(pane.session_activity),
+                last_activity: instant(pane.session_activity.max(pane.window_activity)),
                 attached: pane.session_attached > 0,
                 seen_at: now,
             });

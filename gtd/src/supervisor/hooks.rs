@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use gtd_proto::explain::Observed;
-use gtd_proto::{Address, Timestamp};
+use gtd_proto::{Address, RigName, Timestamp};
 
 use super::policy::since;
 use super::turn::millis;
@@ -42,6 +42,8 @@ pub struct StoreFact {
 pub struct Hooks {
     /// What each store said, by a key that tells stores apart.
     pub stores: BTreeMap<String, StoreFact>,
+    /// The key of the store that has a rig's own work, where that can be told.
+    pub homes: BTreeMap<RigName, String>,
 }
 
 impl Hooks {
@@ -127,7 +129,7 @@ mod tests {
 
     fn shown(stores: &[StoreFact]) -> Shown {
         let stores = stores.iter().enumerate().map(|(n, store)| (n.to_string(), store.clone())).collect();
-        Shown { hooks: Hooks { stores }, ..Shown::default() }
+        Shown { hooks: Hooks { stores, ..Hooks::default() }, ..Shown::default() }
     }
 
     #[test]

@@ -9,10 +9,13 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, Role, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::hooked::Task;
 use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
+use super::progress::Progress;
 use super::throttle::Throttle;
+use super::unjudged::Unjudged;
 use crate::agents::order::{Life, Overrides, Place};
 
 /// What should be, and who said so.
@@ -192,6 +195,16 @@ pub struct Machine {
     pub alert: Option<String>,
     /// How long it has idled, by its own word.
     pub idling: Idling,
+    /// The work that it has, as last known.
+    pub work: Option<Task>,
+    /// That work is on no hook any more, and nobody has said yet that it is done.
+    pub missed: bool,
+    /// Work of which its store said that it is done: what is shown may be older than that.
+    pub done: Option<Task>,
+    /// Its end, on which nothing is decided before the store of work was asked.
+    pub unjudged: Option<Box<Unjudged>>,
+    /// How it gets on with its work.
+    pub progress: Progress,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -230,6 +243,12 @@ pub struct Memo {
     /// How long the present instance has idled.
     #[serde(default, skip_serializing_if = "Idling::is_blank")]
     pub idling: Idling,
+    /// The work that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Task>,
+    /// How it gets on with its work.
+    #[serde(default, skip_serializing_if = "Progress::is_blank")]
+    pub progress: Progress,
 }
 
 impl Machine {
@@ -264,6 +283,11 @@ impl Machine {
             lingering: Vec::new(),
             alert: None,
             idling: Idling::default(),
+            work: None,
+            missed: false,
+            done: None,
+            unjudged: None,
+            progress: Progress::default(),
         }
     }
 
@@ -293,6 +317,8 @@ impl Machine {
             reason: self.reason.clone(),
             place: self.last_place.clone(),
             idling: self.idling.clone(),
+            work: self.work.clone(),
+            progress: self.progress.clone(),
         }
     }
 
@@ -328,6 +354,9 @@ impl Machine {
     /// When something will happen by itself.
     #[must_use]
     pub fn deadline(&self, healthy_after: Duration) -> Option<Timestamp> {
+        if let Some(end) = &self.unjudged {
+            return Some(end.until);
+        }
         match &self.phase {
             Phase::Waiting { why: Pause::Incident, .. } => None,
             Phase::Starting { deadline } => Some(*deadline),

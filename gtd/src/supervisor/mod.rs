@@ -5,6 +5,7 @@
 //! only pass through, in records that show them. It must never do I/O in a decision, and never take an error
 //! for a death.
 
+pub mod asking;
 pub mod core;
 mod dating;
 mod declare;
@@ -12,6 +13,7 @@ mod explain;
 pub mod facts;
 pub mod handle;
 pub mod heartbeat;
+pub mod hooked;
 pub mod hooks;
 pub mod incident;
 mod leftovers;
@@ -20,8 +22,10 @@ pub mod machine;
 mod moves;
 mod on_demand;
 mod once;
+pub mod orphaned;
 pub mod planner;
 pub mod policy;
+pub mod progress;
 mod recall;
 pub mod recorded;
 pub mod requests;
@@ -30,16 +34,20 @@ mod resume;
 pub mod rig_files;
 pub mod rig_requests;
 pub mod rigs;
+mod rounds;
 pub mod run;
+mod said;
 mod showing;
 pub mod throttle;
 mod town;
 pub mod turn;
+mod unjudged;
 mod unsaved;
 mod verdict;
 pub mod view;
 pub mod waiting;
 pub mod workers;
+pub mod worktrees;
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

@@ -41,6 +41,7 @@ impl Machine {
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
         self.forget_idling();
+        self.move_on("it was started again", now, turn);
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;
@@ -52,7 +53,12 @@ impl Machine {
         turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
         turn.order(
             &self.address,
-            Order::Launch { instance, overrides: self.overrides.clone(), before: self.last_place.clone() },
+            Order::Launch {
+                instance,
+                overrides: self.overrides.clone(),
+                before: self.last_place.clone(),
+                hooked: self.work.is_some(),
+            },
         );
     }
 
@@ -94,6 +100,12 @@ impl Machine {
     /// Time has passed.
     pub(super) fn on_time(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
+        if self.unjudged.is_some() {
+            if self.unjudged.as_ref().is_some_and(|end| end.until <= now) {
+                self.judge_by_what_is_known(situation, turn);
+            }
+            return;
+        }
         match self.phase.clone() {
             Phase::Starting { deadline } if now >= deadline => self.not_ready_in_time(situation, turn),
             Phase::Draining { until, then } if now >= until => {
@@ -174,6 +186,9 @@ impl Machine {
         }
         let reason = self.reason.clone();
         match next {
+            Next::Rest if matches!(self.address, Address::Polecat(..)) => {
+                self.retire(reason.as_deref().unwrap_or("it ended"), now, turn);
+            }
             Next::Rest => self.enter(Phase::Rest, now, reason, turn),
             Next::Start { delay } => {
                 let due = after(died_at, delay);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
+use super::hooks::Hooks;
 use super::incident;
 use super::policy::Numbers;
 use super::rigs::{FileState, Record, Standing, barred, unknown_rig};
@@ -109,6 +110,10 @@ pub struct Situation<'a> {
     pub facts: &'a Facts,
     /// What the ledger says of the rigs.
     pub rigs: &'a BTreeMap<RigName, Record>,
+    /// What agents have on their hooks, as last said.
+    pub hooks: &'a Hooks,
+    /// Counts questions to the stores of work.
+    pub questions: &'a mut u64,
     /// The whole town was stopped.
     pub held: bool,
     /// What should run is not known: nothing is started or ended until a person says `up`.

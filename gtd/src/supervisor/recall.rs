@@ -25,6 +25,8 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.reason = memo.reason;
     machine.last_place = memo.place;
     (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
+    (machine.work, machine.progress) = (memo.work, memo.progress);
+    machine.progress.since = machine.progress.since.map(|since| since.min(now));
     machine.idling = memo.idling;
     machine.idling.since = machine.idling.since.map(|since| since.min(now));
     if machine.idling.since.is_some() {

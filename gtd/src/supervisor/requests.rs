@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gtd_proto::params::ReportState;
-use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
 use super::machine::{Machine, Phase, Then, Wish};
@@ -86,6 +86,13 @@ pub enum Request {
         instance: InstanceId,
         /// What it says.
         state: ReportState,
+    },
+    /// An agent says until when its silence is no stall.
+    Promised {
+        /// Which start of it.
+        instance: InstanceId,
+        /// Until then, on the line.
+        due: Timestamp,
     },
     /// Change a rig's standing.
     Rig {
@@ -192,6 +199,7 @@ impl Core {
             Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
             Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Promised { instance, due } => self.promise(ticket, &instance, due, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {
@@ -226,6 +234,7 @@ impl Core {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
         let result = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let running = machine.phase == Phase::Running;
             if !running {
                 machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
@@ -367,6 +376,7 @@ impl Core {
         }
         let mut lifted = None;
         let already = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
             let blank = machine.memory == policy::Memory::default() && machine.owed.is_none();
             turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
@@ -396,45 +406,6 @@ impl Core {
         }
         let already = already.unwrap_or(false);
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
-    }
-
-    fn said(
-        &mut self,
-        ticket: Ticket,
-        instance: &InstanceId,
-        state: ReportState,
-        now: Timestamp,
-        turn: &mut Turn,
-    ) {
-        let agent = self
-            .agents
-            .values()
-            .find(|machine| machine.current.as_ref().is_some_and(|current| current.instance == *instance))
-            .map(|machine| machine.address.clone());
-        let Some(agent) = agent else {
-            // Of an earlier life: known, and of no consequence.
-            return Self::reply(
-                turn,
-                ticket,
-                Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
-            );
-        };
-        self.each(&agent, now, turn, |machine, _, turn| {
-            // A finished turn is progress; that it began, or was spoken to, is none.
-            let finished = machine.activity == Activity::Working && state == ReportState::Idle;
-            if finished && !machine.memory.deaths.is_empty() {
-                policy::progressed(&mut machine.memory);
-                turn.agent_row(machine);
-            }
-            machine.declared(state, now, turn);
-            let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
-            turn.reported(machine, state, now);
-            if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
-                let then = *then;
-                machine.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
-            }
-        });
-        Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
     }
 }
 
@@ -475,6 +446,7 @@ impl Machine {
     pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
         let now = situation.now;
         let why = end.why.clone();
+        self.judge_by_what_is_known(situation, turn);
         match self.phase {
             Phase::Rest => {
                 self.reason.clone_from(&self.wish.reason);

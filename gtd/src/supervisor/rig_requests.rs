@@ -143,7 +143,12 @@ impl Core {
         turn: &mut Turn,
     ) -> BTreeSet<Address> {
         let mut agents = BTreeSet::new();
-        for agent in [Address::Witness(rig.clone()), Address::Refinery(rig.clone())] {
+        let standing = [Address::Witness(rig.clone()), Address::Refinery(rig.clone())];
+        // Workers go on running in a rig that is set aside, and come back with it.
+        let mut workers: Vec<Address> =
+            self.of_rig(rig).map(|m| m.address.clone()).filter(|a| a.role() == Role::Polecat).collect();
+        workers.sort_by_cached_key(|agent| (self.urgency(agent), agent.clone()));
+        for agent in standing.into_iter().chain(workers) {
             turn.touched(&agent);
             self.each(&agent, now, turn, |machine, situation, turn| {
                 let still = is_still(machine);
@@ -155,7 +160,10 @@ impl Core {
                 if left && may {
                     machine.start_or_rest_for(Asker::Program, "its rig may run again", situation, turn);
                 }
-                if !still || !is_still(machine) {
+                let worker = machine.address.role() == Role::Polecat;
+                let begun = !is_still(machine);
+                // A worker that ran before goes on as it is.
+                if (begun && still) || (!worker && (begun || !still)) {
                     agents.insert(agent.clone());
                 }
             });

@@ -32,7 +32,12 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         rendered.hook = shown.hooks.work(agent);
+                        shown.place(&mut rendered);
                         shown.dress(&mut rendered);
+                        match machine.watched() {
+                            Some(watched) => drop(shown.watched.insert(agent.clone(), watched)),
+                            None => drop(shown.watched.remove(agent)),
+                        }
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
                         match &machine.last_place {
@@ -42,6 +47,7 @@ impl Supervisor {
                     }
                     None => {
                         shown.agents.remove(agent);
+                        shown.watched.remove(agent);
                         shown.panes.remove(agent);
                     }
                 }
@@ -49,6 +55,7 @@ impl Supervisor {
             if shown.facts != *core.facts() {
                 shown.facts.clone_from(core.facts());
             }
+            shown.orphaned.clone_from(&core.orphaned);
             shown.hold = core.hold().cloned();
             if turn.incident || shown.incidents.iter().any(Incident::is_open) {
                 shown.incidents = core.incidents();

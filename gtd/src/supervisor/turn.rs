@@ -9,6 +9,7 @@ use gtd_proto::params::ReportState;
 use gtd_proto::{Address, Exit, RpcError, Timestamp};
 use serde_json::{Value, json};
 
+use super::hooked::Question;
 use super::machine::Machine;
 use crate::agents::order::{Life, Order};
 use crate::ledger::{AgentRow, InstanceRow, NewEvent, ProcessKey, ServerKey, Write};
@@ -73,6 +74,8 @@ pub struct Turn {
     pub answers: Vec<(Ticket, Answer)>,
     /// Agents whose shown state may have changed.
     pub changed: BTreeSet<Address>,
+    /// For the stores of work, after the commit.
+    pub questions: Vec<Question>,
     /// An incident opened, closed, or came further.
     pub incident: bool,
     pub(super) outcomes: Vec<(Address, Outcome)>,
@@ -86,8 +89,13 @@ impl Turn {
     /// Nothing follows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { writes, orders, answers, changed, incident, .. } = self;
-        writes.is_empty() && orders.is_empty() && answers.is_empty() && changed.is_empty() && !incident
+        let Self { writes, orders, answers, changed, questions, incident, .. } = self;
+        writes.is_empty()
+            && orders.is_empty()
+            && answers.is_empty()
+            && changed.is_empty()
+            && questions.is_empty()
+            && !incident
     }
 
     pub(super) fn touched(&mut self, agent: &Address) {

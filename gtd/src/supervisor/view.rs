@@ -1,6 +1,6 @@
 //! What results show: rendered after each turn, read without asking the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
 use gtd_proto::town::{Alert, Rig, Severity};
@@ -11,11 +11,14 @@ use gtd_proto::{
 
 use super::hooks::Hooks;
 use super::machine::{Machine, Phase};
+use super::orphaned::Orphan;
 use super::planner::Facts;
+use super::progress::Watched;
 use super::recorded::Recorded;
 use super::rig_requests::Chore;
 use super::rigs::unknown_rig;
 use super::workers::Belongings;
+use super::worktrees::Worktree;
 use crate::ledger::HoldRow;
 
 /// What the last listing said of an agent's session.
@@ -62,6 +65,12 @@ pub struct Shown {
     pub chores: Vec<(RigName, Chore)>,
     /// What agents have on their hooks.
     pub hooks: Hooks,
+    /// Where workers work.
+    pub worktrees: BTreeMap<Address, Worktree>,
+    /// Agents whose progress is to be looked after.
+    pub watched: BTreeMap<Address, Watched>,
+    /// Work on the hooks of agents that will not do it.
+    pub orphaned: BTreeMap<Address, Orphan>,
     /// Panes that agents ran in last and may be started in again, also of those at rest.
     pub panes: BTreeMap<Address, String>,
     /// What belongs to workers.
@@ -79,7 +88,7 @@ impl View {
     }
 
     /// Takes over what the stores of work say of the agents' hooks.
-    pub fn hooks_are(&self, hooks: Hooks) {
+    pub(super) fn hooks_are(&self, hooks: Hooks) {
         self.change(|shown| shown.take_hooks(hooks));
     }
 
@@ -117,7 +126,11 @@ impl Shown {
             prefix: facts.prefix.clone(),
             witness: role(Address::Witness(name.clone())),
             refinery: role(Address::Refinery(name.clone())),
-            polecats: facts.polecats.iter().map(|polecat| self.polecat(name, polecat, &facts.path)).collect(),
+            polecats: self
+                .workers(name, &facts.polecats)
+                .iter()
+                .map(|polecat| self.polecat(name, polecat, &facts.path))
+                .collect(),
             crew: facts.crew.clone(),
         })
     }
@@ -131,6 +144,15 @@ impl Shown {
                 !self.facts.rigs.contains_key(rig) && !at_rest
             }
         })
+    }
+
+    /// A rig's workers: by their directories, and those that were made just now.
+    fn workers(&self, rig: &RigName, by_directory: &[AgentName]) -> BTreeSet<AgentName> {
+        let known = self.agents.keys().filter_map(|agent| match agent {
+            Address::Polecat(of, name) if of == rig => Some(name.clone()),
+            _ => None,
+        });
+        known.chain(by_directory.iter().cloned()).collect()
     }
 
     fn polecat(&self, rig: &RigName, name: &AgentName, path: &str) -> Agent {
@@ -230,8 +252,12 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         next_attempt,
         reason: trouble.cloned().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
-        agent_preset: life.map(|life| life.preset.clone()).unwrap_or_default(),
-        account: life.and_then(|life| life.account.clone()),
+        // Of one at rest: what its next start would take.
+        agent_preset: life
+            .map(|life| life.preset.clone())
+            .or_else(|| machine.overrides.agent.clone())
+            .unwrap_or_default(),
+        account: life.map_or_else(|| machine.overrides.account.clone(), |life| life.account.clone()),
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }

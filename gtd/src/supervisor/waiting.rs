@@ -222,7 +222,12 @@ impl Request {
             | Self::Rig { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
-            Self::Admit(_) | Self::Enlist { .. } | Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
+            Self::Admit(_)
+            | Self::Enlist { .. }
+            | Self::Said { .. }
+            | Self::Promised { .. }
+            | Self::Wait { .. }
+            | Self::RigSettled { .. } => None,
         }
     }
 }

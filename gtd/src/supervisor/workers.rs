@@ -60,7 +60,9 @@ impl Shown {
         if agent.worktree.is_none() {
             agent.worktree.clone_from(&belongings.worktree);
         }
-        agent.branch.clone_from(&belongings.branch);
+        if agent.branch.is_none() {
+            agent.branch.clone_from(&belongings.branch);
+        }
         if agent.state == State::Stopped && belongings.note.is_some() {
             agent.reason.clone_from(&belongings.note);
         }

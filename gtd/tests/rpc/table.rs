@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, event, explain, method, params, town, work,
+    daemon, event, explain, method, params, polecat, town, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -29,6 +29,7 @@ impl StandIn {
         all.merge(RigServer::into_rpc(Self)).unwrap();
         all.merge(WitnessServer::into_rpc(Self)).unwrap();
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
+        all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
         all.merge(HookServer::into_rpc(Self)).unwrap();
@@ -145,6 +146,38 @@ role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
 
 #[async_trait]
+impl PolecatServer for StandIn {
+    async fn spawn(&self, _: &Extensions, _: params::PolecatSpawn) -> RpcResult<Reply<Change>> {
+        reached("polecat.spawn")
+    }
+    async fn list(&self, _: params::PolecatList) -> RpcResult<Reply<Items<Agent>>> {
+        reached("polecat.list")
+    }
+    async fn status(&self, _: params::AgentRef) -> RpcResult<Reply<Agent>> {
+        reached("polecat.status")
+    }
+    async fn start(&self, _: &Extensions, _: params::PolecatStart) -> RpcResult<Reply<Change>> {
+        reached("polecat.start")
+    }
+    async fn stop(&self, _: &Extensions, _: params::PolecatStop) -> RpcResult<Reply<Change>> {
+        reached("polecat.stop")
+    }
+    async fn stop_all(
+        &self,
+        _: &Extensions,
+        _: params::PolecatStopAll,
+    ) -> RpcResult<Reply<polecat::PolecatsChange>> {
+        reached("polecat.stop_all")
+    }
+    async fn restart(&self, _: &Extensions, _: params::PolecatRestart) -> RpcResult<Reply<Change>> {
+        reached("polecat.restart")
+    }
+    async fn capture(&self, _: params::AgentCapture) -> RpcResult<Reply<agent::Capture>> {
+        reached("polecat.capture")
+    }
+}
+
+#[async_trait]
 impl AgentServer for StandIn {
     async fn list(&self, _: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
         reached("agent.list")
@@ -259,6 +292,7 @@ fn enough(name: &str) -> Value {
         "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
             json!({"rig": "a"})
         }
+        "polecat.spawn" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
         "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
@@ -267,6 +301,10 @@ fn enough(name: &str) -> Value {
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
         "work.create" => json!({"title": "t"}),
         "work.show" | "work.close" => json!({"id": "a-1"}),
+        "polecat.status" | "polecat.start" | "polecat.stop" | "polecat.restart" | "polecat.capture" => {
+            json!({"agent": "a/polecats/nux"})
+        }
+        "polecat.stop_all" => json!({"rig": "a"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
         _ => json!({}),

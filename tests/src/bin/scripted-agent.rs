@@ -36,6 +36,10 @@ fn variable(name: &str) -> String {
 }
 
 fn address() -> String {
+    let name = variable("GT_POLECAT");
+    if !name.is_empty() {
+        return format!("{}/polecats/{name}", variable("GT_RIG"));
+    }
     format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"))
 }
 

@@ -50,7 +50,7 @@ async fn what_is_there_already_stays_as_it_is() {
     // A directory that is gone while git has a record of it: the worktree may only be out of sight.
     fs::rename(world.home().join("polecats/nux"), world.base.join("elsewhere")).unwrap();
     assert_eq!(refusal(world.trees.add(&world.planned("nux", None, 2)).await).code, 1015);
-    assert_eq!(world.trees.names_in_git(&world.rig).await.unwrap(), [new.name.clone()]);
+    assert_eq!(world.trees.names_in_git(&world.rig).await.unwrap(), std::slice::from_ref(&new.name));
     assert!(
         world.trees.add(&world.planned("ace", Some("gt-1"), 7)).await.is_ok(),
         "another time, another branch"

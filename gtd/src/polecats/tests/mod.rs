@@ -1,6 +1,7 @@
 //! Worktrees with real git: a town in a temporary directory, a rig with a remote, and what people and agents do there.
 
 mod adding;
+mod removing;
 mod seeing;
 mod undoing;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use gtd_proto::{AgentName, RigName, Timestamp, WorkId};
 
-use super::{Inspection, NewTree, Seen, TreeError, Trees};
+use super::{Gate, Inspection, NewTree, Removed, Seen, TreeError, Trees};
 use crate::town::git::Git;
 use crate::town::layout::Layout;
 
@@ -125,6 +126,30 @@ impl World {
         }
     }
 
+    pub(super) async fn remove(&self, name: &str, gate: Gate) -> Result<Removed, TreeError> {
+        let at = Timestamp::now();
+        self.trees.remove(&self.rig, &AgentName::new(name).unwrap(), gate, at).await
+    }
+
+    /// What is kept of a worker, by the ends of the refs.
+    pub(super) fn kept(&self, name: &str) -> Vec<(String, String)> {
+        let all =
+            git(&self.repo(), &["for-each-ref", "--format=%(refname) %(objectname)", "refs/gtd/archive"]);
+        let lead = format!("refs/gtd/archive/{name}/");
+        all.lines()
+            .filter_map(|line| {
+                let (end, commit) = line.strip_prefix(&lead)?.split_once(' ')?;
+                Some((end.rsplit('/').next()?.to_owned(), commit.to_owned()))
+            })
+            .collect()
+    }
+
+    /// The commit kept under the end of a ref.
+    pub(super) fn kept_as(&self, name: &str, end: &str) -> String {
+        let all = self.kept(name);
+        all.iter().find(|(last, _)| last == end).unwrap_or_else(|| panic!("no {end} in {all:?}")).1.clone()
+    }
+
     /// Every ref, directory, file and record that is there: to be compared.
     pub(super) fn everything(&self) -> String {
         let refs = git(&self.repo(), &["for-each-ref"]);
@@ -135,7 +160,9 @@ impl World {
             .unwrap();
         let mut files: Vec<String> =
             String::from_utf8_lossy(&find.stdout).lines().map(str::to_owned).collect();
-        files.retain(|file| !file.contains("/logs") && !file.ends_with("/worktrees"));
+        files.retain(|file| {
+            !file.contains("/logs") && !file.contains("/refs/gtd") && !file.ends_with("/worktrees")
+        });
         files.sort();
         format!("{refs}\n{}\n{}", files.join("\n"), git(&self.base, &["status", "--porcelain"]))
     }

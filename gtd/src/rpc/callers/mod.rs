@@ -43,6 +43,10 @@ pub trait Known: Send + Sync {
     fn holder(&self, instance: &InstanceId) -> Option<Address>;
     /// Whether this agent's present instance is being launched, and no process of it is on record yet.
     fn is_coming(&self, agent: &Address) -> bool;
+    /// The worker that a short name means.
+    fn worker(&self, _text: &str) -> Option<Address> {
+        None
+    }
 }
 
 impl Known for Handle {
@@ -71,6 +75,10 @@ impl Known for Handle {
                 shown.agents.get(agent).is_some_and(|agent| agent.state == gtd_proto::State::Starting);
             starting && !shown.recorded.has(agent)
         })
+    }
+
+    fn worker(&self, text: &str) -> Option<Address> {
+        self.view().read(|shown| super::short::worker(shown, text))
     }
 }
 
@@ -110,6 +118,11 @@ impl Callers {
     /// Other grants from now on, as after a reload of the configuration.
     pub fn grant(&self, grants: Vec<Grant>) {
         *self.grants.write().unwrap_or_else(PoisonError::into_inner) = grants;
+    }
+
+    /// The worker that a short name means.
+    pub(super) fn worker(&self, text: &str) -> Option<Address> {
+        self.known.worker(text)
     }
 
     /// Says who asks, when they may.

@@ -140,6 +140,8 @@ impl Bars {
         machine.account = Some("work".to_owned());
         machine.passes = self.passes;
         let situation = Situation {
+            hooks: &crate::supervisor::hooks::Hooks::default(),
+            questions: &mut 0,
             now: at(0),
             settings: &settings,
             facts: &facts,
