@@ -16,6 +16,7 @@ pub mod id;
 pub mod method;
 pub mod nearest;
 pub mod params;
+pub mod report;
 pub mod rpc;
 pub mod selector;
 pub mod town;

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::conversations::{ConversationRow, ConversationWrite};
 use super::error::LedgerError;
 use super::load::load;
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
@@ -59,6 +60,8 @@ struct State {
     /// A snapshot of an earlier version has none, and is not whole in that.
     #[serde(default)]
     work: OpenWork,
+    #[serde(default)]
+    conversations: Vec<ConversationRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -98,6 +101,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         servers: loaded.servers.clone(),
         facts: loaded.facts.clone(),
         work: loaded.work.clone(),
+        conversations: loaded.conversations.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -134,6 +138,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         heartbeat_number: state.heartbeat_number,
         facts: state.facts,
         work: state.work,
+        conversations: state.conversations,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -178,6 +183,8 @@ pub(super) fn newest(dir: &Path) -> Option<Found> {
 
 /// What must be written into an empty ledger to make it say what this does.
 pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
+    let conversations = loaded.conversations.iter().cloned();
+    let conversations = conversations.map(|row| Write::Conversation(ConversationWrite::Keep(row)));
     let facts =
         loaded.facts.iter().map(|(key, value)| Write::Fact { key: key.clone(), value: Some(value.clone()) });
     (loaded.agents.iter().cloned().map(Write::Agent))
@@ -186,6 +193,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain([Write::Hold(loaded.hold.clone())])
         .chain(facts)
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
+        .chain(conversations)
         .collect()
 }
 

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
+use super::reports::{Word, Words};
 use super::throttle::Throttle;
 use crate::agents::order::{Life, Overrides, Place};
+use crate::ledger::ConversationRow;
 
 /// What should be, and who said so.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +194,10 @@ pub struct Machine {
     pub alert: Option<String>,
     /// How long it has idled, by its own word.
     pub idling: Idling,
+    /// What it has said.
+    pub words: Words,
+    /// The conversation that its next start goes on with.
+    pub conversation: Option<ConversationRow>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -230,6 +236,9 @@ pub struct Memo {
     /// How long the present instance has idled.
     #[serde(default, skip_serializing_if = "Idling::is_blank")]
     pub idling: Idling,
+    /// What the present instance said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
 }
 
 impl Machine {
@@ -260,6 +269,8 @@ impl Machine {
             lingering: Vec::new(),
             alert: None,
             idling: Idling::default(),
+            words: Words::default(),
+            conversation: None,
         }
     }
 
@@ -289,6 +300,7 @@ impl Machine {
             reason: self.reason.clone(),
             place: self.last_place.clone(),
             idling: self.idling.clone(),
+            word: self.words.last.clone(),
         }
     }
 

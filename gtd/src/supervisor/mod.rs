@@ -5,6 +5,7 @@
 //! only pass through, in records that show them. It must never do I/O in a decision, and never take an error
 //! for a death.
 
+mod conversation;
 pub mod core;
 mod dating;
 mod declare;
@@ -24,6 +25,7 @@ pub mod planner;
 pub mod policy;
 mod recall;
 pub mod recorded;
+pub mod reports;
 pub mod requests;
 pub mod resources;
 mod resume;
@@ -32,6 +34,7 @@ pub mod rig_requests;
 pub mod rigs;
 pub mod run;
 mod showing;
+pub mod spool;
 pub mod throttle;
 mod town;
 pub mod turn;

@@ -6,6 +6,7 @@ use gtd_proto::{Activity, Address, Intent, RpcError, Timestamp};
 use super::machine::{Current, Machine, Pause, Phase, Then, Wish};
 use super::planner::{Blocked, Mode, Situation};
 use super::policy::{self, Next, after, since};
+use super::reports::Words;
 use super::throttle::Asker;
 use super::turn::{Outcome, Turn};
 use crate::agents::order::Order;
@@ -40,6 +41,7 @@ impl Machine {
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
+        self.words = Words::default();
         self.forget_idling();
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
@@ -50,10 +52,9 @@ impl Machine {
         turn.instance_row(self, false);
         turn.starting(self, why, now);
         turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
-        turn.order(
-            &self.address,
-            Order::Launch { instance, overrides: self.overrides.clone(), before: self.last_place.clone() },
-        );
+        let talk = self.talk(&instance, now, turn);
+        let (overrides, before) = (self.overrides.clone(), self.last_place.clone());
+        turn.order(&self.address, Order::Launch { instance, overrides, before, talk });
     }
 
     /// Begins to end the present instance. Without one there is nothing to do.

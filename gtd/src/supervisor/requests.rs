@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use gtd_proto::params::ReportState;
-use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
 use super::machine::{Machine, Pause, Phase, Then, Wish};
 use super::moves::{End, cancelled};
 use super::planner::Situation;
 use super::policy;
+use super::reports::Said;
 use super::rig_requests::RigAsk;
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
@@ -70,7 +70,7 @@ pub enum Request {
         /// Which start of it.
         instance: InstanceId,
         /// What it says.
-        state: ReportState,
+        said: Said,
     },
     /// Change a rig's standing.
     Rig {
@@ -173,7 +173,7 @@ impl Core {
             Request::DeclareDead { agent, evidence, ask } => {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
-            Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Said { instance, said } => self.said(ticket, &instance, &said, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {
@@ -378,45 +378,6 @@ impl Core {
         }
         let already = already.unwrap_or(false);
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
-    }
-
-    fn said(
-        &mut self,
-        ticket: Ticket,
-        instance: &InstanceId,
-        state: ReportState,
-        now: Timestamp,
-        turn: &mut Turn,
-    ) {
-        let agent = self
-            .agents
-            .values()
-            .find(|machine| machine.current.as_ref().is_some_and(|current| current.instance == *instance))
-            .map(|machine| machine.address.clone());
-        let Some(agent) = agent else {
-            // Of an earlier life: known, and of no consequence.
-            return Self::reply(
-                turn,
-                ticket,
-                Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
-            );
-        };
-        self.each(&agent, now, turn, |machine, _, turn| {
-            // A finished turn is progress; that it began, or was spoken to, is none.
-            let finished = machine.activity == Activity::Working && state == ReportState::Idle;
-            if finished && !machine.memory.deaths.is_empty() {
-                policy::progressed(&mut machine.memory);
-                turn.agent_row(machine);
-            }
-            machine.declared(state, now, turn);
-            let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
-            turn.reported(machine, state, now);
-            if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
-                let then = *then;
-                machine.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
-            }
-        });
-        Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
     }
 }
 
