@@ -40,11 +40,8 @@ fn a_report_is_dated_and_what_was_overtaken_or_heard_before_is_ignored() {
 #[test]
 fn what_was_said_of_a_state_holds_while_it_goes_on() {
     let instance = InstanceId::generate();
-    let promised = Said {
-        next_due: Some(at(400)),
-        detail: Some("until five".into()),
-        ..said(ReportState::Idle, 100)
-    };
+    let promised =
+        Said { next_due: Some(at(400)), detail: Some("until five".into()), ..said(ReportState::Idle, 100) };
     let word = heed(None, &instance, &promised, at(200)).unwrap();
     let again = heed(Some(&word), &instance, &said(ReportState::Idle, 150), at(200)).unwrap();
     assert_eq!((again.next_due, again.detail.as_deref()), (Some(at(400)), Some("until five")));
