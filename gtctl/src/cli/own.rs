@@ -17,8 +17,9 @@ pub enum AgentVerb {
 /// `agent report`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Run by an agent: who it is comes from its environment, and what a hook's event says from stdin. It ends with 0 whatever
-happens, prints nothing into a turn, and leaves what the daemon does not take in time in the daemon's spool.
+Run by an agent: its environment says who it is, and stdin what its hook's event says.
+It ends with 0 whatever happens and prints nothing into a turn. What the daemon does not
+take in time is left in its spool.
 
 Examples:
   gtctl agent report working
@@ -71,8 +72,8 @@ impl From<StateWord> for ReportState {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  gtctl prime                            run by an agent: who it is, what it has to do, and with which verbs
-  gtctl prime alpha/polecats/nux         what that agent would be told")]
+  gtctl prime                        run by an agent, for itself
+  gtctl prime alpha/polecats/nux     what that agent would be told")]
 pub struct Prime {
     /// The agent: the one that runs it unless given
     pub agent: Option<String>,

@@ -42,15 +42,15 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Takes reports in until the daemon goes down.
 pub async fn follow(handle: Handle, dir: PathBuf, stop: CancellationToken) {
     let (wake, mut woken) = mpsc::channel(1);
-    let mut eyes: Option<RecommendedWatcher> = None;
+    let mut eyes: Option<(RecommendedWatcher, Inode)> = None;
     let mut complained = false;
     loop {
-        // Made anew where somebody took it away, and then the watch is on a directory that is gone.
         match prepare(&dir) {
-            Ok(made) => {
+            Ok(inode) => {
                 complained = false;
-                if made || eyes.is_none() {
-                    eyes = watch(&dir, wake.clone());
+                // Where somebody took it away, the watch is on a directory that is gone.
+                if eyes.as_ref().is_none_or(|(_, seen)| *seen != inode) {
+                    eyes = watch(&dir, wake.clone()).map(|watcher| (watcher, inode));
                 }
             }
             Err(error) if !complained => {
@@ -69,25 +69,31 @@ pub async fn follow(handle: Handle, dir: PathBuf, stop: CancellationToken) {
     }
 }
 
-/// Makes the directory, for us alone; says whether it was not there.
-fn prepare(dir: &Path) -> std::io::Result<bool> {
-    let made = match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(error),
-    };
+/// Device and number of a directory.
+type Inode = (u64, u64);
+
+/// Makes the directory, for us alone, where it is not there; says which one it is.
+fn prepare(dir: &Path) -> std::io::Result<Inode> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let found = fs::symlink_metadata(dir)?;
     if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(std::io::Error::other("it is not a directory of ours that only we may write to"));
     }
-    Ok(made)
+    Ok((found.dev(), found.ino()))
 }
 
 fn watch(dir: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let whole = dir.to_owned();
     let heard = move |event: notify::Result<notify::Event>| {
-        // What we remove ourselves wakes nobody.
+        // What we remove ourselves wakes nobody; that the whole directory was removed does.
         let new = match event {
-            Ok(event) => matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any),
+            Ok(event) => {
+                matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any)
+                    || event.paths.contains(&whole)
+            }
             Err(_) => true,
         };
         if new {
@@ -221,7 +227,7 @@ mod tests {
     fn spool() -> (tempfile::TempDir, PathBuf) {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join(DIR);
-        assert!(prepare(&dir).unwrap() && !prepare(&dir).unwrap());
+        assert_eq!(prepare(&dir).unwrap(), prepare(&dir).unwrap());
         (base, dir)
     }
 
