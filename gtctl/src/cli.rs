@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod own;
 mod shared;
 mod sling;
 mod town;
@@ -20,6 +21,7 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use own::{AgentReport, AgentVerb, Prime};
 pub use shared::{Overrides, Plan};
 pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
@@ -159,6 +161,11 @@ pub enum Verb {
     DeclareDead(DeclareDead),
     /// Wait until an agent is ready, idle, gone, or in a state
     Wait(Wait),
+    /// Run by an agent: who it is, what it has to do, and with which verbs
+    Prime(Prime),
+    /// Run by an agent's hooks: what it does
+    #[command(subcommand)]
+    Agent(AgentVerb),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),

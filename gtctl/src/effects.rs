@@ -69,6 +69,8 @@ pub const TABLE: &[Row] = &[
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),
     row("wait", Effect::Read),
+    row("prime", Effect::Read),
+    row("agent report", Effect::Write),
     row("daemon run", Effect::Disruptive),
     row("daemon start", Effect::Disruptive),
     forceable("daemon stop"),

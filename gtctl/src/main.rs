@@ -14,6 +14,7 @@ mod interrupt;
 mod output;
 mod town;
 mod verbs;
+mod who;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,10 @@ use exit::Code;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    // Before everything that takes time: an agent waits for it.
+    if let Some(code) = verbs::agent::answer_a_hook() {
+        return code.into();
+    }
     complete::answer_a_shell();
     interrupt::leave_on_ctrl_c();
     let cli = match Cli::read() {

@@ -162,6 +162,12 @@ pub struct Agent {
     pub state: State,
     /// What it says that it does.
     pub activity: Activity,
+    /// Its remark on that: of one that waits, what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity_detail: Option<String>,
+    /// Since when it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity_since: Option<Timestamp>,
     /// True exactly while the agent's process is proven alive.
     pub running: bool,
     /// What should be.

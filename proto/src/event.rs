@@ -63,8 +63,14 @@ pub mod kind {
     pub const AGENT_LINGERING: &str = "agent.lingering";
     /// It cannot be observed. `{why}`
     pub const AGENT_UNKNOWN: &str = "agent.unknown";
-    /// It said what it does. `{state, detail}`
+    /// It said what it does. `{state, detail?, next_due?, conversation?, source, said_at?}`; `said_at` when that was
+    /// earlier than it was heard.
     pub const AGENT_REPORTED: &str = "agent.reported";
+    /// It began to wait for a person. `{kind, text?, source}`
+    pub const AGENT_WAITING: &str = "agent.waiting";
+    /// The conversation that it was to go on with is not there any more; its next start begins a new one.
+    /// `{conversation, why}`
+    pub const AGENT_CONVERSATION_LOST: &str = "agent.conversation_lost";
     /// Our tmux server began. `{socket, pid}`
     pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
     /// Our tmux server ended. `{socket, pid}`

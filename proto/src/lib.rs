@@ -17,6 +17,7 @@ pub mod method;
 pub mod nearest;
 pub mod params;
 pub mod polecat;
+pub mod report;
 pub mod rpc;
 pub mod selector;
 pub mod town;

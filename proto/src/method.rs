@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    polecat, town, wait, work,
+    polecat, report, town, wait, work,
 };
 
 /// What a method does to the town.
@@ -184,7 +184,7 @@ methods! {
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";
     "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off, quarantine, throttle and hold";
     "agent.declare_dead" Disruptive (params::AgentDeclareDead) -> Reply<Change>, "Say that an agent of which nothing can be told is dead";
-    "agent.report" Write (params::AgentReport) -> Reply<Change>, "What an agent's own hooks say";
+    "agent.report" Write (params::AgentReport) -> Reply<report::Reported>, "What an agent's own hooks say";
     "agent.wait" Read (wait::AgentWait) -> Reply<wait::Waited>, "Wait until an agent is as wanted";
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";

@@ -15,7 +15,7 @@ mod traits {
     use crate::Frame;
     use crate::{
         Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, polecat,
-        town, wait, work,
+        report, town, wait, work,
     };
 
     /// The daemon itself.
@@ -222,7 +222,7 @@ mod traits {
 
         /// What an agent's own hooks say.
         #[method(name = "agent.report", with_extensions)]
-        async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;
+        async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<report::Reported>>;
 
         /// Wait until an agent is as wanted; the wait ends with the connection.
         #[method(name = "agent.wait", with_extensions)]

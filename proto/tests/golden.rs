@@ -20,7 +20,7 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    config, daemon, event, explain, method, town, work,
+    config, daemon, event, explain, method, report, town, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -93,7 +93,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.explain", "explanation", round::<Reply<explain::Explanation>>),
     ("agent.reset", "change", round::<Reply<Change>>),
     ("agent.declare_dead", "change", round::<Reply<Change>>),
-    ("agent.report", "change", round::<Reply<Change>>),
+    ("agent.report", "reported", round::<Reply<report::Reported>>),
     ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),

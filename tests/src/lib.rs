@@ -7,6 +7,7 @@
 
 mod agents;
 pub mod bd;
+pub mod claude;
 pub mod client;
 pub mod disk;
 mod guard;

@@ -46,7 +46,10 @@ fn town(toml: &str) -> (Town, Points) {
         .no_refineries()
         .toml(toml)
         .command("short", json!({"provider": "script", "command": "/bin/sh", "args": ["-c", "exit 3"]}))
-        .command("mess", json!({"provider": "script", "command": "/bin/sh", "args": ["-c", "echo x > mine; exit 3"]}))
+        .command(
+            "mess",
+            json!({"provider": "script", "command": "/bin/sh", "args": ["-c", "echo x > mine; exit 3"]}),
+        )
         .env("GTD_TEST_POINTS", &dir.display().to_string())
         .make();
     town.make_repo("a", 20);
@@ -289,7 +292,11 @@ fn an_agent_that_did_something_before_it_ended_keeps_its_worktree() {
     assert_ne!(other["agent"], agent.as_str());
     // Under its name only after what is in it was kept.
     let refused = town.call_fails("polecat.spawn", json!({"rig": "a", "name": name}));
-    assert_eq!((refused.code, refused.data["summary"].as_str()), (1008, Some("1 uncommitted change(s)")), "{refused:?}");
+    assert_eq!(
+        (refused.code, refused.data["summary"].as_str()),
+        (1008, Some("1 uncommitted change(s)")),
+        "{refused:?}"
+    );
     let seq = town.seq();
     town.call("polecat.spawn", json!({"rig": "a", "name": name, "force": true}));
     let spawned = town.wait_event(seq, "polecat.spawned", &agent, CHANGE);

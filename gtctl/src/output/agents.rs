@@ -3,6 +3,7 @@
 use gtd_proto::town::{Alert, Rig, Severity, TmuxState, TownStatus};
 use gtd_proto::{Activity, Address, Agent, Incident, RigName, Role, State};
 
+use super::error::plain;
 use super::paint::{Paint, Tone, tone};
 use super::table::{Cell, Table};
 use super::time;
@@ -192,6 +193,10 @@ fn activity(agent: &Agent) -> Cell {
 #[must_use]
 pub fn reason(agent: &Agent) -> String {
     let mut parts: Vec<String> = agent.reason.iter().cloned().collect();
+    if agent.running && agent.activity == Activity::Waiting {
+        // An agent wrote it.
+        parts.extend(agent.activity_detail.as_deref().map(|text| format!("waits for: {}", plain(text))));
+    }
     if let Some(at) = agent.next_attempt {
         parts.push(format!("next attempt {}", time::until(at)));
     }

@@ -1,5 +1,6 @@
 //! One file per verb: ask the daemon, print the answer, say how it went.
 
+pub mod agent;
 mod attach;
 mod completions;
 mod config;
@@ -15,6 +16,7 @@ mod hook;
 mod init;
 mod logs;
 mod peek;
+mod prime;
 mod progress;
 mod reset;
 mod rig;
@@ -60,6 +62,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Wait(args) => wait::run(cx, &args).await,
+        Verb::Prime(args) => prime::run(cx, &args).await,
+        Verb::Agent(verb) => agent::run(cx, &verb),
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
         Verb::Logs(args) => logs::run(cx, &args).await,
         Verb::Config(verb) => config::run(cx, verb).await,

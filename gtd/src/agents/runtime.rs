@@ -12,6 +12,9 @@ use gtd_proto::{Address, InstanceId};
 use tokio::sync::mpsc;
 
 use super::attention::Attention;
+use super::claude_settings;
+use super::converse::Talk;
+use super::descent::Descent;
 use super::launch::Launch;
 use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
@@ -35,11 +38,13 @@ pub struct Prepared {
     pub spare: Vec<String>,
     /// Name of the session, if it is free.
     pub session_name: String,
+    /// The settings file of its program, where it takes one.
+    pub settings: Option<claude_settings::Plan>,
 }
 
 /// Makes launches out of settings. Looks at files and the search path, changes nothing.
 pub trait Prepare: Send + Sync {
-    /// The launch of an agent, as the settings stand now.
+    /// The launch of an agent, as the settings stand now. Without `talk` only a look at what it would be.
     ///
     /// # Errors
     /// When the settings name something that is not there.
@@ -48,6 +53,7 @@ pub trait Prepare: Send + Sync {
         agent: &Address,
         instance: &InstanceId,
         overrides: &Overrides,
+        talk: Option<&Talk>,
     ) -> Result<Prepared, Failure>;
 
     /// The program and directory that a broken agent waits for are there now.
@@ -84,6 +90,7 @@ pub struct Shared {
     places: RwLock<BTreeMap<Address, Place>>,
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
+    pub(super) descent: Descent,
 }
 
 impl Shared {
@@ -120,6 +127,7 @@ impl Shared {
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),
+            descent: Descent::default(),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files};
+use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files, spool};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
@@ -94,7 +94,13 @@ impl Daemon {
         })?;
         let socket =
             layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
-        let prepare = Arc::new(Preparer::new(Arc::clone(&first), live.clone(), identity.id.clone(), socket));
+        let prepare = Arc::new(Preparer::new(
+            Arc::clone(&first),
+            live.clone(),
+            identity.id.clone(),
+            socket,
+            run_dir.join(spool::DIR),
+        ));
         let (reports_sender, reports) = mpsc::channel(REPORTS);
         let shared = Shared::new(
             driver.clone(),
@@ -128,14 +134,24 @@ impl Daemon {
         if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, polecats, .. } =
-            state;
+        let Loaded {
+            agents,
+            instances,
+            hold,
+            heartbeat_number,
+            facts: recalled,
+            work: open_work,
+            polecats,
+            conversations,
+            ..
+        } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let (mut core, mut first_turn) =
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
         core.recall_orphans(&recalled);
+        core.recall_conversations(conversations);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,
             Err(error) => {
@@ -153,6 +169,7 @@ impl Daemon {
         for reason in reasons {
             handle.shared().degrade(reason);
         }
+        prepare.ask_hooks(Arc::clone(handle.shared()) as Arc<_>);
         let last = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
         tokio::spawn(hear_tmux(handle.clone(), tmux_events));
@@ -176,6 +193,7 @@ impl Daemon {
         }
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
+        tokio::spawn(spool::follow(handle.clone(), run_dir.join(spool::DIR), stop.clone()));
         // What a copied ledger said of running agents is written off by now.
         if let Err(error) = town_id::settle(&layout, &identity) {
             handle.shared().degrade(error.to_string());

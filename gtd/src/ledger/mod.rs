@@ -5,6 +5,7 @@
 //! give a number twice.
 
 mod ballast;
+mod conversations;
 mod error;
 mod load;
 mod open;
@@ -39,6 +40,7 @@ use gtd_proto::{Address, Event, Exit, Seq, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use conversations::{ConversationRow, ConversationWrite};
 pub use error::LedgerError;
 pub use open::{Condition, Restored};
 pub use polecats::{PolecatRow, PolecatState, PolecatWrite};

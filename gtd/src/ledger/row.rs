@@ -10,6 +10,7 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::conversations::{ConversationRow, ConversationWrite};
 use super::polecats::{PolecatRow, PolecatWrite};
 use super::work::{OpenWork, WorkWrite};
 
@@ -218,6 +219,8 @@ pub enum Write {
     Work(WorkWrite),
     /// Writes something about workers.
     Polecat(PolecatWrite),
+    /// Writes something about the conversation that an agent leads.
+    Conversation(ConversationWrite),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -240,6 +243,7 @@ impl Write {
             | Self::Hold(_)
             | Self::Work(_)
             | Self::Polecat(_)
+            | Self::Conversation(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)
@@ -277,6 +281,8 @@ pub struct Loaded {
     pub work: OpenWork,
     /// Workers that we made.
     pub polecats: Vec<PolecatRow>,
+    /// The conversations that agents lead.
+    pub conversations: Vec<ConversationRow>,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::conversations::{ConversationRow, ConversationWrite};
 use super::error::LedgerError;
 use super::load::load;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -63,6 +64,8 @@ struct State {
     /// The same of workers.
     #[serde(default)]
     polecats: Vec<PolecatRow>,
+    #[serde(default)]
+    conversations: Vec<ConversationRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -103,6 +106,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         facts: loaded.facts.clone(),
         work: loaded.work.clone(),
         polecats: loaded.polecats.clone(),
+        conversations: loaded.conversations.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -140,6 +144,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         facts: state.facts,
         work: state.work,
         polecats: state.polecats,
+        conversations: state.conversations,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -184,6 +189,8 @@ pub(super) fn newest(dir: &Path) -> Option<Found> {
 
 /// What must be written into an empty ledger to make it say what this does.
 pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
+    let conversations = loaded.conversations.iter().cloned();
+    let conversations = conversations.map(|row| Write::Conversation(ConversationWrite::Keep(row)));
     let facts =
         loaded.facts.iter().map(|(key, value)| Write::Fact { key: key.clone(), value: Some(value.clone()) });
     (loaded.agents.iter().cloned().map(Write::Agent))
@@ -193,6 +200,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(facts)
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
         .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
+        .chain(conversations)
         .collect()
 }
 

@@ -4,6 +4,7 @@ use gtd_proto::{Event, Seq, Timestamp};
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
+use super::conversations::ConversationWrite;
 use super::error::LedgerError;
 use super::row::{AgentRow, InstanceRow, NewEvent, ServerKey, ServerRow, Write};
 
@@ -18,6 +19,8 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
             Write::Agent(row) => agent(conn, row)?,
             Write::Forget(address) => {
                 run(conn, "DELETE FROM agents WHERE address = ?1", params![address.to_string()])?;
+                // Who gets its name later begins with nothing of it.
+                super::conversations::apply(conn, &ConversationWrite::Forget(address.clone()))?;
             }
             Write::Instance(row) => instance(conn, row)?,
             Write::Exit(exit) => run(
@@ -88,6 +91,7 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
             )?,
             Write::Work(write) => super::work::apply(conn, write)?,
             Write::Polecat(write) => super::polecats::apply(conn, write)?,
+            Write::Conversation(write) => super::conversations::apply(conn, write)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(
                 conn,

@@ -111,12 +111,17 @@ impl Spawner {
                         let following = step.next().unwrap_or(Step::Announce);
                         self.go_on(making, following).await?;
                     }
-                    Err(failed) if is_leaving(&failed.why) || self.stop.is_cancelled() => return Err(failed.why),
+                    Err(failed) if is_leaving(&failed.why) || self.stop.is_cancelled() => {
+                        return Err(failed.why);
+                    }
                     Err(failed) => self.turn_back(making, step, failed).await,
                 },
                 Next::TurnBack => {
                     let times = making.journal.taken_up;
-                    let why = format!("the making of {} was taken up {times} times and never ended", making.agent());
+                    let why = format!(
+                        "the making of {} was taken up {times} times and never ended",
+                        making.agent()
+                    );
                     let step = making.journal.step;
                     self.turn_back(making, step, Failed { why: RpcError::internal(why), blank: false }).await;
                 }
@@ -226,7 +231,9 @@ impl Spawner {
                 key: alert_key(&agent),
                 since: self.handle.wall(),
                 severity: Severity::Warning,
-                message: format!("what was made for {agent}, whose spawn failed, cannot be taken back yet: {why}"),
+                message: format!(
+                    "what was made for {agent}, whose spawn failed, cannot be taken back yet: {why}"
+                ),
                 hint: Some(format!("gtctl events --agent {agent} --kind 'polecat.*'")),
             })
             .await;
@@ -429,7 +436,8 @@ impl Spawner {
             Ok(change) if change.survivors.is_empty() => Ok(()),
             Ok(change) => {
                 let many = change.survivors.len();
-                let text = format!("{many} of its processes could not be ended: {}", change.survivors.join(", "));
+                let text =
+                    format!("{many} of its processes could not be ended: {}", change.survivors.join(", "));
                 Err(Undoing::Later(RpcError::new(ErrorKind::Busy, text)))
             }
             Err(error) if matches!(error.kind, ErrorKind::AgentNotFound | ErrorKind::RigNotFound) => Ok(()),
@@ -565,10 +573,9 @@ fn refusal(making: &Making) -> RpcError {
     match (&back.kept, &making.row.worktree) {
         (Some(why), Some(worktree)) => {
             let agent = making.agent();
-            error
-                .with("worktree", worktree)
-                .with("kept", why)
-                .hint(format!("its worktree {worktree} was kept; when it is not needed: gtctl polecat remove {agent}"))
+            error.with("worktree", worktree).with("kept", why).hint(format!(
+                "its worktree {worktree} was kept; when it is not needed: gtctl polecat remove {agent}"
+            ))
         }
         _ => error,
     }

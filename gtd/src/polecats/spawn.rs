@@ -183,12 +183,8 @@ impl Spawner {
     async fn may_go_on(&self, agent: &Address) -> bool {
         let mut pause = LOOK.0;
         loop {
-            let wanted = Admission {
-                agent: agent.clone(),
-                account: None,
-                by_person: true,
-                coming: BTreeMap::new(),
-            };
+            let wanted =
+                Admission { agent: agent.clone(), account: None, by_person: true, coming: BTreeMap::new() };
             let unclear = match self.handle.admit(wanted).await {
                 Err(error) if error.kind == ErrorKind::RigNotOperational => {
                     matches!(
@@ -215,11 +211,16 @@ impl Spawner {
     /// What it would be refused with.
     pub async fn plan(&self, wanted: &Wanted) -> Result<(Address, NewTree, Vec<PlanStep>), RpcError> {
         let checked = self.check(wanted).await?;
-        let step = |action: &str, target: String, why: String| PlanStep { action: action.to_owned(), target, why };
+        let step =
+            |action: &str, target: String, why: String| PlanStep { action: action.to_owned(), target, why };
         let agent = checked.agent.to_string();
         let mut plan = Vec::new();
         if checked.repair {
-            plan.push(step("repair", agent.clone(), "what an earlier polecat of that name has is archived first".into()));
+            plan.push(step(
+                "repair",
+                agent.clone(),
+                "what an earlier polecat of that name has is archived first".into(),
+            ));
         }
         plan.push(step(
             "add a worktree",
@@ -333,12 +334,15 @@ impl Spawner {
         let taken = self.taken(rig, rows).await?;
         if let Some(given) = &wanted.name {
             let name = names::checked(given).map_err(|bad| {
-                RpcError::new(ErrorKind::NameInvalid, bad.to_string()).hint("choose another --name, or leave it to the pool")
+                RpcError::new(ErrorKind::NameInvalid, bad.to_string())
+                    .hint("choose another --name, or leave it to the pool")
             })?;
             let agent = Address::Polecat(rig.clone(), name.clone());
             self.free(&agent, rows)?;
             // Names that differ only in case are one on some disks.
-            let twin = taken.iter().find(|other| **other != name && other.as_str().eq_ignore_ascii_case(name.as_str()));
+            let twin = taken
+                .iter()
+                .find(|other| **other != name && other.as_str().eq_ignore_ascii_case(name.as_str()));
             if let Some(twin) = twin {
                 let text = format!("rig {rig} has a polecat {twin} already");
                 return Err(RpcError::new(ErrorKind::NameTaken, text).hint("choose another --name"));
@@ -350,7 +354,12 @@ impl Spawner {
         let settings = snapshot.rigs.get(rig).map(|rig| &rig.settings);
         let pool = match settings {
             Some(settings) => names::Pool::of(rig, settings),
-            None => return Err(self.handle.view().read(|shown| crate::supervisor::rigs::unknown_rig(rig, &shown.facts))),
+            None => {
+                return Err(self
+                    .handle
+                    .view()
+                    .read(|shown| crate::supervisor::rigs::unknown_rig(rig, &shown.facts)));
+            }
         };
         let pool = pool.map_err(|error| {
             RpcError::new(ErrorKind::ConfigInvalid, error.to_string())
@@ -364,7 +373,10 @@ impl Spawner {
     async fn taken(&self, rig: &RigName, rows: &[PolecatRow]) -> Result<BTreeSet<AgentName>, RpcError> {
         let dir = self.prepare.snapshot().layout.polecats(rig);
         let there = crate::town::rigs::members(&dir).map_err(|why| {
-            RpcError::internal(format!("the names of rig {rig}'s polecats are not known: {} {why}", dir.display()))
+            RpcError::internal(format!(
+                "the names of rig {rig}'s polecats are not known: {} {why}",
+                dir.display()
+            ))
         })?;
         let in_git = self.trees.names_in_git(rig).await?;
         let shown = self.handle.view().read(|shown| {
@@ -385,7 +397,9 @@ impl Spawner {
     /// Nobody of that name runs, or is on the way.
     fn free(&self, agent: &Address, rows: &[PolecatRow]) -> Result<(), RpcError> {
         let row = rows.iter().find(|row| row.address() == *agent);
-        if let Some(row) = row.filter(|row| !matches!(row.state, PolecatState::Ready | PolecatState::Abandoned)) {
+        if let Some(row) =
+            row.filter(|row| !matches!(row.state, PolecatState::Ready | PolecatState::Abandoned))
+        {
             let doing = match row.state {
                 PolecatState::Removing => "being removed",
                 _ => "being made",
@@ -400,9 +414,11 @@ impl Spawner {
                     .hint(format!("gtctl status {agent}, or choose another --name")))
             }
             None | Some((_, State::Stopped)) => Ok(()),
-            Some((_, state)) => Err(RpcError::new(ErrorKind::Busy, format!("{agent} is there already: it is {state}"))
-                .hint(format!("gtctl polecat stop {agent}, or choose another --name"))
-                .with("holder", agent)),
+            Some((_, state)) => {
+                Err(RpcError::new(ErrorKind::Busy, format!("{agent} is there already: it is {state}"))
+                    .hint(format!("gtctl polecat stop {agent}, or choose another --name"))
+                    .with("holder", agent))
+            }
         }
     }
 
@@ -449,7 +465,8 @@ impl Spawner {
         let mut coming: BTreeMap<RigName, u32> = BTreeMap::new();
         self.handle.view().read(|shown| {
             for row in rows.iter().filter(|row| row.state == PolecatState::Spawning) {
-                let counted = shown.agents.get(&row.address()).is_some_and(|agent| agent.state != State::Stopped);
+                let counted =
+                    shown.agents.get(&row.address()).is_some_and(|agent| agent.state != State::Stopped);
                 if !counted {
                     *coming.entry(row.rig.clone()).or_default() += 1;
                 }
@@ -491,7 +508,12 @@ impl Spawner {
             .commit(vec![
                 Write::Polecat(forget),
                 Write::Polecat(PolecatWrite::Reserve(written)),
-                Write::Event(self.event(kind::POLECAT_SPAWNING, &row, &journal, json!({ "step": Step::Reserve }))),
+                Write::Event(self.event(
+                    kind::POLECAT_SPAWNING,
+                    &row,
+                    &journal,
+                    json!({ "step": Step::Reserve }),
+                )),
             ])
             .await
             .map_err(|error| ledger_error(&error))?;
@@ -522,12 +544,16 @@ impl Spawner {
 
 /// The work is not on its way to another worker.
 fn on_its_way(work: &WorkId, rows: &[PolecatRow]) -> Result<(), RpcError> {
-    let other = rows.iter().find(|row| row.state == PolecatState::Spawning && row.work.as_ref() == Some(work));
+    let other =
+        rows.iter().find(|row| row.state == PolecatState::Spawning && row.work.as_ref() == Some(work));
     match other {
         None => Ok(()),
         Some(row) => {
             let holder = row.address();
-            let error = RpcError::new(ErrorKind::Busy, format!("{work} is on its way to {holder}, which is being made"));
+            let error = RpcError::new(
+                ErrorKind::Busy,
+                format!("{work} is on its way to {holder}, which is being made"),
+            );
             Err(error.hint(format!("gtctl events -f --agent {holder}")).with("holder", holder))
         }
     }
@@ -539,7 +565,9 @@ pub(super) fn belongings(row: &PolecatRow, note: Option<String>) -> Belongings {
 
 pub(super) fn encoded(journal: &Journal) -> Result<Option<serde_json::Value>, RpcError> {
     let value = serde_json::to_value(journal);
-    value.map(Some).map_err(|error| RpcError::internal(format!("the journal of a spawn cannot be written: {error}")))
+    value
+        .map(Some)
+        .map_err(|error| RpcError::internal(format!("the journal of a spawn cannot be written: {error}")))
 }
 
 pub(super) fn leaving() -> RpcError {

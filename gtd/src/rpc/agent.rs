@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gtd_proto::agent::{Attach, Capture, SignalSent};
 use gtd_proto::explain::Explanation;
+use gtd_proto::report::Reported;
 use gtd_proto::rpc::AgentServer;
 use gtd_proto::wait::{AgentWait, Waited};
 use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
@@ -15,6 +16,7 @@ use super::daemon::ledger_error;
 use super::plan::step;
 use super::service::Left;
 use crate::supervisor::policy::after;
+use crate::supervisor::reports::Source;
 use crate::supervisor::requests::{Request, Wait};
 use crate::supervisor::view::at_rest;
 
@@ -96,25 +98,9 @@ impl AgentServer for Context {
         Ok(self.changed(self.handle.once(key, "agent.declare_dead", doing).await.map_err(refuse)?))
     }
 
-    async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Change>> {
-        let instance = params.instance;
-        let owner = self.handle.view().read(|shown| {
-            let mut agents = shown.agents.values();
-            agents.find(|agent| agent.instance.as_ref() == Some(&instance)).map(|agent| agent.agent.clone())
-        });
-        let Some(agent) = owner.or(params.agent) else {
-            return Err(refuse(RpcError::new(
-                ErrorKind::AgentNotFound,
-                format!("no agent has instance {instance}"),
-            )));
-        };
-        let said = Request::Said { instance: instance.clone(), state: params.state };
-        let mut change = self.handle.change(&agent, said).await;
-        if let (Ok(_), Some(due)) = (&change, params.next_due) {
-            let due = self.handle.on_line(due);
-            change = self.handle.change(&agent, Request::Promised { instance, due }).await;
-        }
-        Ok(self.changed(change.map_err(refuse)?))
+    async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Reported>> {
+        let reported = self.handle.report(params, Source::Report).await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), reported))
     }
 
     async fn wait(&self, peer: &Extensions, params: AgentWait) -> RpcResult<Reply<Waited>> {

@@ -237,7 +237,7 @@ impl Context {
     /// Finds out before anything is touched whether the settings name something that is not there.
     pub(super) fn launchable(&self, agent: &Address, overrides: Option<&Overrides>) -> Result<(), RpcError> {
         let Some(overrides) = overrides else { return Ok(()) };
-        match self.prepare.prepare(agent, &InstanceId::generate(), overrides) {
+        match self.prepare.prepare(agent, &InstanceId::generate(), overrides, None) {
             Err(failure) if failure.kind == FailureKind::Settings => {
                 let kind = gtd_proto::ErrorKind::NameInvalid;
                 let error =

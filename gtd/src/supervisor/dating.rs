@@ -13,7 +13,7 @@ use crate::clock::Timeline;
 use crate::ledger::Write;
 
 /// Keys of an event's facts that are instants of the line.
-const FACTS: [&str; 3] = ["next_attempt", "expires", "until"];
+const FACTS: [&str; 5] = ["next_attempt", "expires", "until", "next_due", "said_at"];
 
 /// Facts of an end that never was a life: it has no record of its own, and is dated by the line.
 const ENDS: [&str; 2] = ["started_at", "ended_at"];
@@ -66,6 +66,7 @@ pub(super) fn shown(agent: &mut Agent, line: &Timeline) {
     agent.since = line.to_wall(agent.since);
     agent.started_at = agent.started_at.map(|at| line.to_wall(at));
     agent.next_attempt = agent.next_attempt.map(|at| line.to_wall(at));
+    agent.activity_since = agent.activity_since.map(|at| line.to_wall(at));
 }
 
 /// Since when a rig is as it is, and who set it aside when.

@@ -207,7 +207,8 @@ fn observations(agent: &Agent, shown: &Shown, now: Timestamp) -> Vec<Observed> {
             session.seen_at,
         ));
     }
-    list.push(observed("activity", agent.activity.as_str().to_owned(), "report", agent.since));
+    let heard = shown.heard.get(&agent.agent).cloned().unwrap_or_default();
+    list.extend(heard.observed(agent.since, now));
     list.extend(super::hooks::observed(&agent.agent, shown, now));
     list
 }

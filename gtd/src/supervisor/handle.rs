@@ -130,6 +130,11 @@ impl Handle {
         self.line.now()
     }
 
+    /// The supervisor's line of time.
+    pub(super) fn line(&self) -> &Timeline {
+        &self.line
+    }
+
     /// The wall clock, for what people are shown.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
@@ -242,7 +247,7 @@ impl Handle {
                 })?;
                 Ok(Change { agent, already, accepted, dry_run: false, plan: Vec::new(), survivors })
             }
-            Answer::Rig { .. } | Answer::Town(_) | Answer::Failed(_) => {
+            Answer::Heard { .. } | Answer::Rig { .. } | Answer::Town(_) | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
@@ -264,7 +269,7 @@ impl Handle {
     pub async fn change_town(&self, request: Request) -> Result<Vec<town::Outcome>, RpcError> {
         match self.ask(request).await? {
             Answer::Town(items) => Ok(items),
-            Answer::Changed { .. } | Answer::Rig { .. } | Answer::Failed(_) => {
+            Answer::Changed { .. } | Answer::Heard { .. } | Answer::Rig { .. } | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
@@ -313,7 +318,7 @@ impl Handle {
         Ok(Attach { agent: agent.clone(), argv, argv_inside, server: place.socket })
     }
 
-    fn known(&self, agent: &Address) -> Result<gtd_proto::Agent, RpcError> {
+    pub(super) fn known(&self, agent: &Address) -> Result<gtd_proto::Agent, RpcError> {
         self.view().agent(agent).ok_or_else(|| {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })

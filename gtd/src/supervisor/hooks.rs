@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use gtd_proto::explain::Observed;
 use gtd_proto::{Address, RigName, Timestamp};
 
+use super::handle::Shared;
 use super::policy::since;
 use super::turn::millis;
 use super::view::Shown;
+use crate::agents::prepare::Hooked;
+use crate::agents::prompt::Work;
 
 /// What one store has on an agent's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,15 @@ impl Hooks {
     #[must_use]
     pub fn work(&self, agent: &Address) -> Option<String> {
         self.of(agent).map(|(_, hook)| hook.work.clone())
+    }
+}
+
+impl Hooked for Shared {
+    fn work(&self, agent: &Address) -> Option<Work> {
+        self.view.read(|shown| {
+            let (_, hook) = shown.hooks.of(agent)?;
+            Some(Work { id: hook.work.clone(), title: hook.title.clone() })
+        })
     }
 }
 

@@ -30,7 +30,7 @@ impl Machine {
         let now = situation.now;
         turn.touched(&self.address);
         match what {
-            What::Placed(life) => self.placed(*life, turn),
+            What::Placed(life) => self.placed(*life, now, turn),
             What::Alive { life, adopted } => self.came_alive(*life, adopted, situation, turn),
             What::Ready => self.became_ready(now, turn),
             What::NotLaunched(failure) => self.not_launched(failure, situation, turn),
@@ -68,7 +68,8 @@ impl Machine {
         }
     }
 
-    fn placed(&mut self, life: Life, turn: &mut Turn) {
+    fn placed(&mut self, life: Life, now: Timestamp, turn: &mut Turn) {
+        self.launched_with(&life, now, turn);
         if let Some(current) = &mut self.current {
             self.last_place = Some(life.place.clone());
             self.account = Some(account_of(&life));
@@ -285,6 +286,10 @@ impl Machine {
         if let (Next::Throttle { period }, Some(account)) = (&verdict.next, self.account.as_deref()) {
             // At once, so that no other agent of the account is started meanwhile.
             situation.limits.limit_account(account, after(died_at, *period));
+        }
+        if !requested {
+            let min_uptime = numbers.min_uptime;
+            self.doubt_conversation(&ending, uptime, min_uptime, now, turn);
         }
         let exit = Exit {
             pid: ending.pid,

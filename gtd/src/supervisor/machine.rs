@@ -14,9 +14,11 @@ use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
 use super::progress::Progress;
+use super::reports::{Word, Words};
 use super::throttle::Throttle;
 use super::unjudged::Unjudged;
 use crate::agents::order::{Life, Overrides, Place};
+use crate::ledger::ConversationRow;
 
 /// What should be, and who said so.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,6 +207,10 @@ pub struct Machine {
     pub unjudged: Option<Box<Unjudged>>,
     /// How it gets on with its work.
     pub progress: Progress,
+    /// What it has said.
+    pub words: Words,
+    /// The conversation that its next start goes on with.
+    pub conversation: Option<ConversationRow>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -249,6 +255,9 @@ pub struct Memo {
     /// How it gets on with its work.
     #[serde(default, skip_serializing_if = "Progress::is_blank")]
     pub progress: Progress,
+    /// What the present instance said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
 }
 
 impl Machine {
@@ -288,6 +297,8 @@ impl Machine {
             done: None,
             unjudged: None,
             progress: Progress::default(),
+            words: Words::default(),
+            conversation: None,
         }
     }
 
@@ -319,6 +330,7 @@ impl Machine {
             idling: self.idling.clone(),
             work: self.work.clone(),
             progress: self.progress.clone(),
+            word: self.words.last.clone(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod asking;
+mod conversation;
 pub mod core;
 mod dating;
 mod declare;
@@ -28,6 +29,7 @@ pub mod policy;
 pub mod progress;
 mod recall;
 pub mod recorded;
+pub mod reports;
 pub mod requests;
 pub mod resources;
 mod resume;
@@ -36,8 +38,8 @@ pub mod rig_requests;
 pub mod rigs;
 mod rounds;
 pub mod run;
-mod said;
 mod showing;
+pub mod spool;
 pub mod throttle;
 mod town;
 pub mod turn;

@@ -6,6 +6,7 @@ use gtd_proto::{Activity, Address, Intent, RpcError, Timestamp};
 use super::machine::{Current, Machine, Pause, Phase, Then, Wish};
 use super::planner::{Blocked, Mode, Situation};
 use super::policy::{self, Next, after, since};
+use super::reports::Words;
 use super::throttle::Asker;
 use super::turn::{Outcome, Turn};
 use crate::agents::order::Order;
@@ -40,6 +41,7 @@ impl Machine {
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
+        self.words = Words::default();
         self.forget_idling();
         self.move_on("it was started again", now, turn);
         self.alert = None;
@@ -51,14 +53,11 @@ impl Machine {
         turn.instance_row(self, false);
         turn.starting(self, why, now);
         turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
+        let talk = self.talk(&instance, now, turn);
+        let (overrides, before) = (self.overrides.clone(), self.last_place.clone());
         turn.order(
             &self.address,
-            Order::Launch {
-                instance,
-                overrides: self.overrides.clone(),
-                before: self.last_place.clone(),
-                hooked: self.work.is_some(),
-            },
+            Order::Launch { instance, overrides, before, hooked: self.work.is_some(), talk },
         );
     }
 

@@ -14,11 +14,9 @@ use serde_json::json;
 use super::core::Core;
 use super::machine::{Machine, Phase};
 use super::planner::Situation;
-use super::policy::{self, after, since};
+use super::policy::{self, since};
 use super::turn::{Turn, millis};
 
-/// The longest that an agent's word puts an alert off.
-const PROMISE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Lines of a screen that an alert shows.
 pub const TAIL: usize = 20;
 
@@ -28,7 +26,7 @@ pub struct Progress {
     /// When it last got anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Before this instant its silence is no stall: it said so, or its account is limited.
+    /// Before this instant its silence is no stall: its account is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
     /// Since when it is told to be stalled.
@@ -139,13 +137,6 @@ impl Machine {
         }
     }
 
-    /// It said that it will be silent until then.
-    pub(super) fn promised(&mut self, due: Timestamp, now: Timestamp, turn: &mut Turn) {
-        self.progress.due = Some(due.min(after(now, PROMISE_MAX)));
-        turn.touched(&self.address);
-        turn.agent_row(self);
-    }
-
     /// What those see who look after its progress: it lives, has work, and waits for nobody.
     #[must_use]
     pub fn watched(&self) -> Option<Watched> {
@@ -157,7 +148,7 @@ impl Machine {
             instance: current.instance.clone(),
             work: work.id.clone(),
             since: self.progress.since.unwrap_or(self.since),
-            due: self.progress.due,
+            due: self.progress.due.max(self.next_due()),
             stalled: self.progress.stalled.is_some(),
         })
     }
@@ -178,7 +169,9 @@ impl Machine {
                 turn.event(self, kind::AGENT_THROTTLED, now, data);
             }
             turn.decided(&self.address, now, "it gets nowhere", "wait for its account", &reason);
-            return self.promised(until, now, turn);
+            self.progress.due = Some(until);
+            turn.touched(&self.address);
+            return turn.agent_row(self);
         }
         let Some(work) = self.work.clone() else { return };
         self.progress.stalled = Some(now);

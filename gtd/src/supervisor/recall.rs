@@ -2,11 +2,12 @@
 //!
 //! Pure. Must never make a wait longer than it can be, nor judge a death twice.
 
-use gtd_proto::{Activity, InstanceId, Timestamp};
+use gtd_proto::{InstanceId, Timestamp};
 
 use super::machine::{Current, Machine, Memo, Pause, Phase, Wish};
 use super::planner::Settings;
 use super::policy::after;
+use super::reports::Words;
 use super::turn::Turn;
 use crate::agents::order::{Life, Order};
 use crate::ledger::{AgentRow, InstanceRow};
@@ -29,9 +30,7 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.progress.since = machine.progress.since.map(|since| since.min(now));
     machine.idling = memo.idling;
     machine.idling.since = machine.idling.since.map(|since| since.min(now));
-    if machine.idling.since.is_some() {
-        machine.activity = Activity::Idle;
-    }
+    machine.words = Words::recalled(memo.word, now);
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
@@ -75,6 +74,8 @@ pub(super) fn begin_adoption(
     );
     machine.last_instance = Some(instance.clone());
     let told = machine.told.take().is_some_and(|told| told == instance);
+    machine.words.last = machine.words.last.take().filter(|word| word.instance == instance);
+    machine.activity = machine.remembered_activity();
     machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
     machine.since = now;
     match &mut machine.phase {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use gtd_proto::params::ReportState;
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
@@ -10,6 +9,7 @@ use super::machine::{Machine, Phase, Then, Wish};
 use super::moves::{End, cancelled};
 use super::planner::Situation;
 use super::policy;
+use super::reports::Said;
 use super::rig_requests::RigAsk;
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
@@ -85,14 +85,7 @@ pub enum Request {
         /// Which start of it.
         instance: InstanceId,
         /// What it says.
-        state: ReportState,
-    },
-    /// An agent says until when its silence is no stall.
-    Promised {
-        /// Which start of it.
-        instance: InstanceId,
-        /// Until then, on the line.
-        due: Timestamp,
+        said: Said,
     },
     /// Change a rig's standing.
     Rig {
@@ -198,8 +191,7 @@ impl Core {
             Request::Enlist { agent } => self.enlist(ticket, &agent, now, turn),
             Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
-            Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
-            Request::Promised { instance, due } => self.promise(ticket, &instance, due, now, turn),
+            Request::Said { instance, said } => self.said(ticket, &instance, &said, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {

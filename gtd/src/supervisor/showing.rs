@@ -2,6 +2,7 @@
 //!
 //! It only reads the core. Instants leave it by people's clock.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gtd_proto::town::{Alert, Severity};
@@ -11,6 +12,7 @@ use super::core::Core;
 use super::dating;
 use super::planner::Facts;
 use super::policy::since;
+use super::reports::Heard;
 use super::run::Supervisor;
 use super::turn::Turn;
 use super::view::{alert, incident_alerts, render, settle_alerts};
@@ -31,6 +33,7 @@ impl Supervisor {
                     Some(machine) => {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
+                        shown.heard.insert(agent.clone(), Heard::of(machine, &self.line));
                         rendered.hook = shown.hooks.work(agent);
                         shown.place(&mut rendered);
                         shown.dress(&mut rendered);
@@ -48,6 +51,7 @@ impl Supervisor {
                     None => {
                         shown.agents.remove(agent);
                         shown.watched.remove(agent);
+                        shown.heard.remove(agent);
                         shown.panes.remove(agent);
                     }
                 }
@@ -127,5 +131,17 @@ fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp, line: &Timeline) -
             ));
         }
     }
+    alerts.extend(settings_alerts(core, wall));
     alerts
+}
+
+/// One for each settings file that is not ours, however many agents use it.
+fn settings_alerts(core: &Core, wall: Timestamp) -> Vec<Alert> {
+    let lives = core.agents().values().filter_map(|machine| machine.current.as_ref()?.life.as_ref());
+    let notes: BTreeSet<&String> = lives.filter_map(|life| life.outfit.settings_note.as_ref()).collect();
+    let hint = "remove it to have it generated again at the next start";
+    let told = notes
+        .into_iter()
+        .map(|note| alert(format!("settings:{note}"), Severity::Warning, note.clone(), hint, wall));
+    told.collect()
 }

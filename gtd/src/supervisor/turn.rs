@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::explain::Decision;
-use gtd_proto::params::ReportState;
 use gtd_proto::{Address, Exit, RpcError, Timestamp};
 use serde_json::{Value, json};
 
 use super::hooked::Question;
 use super::machine::Machine;
+use super::reports::Ignored;
 use crate::agents::order::{Life, Order};
 use crate::ledger::{AgentRow, InstanceRow, NewEvent, ProcessKey, ServerKey, Write};
 use crate::process::ProcessId;
@@ -49,6 +49,11 @@ pub enum Answer {
         accepted: bool,
         /// Processes that a stop could not end.
         survivors: Vec<String>,
+    },
+    /// About an agent's report.
+    Heard {
+        /// Why it counted for nothing.
+        ignored: Option<Ignored>,
     },
     /// About a rig's standing.
     Rig {
@@ -230,10 +235,6 @@ impl Turn {
     pub(super) fn released(&mut self, machine: &Machine, why: &str, by: &str, now: Timestamp) {
         let data = json!({ "from": machine.state(), "why": why, "by": by });
         self.event(machine, kind::AGENT_RELEASED, now, data);
-    }
-
-    pub(super) fn reported(&mut self, machine: &Machine, state: ReportState, now: Timestamp) {
-        self.event(machine, kind::AGENT_REPORTED, now, json!({ "state": state }));
     }
 
     pub(super) fn hold(&mut self, held: bool, by: &str, now: Timestamp) {

@@ -15,6 +15,7 @@ use super::orphaned::Orphan;
 use super::planner::Facts;
 use super::progress::Watched;
 use super::recorded::Recorded;
+use super::reports::Heard;
 use super::rig_requests::Chore;
 use super::rigs::unknown_rig;
 use super::workers::Belongings;
@@ -75,6 +76,8 @@ pub struct Shown {
     pub panes: BTreeMap<Address, String>,
     /// What belongs to workers.
     pub belongings: BTreeMap<Address, Belongings>,
+    /// What agents have said.
+    pub heard: BTreeMap<Address, Heard>,
 }
 
 impl View {
@@ -185,6 +188,8 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         name: address.name().cloned(),
         state: State::Stopped,
         activity: Activity::Unknown,
+        activity_detail: None,
+        activity_since: None,
         running: false,
         intent: Intent::Stopped,
         intent_by: "supervisor".to_owned(),
@@ -219,6 +224,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
 pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     let current = machine.current.as_ref();
     let life = current.and_then(|current| current.life.as_ref());
+    let word = machine.words.last.as_ref().filter(|_| current.is_some());
     // A pane that is kept for the next start is nothing to look at once there is to be none.
     let kept = machine.last_place.as_ref().filter(|_| machine.phase != Phase::Rest);
     let place = life.map(|life| &life.place).or(kept);
@@ -232,7 +238,10 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
     Agent {
         state: machine.state(),
-        activity: machine.activity,
+        // Of one that is gone there is nothing to say.
+        activity: if current.is_some() { machine.activity } else { Activity::Unknown },
+        activity_detail: word.and_then(|word| word.detail.clone()),
+        activity_since: word.map(|word| word.since),
         running: alive,
         intent: machine.wish.intent,
         intent_by: machine.wish.by.clone(),

@@ -225,7 +225,6 @@ impl Request {
             Self::Admit(_)
             | Self::Enlist { .. }
             | Self::Said { .. }
-            | Self::Promised { .. }
             | Self::Wait { .. }
             | Self::RigSettled { .. } => None,
         }

@@ -195,7 +195,11 @@ impl AgentServer for StandIn {
         reached("agent.declare_dead")
     }
 
-    async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
+    async fn report(
+        &self,
+        _: &Extensions,
+        _: params::AgentReport,
+    ) -> RpcResult<Reply<gtd_proto::report::Reported>> {
         reached("agent.report")
     }
     async fn wait(

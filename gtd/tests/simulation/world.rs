@@ -4,7 +4,7 @@ pub use std::collections::{BTreeMap, BTreeSet};
 pub use std::time::Duration;
 
 pub use gtd::agents::order::{
-    EndedBy, Ending, Failure, FailureKind, Life, Order, Overrides, Place, ProviderLimit, Report, What,
+    EndedBy, Ending, Failure, FailureKind, Life, Order, Outfit, Overrides, Place, ProviderLimit, Report, What,
 };
 pub use gtd::ledger::{AgentRow, HoldRow, InstanceRow, Write};
 pub use gtd::process::{BootId, Pid, ProcessId, StartTime};
@@ -12,6 +12,7 @@ pub use gtd::supervisor::core::{Core, Input, Makers};
 pub use gtd::supervisor::machine::{Machine, Pause, Phase};
 pub use gtd::supervisor::planner::Bounds;
 pub use gtd::supervisor::policy::{Numbers, after};
+pub use gtd::supervisor::reports::Said;
 pub use gtd::supervisor::requests::{Ask, How, Request, Wait};
 pub use gtd::supervisor::rigs::{FileState, Sight, Standing};
 pub use gtd::supervisor::throttle::Figures;
@@ -148,6 +149,7 @@ pub fn life() -> Life {
         cwd: "/town".into(),
         grace_ms: 1_000,
         launch: BTreeMap::new(),
+        outfit: Outfit::default(),
     }
 }
 

@@ -43,6 +43,8 @@ pub fn agent(address: &str, state: State) -> Agent {
         agent: address,
         state,
         activity: if running { Activity::Idle } else { Activity::Unknown },
+        activity_detail: None,
+        activity_since: None,
         running,
         intent: if state == State::Stopped { Intent::Stopped } else { Intent::Running },
         intent_by: "supervisor".to_owned(),
