@@ -65,6 +65,10 @@ pub mod kind {
     pub const AGENT_UNKNOWN: &str = "agent.unknown";
     /// It said what it does. `{state, detail}`
     pub const AGENT_REPORTED: &str = "agent.reported";
+    /// It waits for a person; told once for each wait. `{kind, text, source}`
+    pub const AGENT_WAITING: &str = "agent.waiting";
+    /// It was drained: nothing of it runs, and nothing starts it. `{by, reason}`
+    pub const AGENT_DRAINED: &str = "agent.drained";
     /// Our tmux server began. `{socket, pid}`
     pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
     /// Our tmux server ended. `{socket, pid}`
@@ -96,6 +100,8 @@ pub mod kind {
     pub const WORK_UNHOOKED: &str = "work.unhooked";
     /// A work item was closed. `{work, title?, store, by, reason?}`
     pub const WORK_CLOSED: &str = "work.closed";
+    /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
+    pub const MAIL_SENT: &str = "mail.sent";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`

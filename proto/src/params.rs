@@ -12,6 +12,8 @@ mod rig;
 
 pub use rig::*;
 
+pub use crate::drain::params::*;
+pub use crate::mail::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.

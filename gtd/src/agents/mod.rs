@@ -9,6 +9,7 @@ pub mod accounts;
 mod adopt;
 pub mod attention;
 mod begin;
+pub mod dialogs;
 pub mod environment;
 pub mod launch;
 pub mod limits;

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 
 use super::error::LedgerError;
+use super::mail::unread;
 use super::read::{decoded, last_seq, stream_id, time, time_option, unsigned};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerKey, ServerRow};
 use super::work::open_work;
@@ -48,6 +49,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
         unreadable,
     )?;
     loaded.work = open_work(conn, unreadable)?;
+    loaded.mail = unread(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();

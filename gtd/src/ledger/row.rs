@@ -10,6 +10,7 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::mail::{MailWrite, UnreadMail};
 use super::work::{OpenWork, WorkWrite};
 
 /// A process as the ledger remembers it: no other process can have the same three values.
@@ -215,6 +216,8 @@ pub enum Write {
     },
     /// Writes something about work.
     Work(WorkWrite),
+    /// Writes something about mail.
+    Mail(MailWrite),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -236,6 +239,7 @@ impl Write {
             | Self::ServerGone { .. }
             | Self::Hold(_)
             | Self::Work(_)
+            | Self::Mail(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)
@@ -271,6 +275,8 @@ pub struct Loaded {
     pub facts: BTreeMap<String, Value>,
     /// Work that is not done, and who has what.
     pub work: OpenWork,
+    /// Mail that nobody has read.
+    pub mail: UnreadMail,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use super::Shared;
 use super::error::LedgerError;
 use super::load::load;
+use super::mail::UnreadMail;
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
 use super::work::OpenWork;
 use crate::host::files::write_atomic;
@@ -59,6 +60,8 @@ struct State {
     /// A snapshot of an earlier version has none, and is not whole in that.
     #[serde(default)]
     work: OpenWork,
+    #[serde(default)]
+    mail: UnreadMail,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -98,6 +101,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         servers: loaded.servers.clone(),
         facts: loaded.facts.clone(),
         work: loaded.work.clone(),
+        mail: loaded.mail.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -134,6 +138,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         heartbeat_number: state.heartbeat_number,
         facts: state.facts,
         work: state.work,
+        mail: state.mail,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -186,6 +191,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain([Write::Hold(loaded.hold.clone())])
         .chain(facts)
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
+        .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
         .collect()
 }
 

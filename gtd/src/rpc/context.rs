@@ -43,6 +43,8 @@ pub struct Context {
     pub config: Arc<dyn Configuration>,
     /// The town's work.
     pub desk: Arc<crate::work::Desk>,
+    /// The town's mail.
+    pub office: crate::mail::Office,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

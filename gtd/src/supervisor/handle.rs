@@ -37,6 +37,7 @@ pub struct Shared {
     /// There is something to be written into files for the rigs.
     pub(super) chores_changed: Notify,
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
+    pub(super) glanced: Mutex<super::glances::Seen>,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,

@@ -9,10 +9,12 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::drain::Drain;
 use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
 use super::throttle::Throttle;
+use super::waits::Waits;
 use crate::agents::order::{Life, Overrides, Place};
 
 /// What should be, and who said so.
@@ -192,6 +194,10 @@ pub struct Machine {
     pub alert: Option<String>,
     /// How long it has idled, by its own word.
     pub idling: Idling,
+    /// It is out of service, or on its way there.
+    pub drain: Option<Drain>,
+    /// It waits for a person.
+    pub waits: Option<Waits>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -230,6 +236,12 @@ pub struct Memo {
     /// How long the present instance has idled.
     #[serde(default, skip_serializing_if = "Idling::is_blank")]
     pub idling: Idling,
+    /// It is out of service, or on its way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// The present instance waits for a person, and that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
 }
 
 impl Machine {
@@ -260,6 +272,8 @@ impl Machine {
             lingering: Vec::new(),
             alert: None,
             idling: Idling::default(),
+            drain: None,
+            waits: None,
         }
     }
 
@@ -289,6 +303,8 @@ impl Machine {
             reason: self.reason.clone(),
             place: self.last_place.clone(),
             idling: self.idling.clone(),
+            drain: self.drain.clone(),
+            waits: self.waits.clone(),
         }
     }
 

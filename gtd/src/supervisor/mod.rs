@@ -8,8 +8,10 @@
 pub mod core;
 mod dating;
 mod declare;
+pub mod drain;
 mod explain;
 pub mod facts;
+mod glances;
 pub mod handle;
 pub mod heartbeat;
 pub mod hooks;
@@ -39,6 +41,8 @@ mod unsaved;
 mod verdict;
 pub mod view;
 pub mod waiting;
+pub mod waits;
+mod wishes;
 
 pub use handle::Handle;
 pub use planner::{Facts, Mode, RigFacts, Settings};

@@ -30,6 +30,11 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     if machine.idling.since.is_some() {
         machine.activity = Activity::Idle;
     }
+    machine.waits = memo.waits;
+    machine.drain = memo.drain;
+    if machine.drain.as_ref().is_some_and(|drain| drain.working) {
+        machine.activity = Activity::Working;
+    }
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.

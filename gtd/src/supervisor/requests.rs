@@ -6,16 +6,15 @@ use gtd_proto::params::ReportState;
 use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
-use super::machine::{Machine, Pause, Phase, Then, Wish};
-use super::moves::{End, cancelled};
-use super::planner::Situation;
+use super::machine::{Phase, Then};
+use super::moves::End;
 use super::policy;
 use super::rig_requests::RigAsk;
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
-use super::turn::{Answer, Outcome, Ticket, Turn};
+use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Awaited;
-use crate::agents::order::{Order, Overrides};
+use crate::agents::order::Overrides;
 
 /// Something that is asked for.
 #[derive(Debug, Clone)]
@@ -49,6 +48,27 @@ pub enum Request {
         /// Who asks, why, and how long they wait.
         ask: Ask,
     },
+    /// Let an agent end its turn, end it, and keep it away.
+    Drain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// The end of that.
+    Undrain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Something is there for an agent that runs on demand.
+    Wake {
+        /// Which.
+        agent: Address,
+        /// Who wants it, and why. Nobody waits.
+        ask: Ask,
+    },
     /// Clear back-off and quarantine.
     Reset {
         /// Which.
@@ -71,6 +91,8 @@ pub enum Request {
         instance: InstanceId,
         /// What it says.
         state: ReportState,
+        /// In its own words.
+        detail: Option<String>,
     },
     /// Change a rig's standing.
     Rig {
@@ -173,7 +195,12 @@ impl Core {
             Request::DeclareDead { agent, evidence, ask } => {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
-            Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Drain { agent, ask } => self.drain(ticket, &agent, &ask, now, turn),
+            Request::Undrain { agent, ask } => self.undrain(ticket, &agent, &ask, now, turn),
+            Request::Wake { agent, ask } => self.wake(ticket, &agent, &ask, now, turn),
+            Request::Said { instance, state, detail } => {
+                self.said(ticket, &instance, state, detail.as_deref(), now, turn);
+            }
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {
@@ -385,6 +412,7 @@ impl Core {
         ticket: Ticket,
         instance: &InstanceId,
         state: ReportState,
+        detail: Option<&str>,
         now: Timestamp,
         turn: &mut Turn,
     ) {
@@ -409,90 +437,16 @@ impl Core {
                 turn.agent_row(machine);
             }
             machine.declared(state, now, turn);
+            let goes_on = machine.asks_within_its_turn(state);
             let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
+            machine.heed_turn(state, turn);
             turn.reported(machine, state, now);
-            if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
+            machine.heed_report(state, detail, now, turn);
+            if let (true, Phase::Draining { then, .. }) = (turn_over && !goes_on, &machine.phase) {
                 let then = *then;
                 machine.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
             }
         });
         Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
-    }
-}
-
-impl Machine {
-    /// Somebody wants it started, whatever was held against it.
-    fn clear(&mut self, ask: &Ask, situation: &Situation<'_>, turn: &mut Turn) {
-        let held_against = self.memory != policy::Memory::default() || self.owed.is_some();
-        if held_against {
-            let why = format!("asked by {}", ask.by);
-            turn.decided(&self.address, situation.now, "a start", "forgive all failures", &why);
-        }
-        policy::forgive(&mut self.memory);
-        self.owed = None;
-        self.passes = ask.asker() == Asker::Person;
-        turn.agent_row(self);
-        turn.touched(&self.address);
-    }
-
-    fn want(&mut self, intent: Intent, ask: &Ask, now: Timestamp) {
-        self.wish = Wish { intent, by: ask.by.clone(), reason: ask.reason.clone(), at: now };
-        self.passes = false;
-    }
-
-    /// Tells whoever waits for a start that it will not come.
-    pub(super) fn call_off(&self, why: &str, turn: &mut Turn) {
-        let coming = matches!(
-            self.phase,
-            Phase::Starting { .. }
-                | Phase::Ending { then: Then::Start }
-                | Phase::Draining { then: Then::Start, .. }
-        );
-        if coming {
-            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
-        }
-    }
-
-    /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
-    pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
-        let now = situation.now;
-        let why = end.why.clone();
-        match self.phase {
-            Phase::Rest => {
-                self.reason.clone_from(&self.wish.reason);
-                self.close_pane(turn);
-                Some(true)
-            }
-            Phase::Waiting { .. } | Phase::Broken | Phase::Dead { gone: true, .. } => {
-                self.set_aside();
-                self.enter(Phase::Rest, now, Some(why), turn);
-                self.close_pane(turn);
-                turn.stopped(self, now);
-                Some(false)
-            }
-            // Adoption finds out first what there is to stop; reconciling then stops it.
-            Phase::Adopting => None,
-            Phase::Ending { .. }
-            | Phase::Draining { .. }
-            | Phase::Starting { .. }
-            | Phase::Running
-            | Phase::Dead { .. } => {
-                self.end(end, situation, turn);
-                None
-            }
-        }
-    }
-
-    /// The dead pane of the last instance was kept to be used again: it no longer will be.
-    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
-        if let Some(place) = self.last_place.take() {
-            turn.order(&self.address, Order::Close { place });
-        }
-    }
-
-    /// Waiting because something that is not its fault does not work.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
     }
 }

@@ -34,6 +34,10 @@ impl Supervisor {
                         rendered.hook = shown.hooks.work(agent);
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
+                        match machine.waits_now(&self.line) {
+                            Some(waits) => drop(shown.waiting.insert(agent.clone(), waits)),
+                            None => drop(shown.waiting.remove(agent)),
+                        }
                         match &machine.last_place {
                             Some(place) => drop(shown.panes.insert(agent.clone(), place.pane.clone())),
                             None => drop(shown.panes.remove(agent)),
@@ -41,6 +45,7 @@ impl Supervisor {
                     }
                     None => {
                         shown.agents.remove(agent);
+                        shown.waiting.remove(agent);
                         shown.panes.remove(agent);
                     }
                 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
+use gtd_proto::drain::Drain;
 use gtd_proto::town::{Alert, Rig, Severity};
+use gtd_proto::waiting::Waiting;
 use gtd_proto::{
     Activity, Address, Agent, AgentName, Incident, IncidentState, Intent, Restarts, RigName, RpcError, State,
     Timestamp,
@@ -61,6 +63,8 @@ pub struct Shown {
     pub chores: Vec<(RigName, Chore)>,
     /// What agents have on their hooks.
     pub hooks: Hooks,
+    /// Who waits for a person.
+    pub waiting: BTreeMap<Address, Waiting>,
     /// Panes that agents ran in last and may be started in again, also of those at rest.
     pub panes: BTreeMap<Address, String>,
 }
@@ -185,6 +189,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         agent_preset: String::new(),
         account: None,
         attached: false,
+        drain: None,
         stale: Vec::new(),
     }
 }
@@ -207,7 +212,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
     Agent {
         state: machine.state(),
-        activity: machine.activity,
+        activity: machine.shown_activity(),
         running: alive,
         intent: machine.wish.intent,
         intent_by: machine.wish.by.clone(),
@@ -229,6 +234,12 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
         agent_preset: life.map(|life| life.preset.clone()).unwrap_or_default(),
         account: life.and_then(|life| life.account.clone()),
+        drain: machine.drain.as_ref().map(|drain| Drain {
+            by: drain.by.clone(),
+            reason: drain.reason.clone(),
+            since: drain.at,
+            done: drain.done,
+        }),
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }
