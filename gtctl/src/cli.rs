@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod mail;
 mod own;
 mod shared;
 mod sling;
@@ -17,10 +18,11 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
+pub use agents::{Attach, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
 pub use own::{AgentReport, AgentVerb, Prime};
 pub use shared::{Overrides, Plan};
 pub use sling::{Launch, PolecatSpawn, Sling};
@@ -140,6 +142,9 @@ pub enum Verb {
     /// What agents have on their hooks: show, set, clear
     #[command(subcommand)]
     Hook(Hook),
+    /// Mail: send, inbox, read, archive
+    #[command(subcommand)]
+    Mail(Mail),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),
@@ -155,6 +160,27 @@ pub enum Verb {
     Deaths(Deaths),
     /// Every signal that was sent, to which process and why
     Signals(Signals),
+    /// Who waits for a person, and on what
+    #[command(after_help = "\
+Agents that say so, and dialogs on the screens of those that do not say what they do.
+
+Example:
+  gtctl waiting")]
+    Waiting,
+    /// Let an agent end its turn, stop it, and keep it stopped
+    #[command(after_help = "\
+Only a turn that the agent reported is waited for, however long it takes. Meanwhile, and until
+`gtctl undrain`, it gets no work and is not started, whoever asks.
+
+Examples:
+  gtctl drain alpha/witness --reason 'new settings'
+  gtctl drain alpha/polecats/nux --no-wait")]
+    Drain(Drain),
+    /// The end of a drain: the agent is started again if it should run
+    #[command(after_help = "\
+Example:
+  gtctl undrain alpha/witness")]
+    Undrain(Drain),
     /// Clear an agent's back-off, quarantine, throttle or hold, and try at once
     Reset(Reset),
     /// Say that an agent of which nothing can be told is dead

@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
-    RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, PolecatServer,
+    RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -216,6 +216,7 @@ impl Daemon {
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
             spawner: Arc::clone(&self.spawner),
+            office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -368,6 +369,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
+    add(MailServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod feed;
 pub mod host;
 pub mod ledger;
+pub mod mail;
 pub mod polecats;
 pub mod process;
 pub mod rpc;

@@ -235,6 +235,9 @@ pub struct Agent {
     pub account: Option<String>,
     /// Whether somebody looks at its session, at the last listing.
     pub attached: bool,
+    /// It is taken out of service, until somebody puts it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<crate::drain::Drain>,
     /// Parts of the launch that today's configuration would make otherwise: `argv`, `env`, `cwd`.
     pub stale: Vec<String>,
 }

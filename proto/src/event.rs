@@ -66,11 +66,13 @@ pub mod kind {
     /// It said what it does. `{state, detail?, next_due?, conversation?, source, said_at?}`; `said_at` when that was
     /// earlier than it was heard.
     pub const AGENT_REPORTED: &str = "agent.reported";
-    /// It began to wait for a person. `{kind, text?, source}`
-    pub const AGENT_WAITING: &str = "agent.waiting";
     /// The conversation that it was to go on with is not there any more; its next start begins a new one.
     /// `{conversation, why}`
     pub const AGENT_CONVERSATION_LOST: &str = "agent.conversation_lost";
+    /// It waits for a person; told once for each wait. `{kind, text, source}`
+    pub const AGENT_WAITING: &str = "agent.waiting";
+    /// It was drained: nothing of it runs, and nothing starts it. `{by, reason}`
+    pub const AGENT_DRAINED: &str = "agent.drained";
     /// Our tmux server began. `{socket, pid}`
     pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
     /// Our tmux server ended. `{socket, pid}`
@@ -118,6 +120,8 @@ pub mod kind {
     pub const WORK_UNHOOKED: &str = "work.unhooked";
     /// A work item was closed. `{work, title?, store, by, reason?}`
     pub const WORK_CLOSED: &str = "work.closed";
+    /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
+    pub const MAIL_SENT: &str = "mail.sent";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`

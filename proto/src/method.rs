@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    polecat, report, town, wait, work,
+    mail, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -187,6 +187,9 @@ methods! {
     "agent.report" Write (params::AgentReport) -> Reply<report::Reported>, "What an agent's own hooks say";
     "agent.wait" Read (wait::AgentWait) -> Reply<wait::Waited>, "Wait until an agent is as wanted";
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
+    "agent.waiting" Read (params::None) -> Reply<waiting::WaitingList>, "Agents that wait for a person, and for what";
+    "agent.drain" Disruptive (params::AgentDrain) -> Reply<Change>, "Let an agent end its turn, stop it, and keep it stopped";
+    "agent.undrain" Disruptive (params::AgentDrain) -> Reply<Change>, "The end of a drain: the agent is started again if it should run";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
     "deaths.list" Read (params::DeathsList) -> Reply<Items<Exit>>, "Ends that nobody asked for, of all agents, newest first";
@@ -198,6 +201,10 @@ methods! {
     "work.show" Read (params::WorkRef) -> Reply<work::Work>, "One work item";
     "work.list" Read (params::WorkList) -> Reply<Items<work::Work>>, "Work items, the most urgent first";
     "work.close" Write (params::WorkClose) -> Reply<work::WorkChange>, "Close a work item";
+    "mail.send" Write (params::MailSend) -> Reply<mail::MailChange>, "Write to an agent, or to the person";
+    "mail.inbox" Read (params::MailInbox) -> Reply<mail::Inbox>, "A mailbox, newest first";
+    "mail.read" Write (params::MailRead) -> Reply<mail::MailChange>, "One mail; it counts as read when its recipient asks";
+    "mail.archive" Write (params::MailArchive) -> Reply<mail::MailChange>, "Put a mail aside";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

@@ -14,6 +14,8 @@ mod rig;
 pub use polecat::*;
 pub use rig::*;
 
+pub use crate::drain::params::*;
+pub use crate::mail::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.

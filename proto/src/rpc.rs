@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, params, polecat,
-        report, town, wait, work,
+        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, mail, params,
+        polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -232,6 +232,18 @@ mod traits {
         #[method(name = "agent.attach")]
         async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<agent::Attach>>;
 
+        /// Agents that wait for a person, and for what.
+        #[method(name = "agent.waiting")]
+        async fn waiting(&self, params: params::None) -> RpcResult<Reply<waiting::WaitingList>>;
+
+        /// Let an agent end its turn, stop it, and keep it stopped.
+        #[method(name = "agent.drain", with_extensions)]
+        async fn drain(&self, params: params::AgentDrain) -> RpcResult<Reply<Change>>;
+
+        /// The end of a drain.
+        #[method(name = "agent.undrain", with_extensions)]
+        async fn undrain(&self, params: params::AgentDrain) -> RpcResult<Reply<Change>>;
+
         /// Ended instances, newest first.
         #[method(name = "agent.exits")]
         async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>>;
@@ -293,6 +305,28 @@ mod traits {
         /// Close a work item.
         #[method(name = "work.close", with_extensions)]
         async fn close(&self, params: params::WorkClose) -> RpcResult<Reply<work::WorkChange>>;
+    }
+
+    /// Mail.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Mail {
+        /// Write to an agent, or to the person.
+        #[method(name = "mail.send", with_extensions)]
+        async fn send(&self, params: params::MailSend) -> RpcResult<Reply<mail::MailChange>>;
+
+        /// A mailbox, newest first.
+        #[method(name = "mail.inbox", with_extensions)]
+        async fn inbox(&self, params: params::MailInbox) -> RpcResult<Reply<mail::Inbox>>;
+
+        /// One mail; it counts as read when its recipient asks.
+        #[method(name = "mail.read", with_extensions)]
+        async fn read(&self, params: params::MailRead) -> RpcResult<Reply<mail::MailChange>>;
+
+        /// Put a mail aside.
+        #[method(name = "mail.archive", with_extensions)]
+        async fn archive(&self, params: params::MailArchive) -> RpcResult<Reply<mail::MailChange>>;
     }
 
     /// What happened, and what happens.

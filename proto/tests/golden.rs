@@ -20,7 +20,7 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    config, daemon, event, explain, method, report, town, work,
+    config, daemon, event, explain, mail, method, report, town, waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -96,6 +96,9 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.report", "reported", round::<Reply<report::Reported>>),
     ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
+    ("agent.waiting", "waiting", round::<Reply<waiting::WaitingList>>),
+    ("agent.drain", "change_drained", round::<Reply<Change>>),
+    ("agent.undrain", "change", round::<Reply<Change>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),
     ("deaths.list", "deaths", round::<Reply<Items<Exit>>>),
@@ -107,6 +110,10 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("work.show", "work", round::<Reply<work::Work>>),
     ("work.list", "works", round::<Reply<Items<work::Work>>>),
     ("work.close", "work_change", round::<Reply<work::WorkChange>>),
+    ("mail.send", "mail_accepted", round::<Reply<mail::MailChange>>),
+    ("mail.inbox", "inbox", round::<Reply<mail::Inbox>>),
+    ("mail.read", "mail", round::<Reply<mail::MailChange>>),
+    ("mail.archive", "mail_archived", round::<Reply<mail::MailChange>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),
@@ -182,6 +189,8 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(IncidentCause::Unknown));
     assert!(read(IncidentState::Unknown));
     assert!(read(config::Origin::Unknown));
+    assert!(read(waiting::WaitKind::Unknown));
+    assert!(read(waiting::WaitSource::Unknown));
 }
 
 #[test]
@@ -226,6 +235,14 @@ fn every_word_is_written_as_it_is_called() {
     }
     for activity in [Activity::Working, Activity::Idle, Activity::Waiting, Activity::Unknown] {
         assert_eq!(serde_json::to_value(activity).unwrap(), activity.as_str());
+    }
+    use waiting::WaitKind as Kind;
+    for kind in [Kind::Permission, Kind::Trust, Kind::Login, Kind::Question, Kind::Input, Kind::Unknown] {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+    }
+    use waiting::WaitSource as Source;
+    for source in [Source::Reported, Source::Pane, Source::Unknown] {
+        assert_eq!(serde_json::to_value(source).unwrap(), source.as_str());
     }
     for intent in [Intent::Running, Intent::Stopped, Intent::Paused, Intent::Parked, Intent::Unknown] {
         assert_eq!(serde_json::to_value(intent).unwrap(), intent.as_str());

@@ -9,12 +9,14 @@ mod deaths;
 mod declare_dead;
 mod demo;
 mod down;
+mod drain;
 mod events;
 mod exits;
 mod explain;
 mod hook;
 mod init;
 mod logs;
+mod mail;
 mod peek;
 mod prime;
 mod progress;
@@ -29,6 +31,7 @@ mod status;
 mod up;
 mod version;
 mod wait;
+mod waiting;
 mod work;
 
 use crate::cli::{Status, Verb};
@@ -52,6 +55,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Sling(args) => sling::run(cx, args).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
+        Verb::Mail(verb) => mail::run(cx, verb).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,
@@ -59,6 +63,9 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Exits(args) => exits::run(cx, &args).await,
         Verb::Deaths(args) => deaths::run(cx, &args).await,
         Verb::Signals(args) => signals::run(cx, &args).await,
+        Verb::Waiting => waiting::run(cx).await,
+        Verb::Drain(args) => drain::run(cx, args, false).await,
+        Verb::Undrain(args) => drain::run(cx, args, true).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Wait(args) => wait::run(cx, &args).await,

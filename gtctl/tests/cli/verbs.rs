@@ -53,6 +53,10 @@ fn reads_in_words() {
         &["work", "list"],
         &["work", "show", "al-k3x"],
         &["hook", "show", "alpha/witness"],
+        &["mail", "inbox"],
+        &["mail", "inbox", "alpha/witness", "--unread"],
+        &["mail", "read", "m-12"],
+        &["waiting"],
         &["events"],
         &["wait", "alpha/witness"],
         &["wait", "alpha/witness", "--for", "gone"],
@@ -89,6 +93,10 @@ fn changes_in_words() {
         &["hook", "set", "alpha/witness", "al-k3x"],
         &["hook", "set", "alpha/witness", "al-k3x", "--force"],
         &["hook", "clear", "alpha/witness"],
+        &["mail", "send", "alpha/witness", "Look after nux", "-silent for an hour"],
+        &["mail", "archive", "m-12"],
+        &["drain", "alpha/witness"],
+        &["undrain", "alpha/witness"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -100,7 +108,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 33] = [
+    let cases: [(&[&str], &str); 40] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -134,6 +142,13 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["hook", "show", "alpha/witness"], "hook.show"),
         (&["hook", "set", "alpha/witness", "al-k3x", "--force", "--yes"], "hook.set"),
         (&["hook", "clear", "alpha/witness"], "hook.clear"),
+        (&["mail", "send", "mayor/", "x"], "mail.send"),
+        (&["mail", "inbox"], "mail.inbox"),
+        (&["mail", "read", "m-12"], "mail.read"),
+        (&["mail", "archive", "m-12"], "mail.archive"),
+        (&["waiting"], "agent.waiting"),
+        (&["drain", "alpha/witness"], "agent.drain"),
+        (&["undrain", "alpha/witness"], "agent.undrain"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);
@@ -172,6 +187,34 @@ fn what_a_start_hands_on() {
         fake.params("witness.stop"),
         json!({"rig": "alpha", "now": true, "force": false, "dry_run": false, "wait_ms": 0})
     );
+}
+
+#[test]
+fn what_a_mail_hands_on() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    town.gtctl(&["mail", "send", "alpha/nux", "-v says nothing"]).expect(0);
+    let expected = json!({"to": "alpha/nux", "subject": "-v says nothing", "body": "", "dry_run": false});
+    assert_eq!(fake.params("mail.send"), expected);
+    town.gtctl(&["mail", "inbox"]).expect(0);
+    assert_eq!(fake.params("mail.inbox"), json!({"unread": false}), "whose is for the daemon to tell");
+    town.gtctl(&["mail", "inbox", "mayor/", "--unread"]).expect(0);
+    assert_eq!(fake.params("mail.inbox"), json!({"for": "mayor/", "unread": true}));
+    let long = "x".repeat(100_000);
+    let run = town.gtctl(&["mail", "send", "mayor/", "s", &long]).expect(2);
+    assert!(run.err.contains("at most 65536 bytes"), "{}", run.err);
+}
+
+#[test]
+fn that_nobody_waits_is_said() {
+    let town = Town::with_endpoint();
+    let all = canned(&town);
+    let _fake = Fake::start(&town.socket(), move |method, params| match method {
+        "agent.waiting" => answer(gtd_proto::waiting::WaitingList { items: Vec::new(), unseen: Vec::new() }),
+        _ => all(method, params),
+    });
+    let run = town.gtctl(&["waiting"]).expect(0);
+    assert_eq!((run.out.as_str(), run.err.as_str()), ("", "nobody waits for you\n"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod begin;
 mod claude_settings;
 pub mod converse;
 pub mod descent;
+pub mod dialogs;
 pub mod environment;
 pub mod launch;
 pub mod limits;

@@ -91,8 +91,30 @@ pub(super) fn words(event: &Event, more: u64) -> Words {
         "agent.throttled" => (format!("{who} is throttled"), format!("{}\n{explain}", text("reason"))),
         "agent.unknown" => (format!("{who} cannot be observed"), format!("{}\n{explain}", text("why"))),
         "agent.lingering" => (format!("{who} left processes behind"), explain),
-        "agent.stalled" => (format!("{who} makes no progress"), explain),
-        "agent.waiting" => (format!("{who} waits for you"), format!("{}\ngtctl waiting", text("text"))),
+        "agent.stalled" => (
+            format!("{who} makes no progress"),
+            format!("It has {}, and no turn has ended for {}.\n{explain}", work(data), span("idle_ms")),
+        ),
+        "polecat.restart_failed" => (
+            format!("{who} died and could not be started again"),
+            format!("{}\nIt has {}.\n{explain}", text("error"), work(data)),
+        ),
+        "work.orphaned" => (
+            format!("{who} is dead and has work"),
+            format!("It has {}, and is not started again by itself.\n{explain}", work(data)),
+        ),
+        "agent.drained" => (
+            format!("{who} is drained"),
+            format!("By {}. It stays away until gtctl undrain {who}.\n{}", text("by"), text("reason")),
+        ),
+        "mail.sent" => (
+            format!("Mail from {} for {}: {}", text("from"), text("to"), text("subject")),
+            format!("gtctl mail read {}", text("id")),
+        ),
+        "agent.waiting" => (
+            format!("{who} waits for you: {}", text("kind")),
+            format!("{}\nWho waits: gtctl waiting", text("text")),
+        ),
         "config.rejected" => (
             "The configuration cannot be used".to_owned(),
             format!(
@@ -122,6 +144,16 @@ pub(super) fn words(event: &Event, more: u64) -> Words {
     }
     body.push_str(&format!("\n{} (event {})", event.at.strftime("%Y-%m-%d %H:%M:%SZ"), event.seq));
     Words { title: clean(&title, LONGEST.0, false), body: clean(&body, LONGEST.1, true) }
+}
+
+/// The work that an event is about.
+fn work(data: &Value) -> String {
+    let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default();
+    match (text("work"), text("title")) {
+        ("", _) => "no known work".to_owned(),
+        (id, "") => id.to_owned(),
+        (id, title) => format!("{id} ({title})"),
+    }
 }
 
 fn names(list: Option<&Value>) -> String {

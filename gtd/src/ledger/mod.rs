@@ -8,6 +8,7 @@ mod ballast;
 mod conversations;
 mod error;
 mod load;
+mod mail;
 mod open;
 mod polecats;
 mod prune;
@@ -42,6 +43,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use conversations::{ConversationRow, ConversationWrite};
 pub use error::LedgerError;
+pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
 pub use open::{Condition, Restored};
 pub use polecats::{PolecatRow, PolecatState, PolecatWrite};
 pub use prune::Keep;

@@ -65,6 +65,13 @@ const HISTORIES: &[History] = &[
         only: "status = 'closed'",
         max_rows: Some(100_000),
     },
+    History {
+        table: "mail",
+        id: "number",
+        at: "at",
+        only: "(read_at IS NOT NULL OR archived_at IS NOT NULL) AND incident IS NULL",
+        max_rows: Some(50_000),
+    },
     History { table: "exits", id: "id", at: "ended_at", only: "1", max_rows: Some(50_000) },
     History { table: "signals", id: "id", at: "at", only: "1", max_rows: Some(100_000) },
     History { table: "decisions", id: "id", at: "at", only: "1", max_rows: Some(200_000) },

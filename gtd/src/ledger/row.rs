@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conversations::{ConversationRow, ConversationWrite};
+use super::mail::{MailWrite, UnreadMail};
 use super::polecats::{PolecatRow, PolecatWrite};
 use super::work::{OpenWork, WorkWrite};
 
@@ -221,6 +222,8 @@ pub enum Write {
     Polecat(PolecatWrite),
     /// Writes something about the conversation that an agent leads.
     Conversation(ConversationWrite),
+    /// Writes something about mail.
+    Mail(MailWrite),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -244,6 +247,7 @@ impl Write {
             | Self::Work(_)
             | Self::Polecat(_)
             | Self::Conversation(_)
+            | Self::Mail(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)
@@ -283,6 +287,8 @@ pub struct Loaded {
     pub polecats: Vec<PolecatRow>,
     /// The conversations that agents lead.
     pub conversations: Vec<ConversationRow>,
+    /// Mail that nobody has read.
+    pub mail: UnreadMail,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

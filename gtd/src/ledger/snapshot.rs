@@ -23,6 +23,7 @@ use super::Shared;
 use super::conversations::{ConversationRow, ConversationWrite};
 use super::error::LedgerError;
 use super::load::load;
+use super::mail::UnreadMail;
 use super::polecats::{PolecatRow, PolecatWrite};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
 use super::work::OpenWork;
@@ -66,6 +67,8 @@ struct State {
     polecats: Vec<PolecatRow>,
     #[serde(default)]
     conversations: Vec<ConversationRow>,
+    #[serde(default)]
+    mail: UnreadMail,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -107,6 +110,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         work: loaded.work.clone(),
         polecats: loaded.polecats.clone(),
         conversations: loaded.conversations.clone(),
+        mail: loaded.mail.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -145,6 +149,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         work: state.work,
         polecats: state.polecats,
         conversations: state.conversations,
+        mail: state.mail,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -201,6 +206,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
         .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
         .chain(conversations)
+        .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
         .collect()
 }
 

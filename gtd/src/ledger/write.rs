@@ -92,6 +92,7 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
             Write::Work(write) => super::work::apply(conn, write)?,
             Write::Polecat(write) => super::polecats::apply(conn, write)?,
             Write::Conversation(write) => super::conversations::apply(conn, write)?,
+            Write::Mail(write) => super::mail::apply(conn, write, events)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(
                 conn,
@@ -171,7 +172,7 @@ fn server(conn: &Connection, row: &ServerRow) -> Result<(), LedgerError> {
     )
 }
 
-fn event(conn: &Connection, new: &NewEvent) -> Result<Event, LedgerError> {
+pub(super) fn event(conn: &Connection, new: &NewEvent) -> Result<Event, LedgerError> {
     let cause = new.cause.map(|cause| integer("cause", cause.0)).transpose()?;
     run(
         conn,

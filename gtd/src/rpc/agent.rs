@@ -7,6 +7,7 @@ use gtd_proto::explain::Explanation;
 use gtd_proto::report::Reported;
 use gtd_proto::rpc::AgentServer;
 use gtd_proto::wait::{AgentWait, Waited};
+use gtd_proto::waiting::WaitingList;
 use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
@@ -126,6 +127,20 @@ impl AgentServer for Context {
         Ok(Reply::at(seq, self.handle.attach(&params.agent).map_err(refuse)?))
     }
 
+    async fn waiting(&self, _: params::None) -> RpcResult<Reply<WaitingList>> {
+        let seq = self.seq();
+        let (items, unseen) = self.handle.who_waits().await;
+        Ok(Reply::at(seq, WaitingList { items, unseen }))
+    }
+
+    async fn drain(&self, peer: &Extensions, params: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        self.drain_agent(peer, params).await
+    }
+
+    async fn undrain(&self, peer: &Extensions, params: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        self.undrain_agent(peer, params).await
+    }
+
     async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
         let seq = self.seq();
         self.must_know(params.agent.as_ref())?;
@@ -143,7 +158,7 @@ impl AgentServer for Context {
 }
 
 impl Context {
-    fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
+    pub(super) fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
         match agent {
             Some(agent) if self.handle.view().agent(agent).is_none() => Err(refuse(
                 RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))

@@ -45,6 +45,8 @@ pub struct Context {
     pub desk: Arc<crate::work::Desk>,
     /// Makes workers.
     pub spawner: Arc<crate::polecats::Spawner>,
+    /// The town's mail.
+    pub office: crate::mail::Office,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -32,6 +32,7 @@ impl HookServer for Context {
         let seq = self.seq();
         let params::HookSet { agent, work, force, dry_run, wait_ms, idempotency_key, reason } = params;
         self.has_hook(&agent).map_err(refuse)?;
+        self.in_service(&agent).map_err(refuse)?;
         if dry_run {
             let would = self.desk.would_hook(&agent, &work, force).await;
             let would = would.map_err(|error| refuse(work_error(error)))?;

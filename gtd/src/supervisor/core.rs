@@ -28,6 +28,7 @@ use super::rigs::Record;
 use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
+use crate::agents::dialogs::Dialog;
 use crate::agents::order::{Report, What};
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
@@ -61,6 +62,8 @@ pub enum Input {
     Found(Vec<(Address, InstanceId)>),
     /// The panes of these agents are gone, and their processes live on.
     PaneGone(Vec<Address>),
+    /// The screens of these starts were looked at for a dialog.
+    Looked(Vec<(Address, InstanceId, Option<Dialog>)>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
     /// The machine's figures, looked at again.
@@ -211,6 +214,7 @@ impl Core {
                     });
                 }
             }
+            Input::Looked(seen) => self.looked(seen, now, &mut turn),
             Input::Found(found) => self.found(found, now, &mut turn),
             Input::PaneGone(agents) => {
                 for agent in agents {

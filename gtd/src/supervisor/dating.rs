@@ -65,6 +65,9 @@ fn moved(fact: &Value, line: &Timeline) -> Value {
 pub(super) fn shown(agent: &mut Agent, line: &Timeline) {
     agent.since = line.to_wall(agent.since);
     agent.started_at = agent.started_at.map(|at| line.to_wall(at));
+    if let Some(drain) = &mut agent.drain {
+        drain.since = line.to_wall(drain.since);
+    }
     agent.next_attempt = agent.next_attempt.map(|at| line.to_wall(at));
     agent.activity_since = agent.activity_since.map(|at| line.to_wall(at));
 }

@@ -135,6 +135,19 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
     if let Some(hold) = &shown.hold {
         because.push(format!("the town is stopped, by {}", hold.by));
     }
+    if let Some(drain) = &agent.drain {
+        let since = drain.since;
+        let what = if drain.done { "it is drained" } else { "it is being drained" };
+        because.push(format!("{what}, by {} since {since:.0}: until gtctl undrain", drain.by));
+    }
+    if let Some(waits) = shown.waiting.get(&agent.agent) {
+        let text = waits.text.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        because.push(format!(
+            "it waits for a person ({}, {}){text}",
+            waits.kind.as_str(),
+            waits.source.as_str()
+        ));
+    }
     if let Some(rig) = &agent.rig {
         match shown.facts.rigs.get(rig) {
             Some(facts) => {

@@ -42,6 +42,7 @@ pub struct Shared {
     pub(super) questions: Mutex<BTreeMap<Address, Question>>,
     /// There is something to be asked.
     pub(super) asked: Notify,
+    pub(super) glanced: Mutex<super::glances::Seen>,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,

@@ -317,6 +317,7 @@ async fn follow_up(handle: &Handle, look: Look, grace: bool) {
     }
     look_at_broken(handle).await;
     handle.input(Input::Round).await;
+    handle.glance().await;
 }
 
 /// Releases those whose program and directory are there now.

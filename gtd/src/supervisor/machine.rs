@@ -9,6 +9,7 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, Role, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::drain::Drain;
 use super::hooked::Task;
 use super::on_demand::Idling;
 use super::planner::Mode;
@@ -17,6 +18,7 @@ use super::progress::Progress;
 use super::reports::{Word, Words};
 use super::throttle::Throttle;
 use super::unjudged::Unjudged;
+use super::waits::Waits;
 use crate::agents::order::{Life, Overrides, Place};
 use crate::ledger::ConversationRow;
 
@@ -211,6 +213,10 @@ pub struct Machine {
     pub words: Words,
     /// The conversation that its next start goes on with.
     pub conversation: Option<ConversationRow>,
+    /// It is out of service, or on its way there.
+    pub drain: Option<Drain>,
+    /// It waits for a person.
+    pub waits: Option<Waits>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -258,6 +264,12 @@ pub struct Memo {
     /// What the present instance said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<Word>,
+    /// It is out of service, or on its way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// The present instance waits for a person, and that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
 }
 
 impl Machine {
@@ -299,6 +311,8 @@ impl Machine {
             progress: Progress::default(),
             words: Words::default(),
             conversation: None,
+            drain: None,
+            waits: None,
         }
     }
 
@@ -331,6 +345,8 @@ impl Machine {
             work: self.work.clone(),
             progress: self.progress.clone(),
             word: self.words.last.clone(),
+            drain: self.drain.clone(),
+            waits: self.waits.clone(),
         }
     }
 

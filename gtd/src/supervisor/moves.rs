@@ -23,6 +23,9 @@ impl Machine {
         self.phase = phase;
         self.since = now;
         self.reason = reason;
+        if self.phase == Phase::Rest {
+            self.is_drained(now, turn);
+        }
         turn.touched(&self.address);
         turn.agent_row(self);
     }
@@ -44,6 +47,7 @@ impl Machine {
         self.words = Words::default();
         self.forget_idling();
         self.move_on("it was started again", now, turn);
+        self.waits = None;
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;
@@ -108,6 +112,9 @@ impl Machine {
         match self.phase.clone() {
             Phase::Starting { deadline } if now >= deadline => self.not_ready_in_time(situation, turn),
             Phase::Draining { until, then } if now >= until => {
+                if self.goes_on_draining(then, now, turn) {
+                    return;
+                }
                 let why = "its turn did not end in time".to_owned();
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
@@ -319,7 +326,8 @@ impl Machine {
         // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
         // knowledge of what should run, nothing is ended either.
         let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
-        let ended = !situation.observing && (situation.held || stopped);
+        let drained = self.drain.is_some();
+        let ended = !situation.observing && (situation.held || stopped || drained);
         let aside = situation.aside(&self.address).filter(|_| !situation.observing);
         if let (Some(_), Err(blocked)) = (aside, situation.may_start(&self.address, true)) {
             self.nothing_follows(blocked.error, turn);
@@ -339,7 +347,8 @@ impl Machine {
                 }
             }
             Phase::Starting { .. } | Phase::Running if ended || aside.is_some() => {
-                let unwanted = aside.unwrap_or("it should not run");
+                let unwanted =
+                    aside.unwrap_or(if drained { "it is being drained" } else { "it should not run" });
                 let why = if situation.held { "the town is stopped" } else { unwanted };
                 let by = aside.and_then(|_| situation.aside_by(&self.address)).unwrap_or("supervisor");
                 let ask = End::new(Then::Rest, by, why);
@@ -396,19 +405,4 @@ impl End {
 pub fn cancelled(address: &Address, why: &str) -> RpcError {
     RpcError::new(gtd_proto::ErrorKind::Busy, format!("the start of {address} was called off: {why}"))
         .hint(format!("gtctl explain {address}"))
-}
-
-impl Machine {
-    /// The dead pane of the last instance was kept to be used again: it no longer will be.
-    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
-        if let Some(place) = self.last_place.take() {
-            turn.order(&self.address, Order::Close { place });
-        }
-    }
-
-    /// Waiting because something that is not its fault does not work.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Must never make a wait longer than it can be, nor judge a death twice.
 
-use gtd_proto::{InstanceId, Timestamp};
+use gtd_proto::{Activity, InstanceId, Timestamp};
 
 use super::machine::{Current, Machine, Memo, Pause, Phase, Wish};
 use super::planner::Settings;
@@ -31,6 +31,11 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.idling = memo.idling;
     machine.idling.since = machine.idling.since.map(|since| since.min(now));
     machine.words = Words::recalled(memo.word, now);
+    machine.waits = memo.waits;
+    machine.drain = memo.drain;
+    if machine.drain.as_ref().is_some_and(|drain| drain.working) {
+        machine.activity = Activity::Working;
+    }
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.

@@ -241,21 +241,18 @@ impl Machine {
             self.words.past.insert(0, (before.state, before.at));
             self.words.past.truncate(PAST);
         }
-        let began_to_wait =
-            state == ReportState::Waiting && before.as_ref().is_none_or(|word| word.state != state);
         self.words.last = Some(word.clone());
         self.declared(state, now, turn);
         if let Some(id) = said.conversation.as_deref().filter(|id| is_id(id)) {
             self.leads(id, now, turn);
         }
+        let goes_on = self.asks_within_its_turn(state);
         let turn_over = self.said(state.activity(), state != ReportState::Ended, now, turn);
+        self.heed_turn(state, turn);
         turn.agent_row(self);
         turn.event(self, kind::AGENT_REPORTED, now, told(&word, said));
-        if began_to_wait {
-            let data = json!({ "kind": "reported", "text": word.detail, "source": word.source.as_str() });
-            turn.event(self, kind::AGENT_WAITING, now, data);
-        }
-        if let (true, Phase::Draining { then, .. }) = (turn_over, &self.phase) {
+        self.heed_report(state, word.detail.as_deref(), now, turn);
+        if let (true, Phase::Draining { then, .. }) = (turn_over && !goes_on, &self.phase) {
             let then = *then;
             self.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
         }

@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
 use super::core::Core;
-use super::machine::{Machine, Phase, Then, Wish};
-use super::moves::{End, cancelled};
-use super::planner::Situation;
+use super::machine::{Phase, Then};
+use super::moves::End;
 use super::policy;
 use super::reports::Said;
 use super::rig_requests::RigAsk;
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
-use super::turn::{Answer, Outcome, Ticket, Turn};
+use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Awaited;
 use super::workers::Admission;
 use crate::agents::order::Overrides;
@@ -48,6 +47,27 @@ pub enum Request {
         /// How to stop it.
         how: How,
         /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Let an agent end its turn, end it, and keep it away.
+    Drain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// The end of that.
+    Undrain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Something is there for an agent that runs on demand.
+    Wake {
+        /// Which.
+        agent: Address,
+        /// Who wants it, and why. Nobody waits.
         ask: Ask,
     },
     /// Clear back-off and quarantine.
@@ -192,6 +212,9 @@ impl Core {
             Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
             Request::Said { instance, said } => self.said(ticket, &instance, &said, now, turn),
+            Request::Drain { agent, ask } => self.drain(ticket, &agent, &ask, now, turn),
+            Request::Undrain { agent, ask } => self.undrain(ticket, &agent, &ask, now, turn),
+            Request::Wake { agent, ask } => self.wake(ticket, &agent, &ask, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {
@@ -398,70 +421,5 @@ impl Core {
         }
         let already = already.unwrap_or(false);
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
-    }
-}
-
-impl Machine {
-    /// Somebody wants it started, whatever was held against it.
-    fn clear(&mut self, ask: &Ask, situation: &Situation<'_>, turn: &mut Turn) {
-        let held_against = self.memory != policy::Memory::default() || self.owed.is_some();
-        if held_against {
-            let why = format!("asked by {}", ask.by);
-            turn.decided(&self.address, situation.now, "a start", "forgive all failures", &why);
-        }
-        policy::forgive(&mut self.memory);
-        self.owed = None;
-        self.passes = ask.asker() == Asker::Person;
-        turn.agent_row(self);
-        turn.touched(&self.address);
-    }
-
-    fn want(&mut self, intent: Intent, ask: &Ask, now: Timestamp) {
-        self.wish = Wish { intent, by: ask.by.clone(), reason: ask.reason.clone(), at: now };
-        self.passes = false;
-    }
-
-    /// Tells whoever waits for a start that it will not come.
-    pub(super) fn call_off(&self, why: &str, turn: &mut Turn) {
-        let coming = matches!(
-            self.phase,
-            Phase::Starting { .. }
-                | Phase::Ending { then: Then::Start }
-                | Phase::Draining { then: Then::Start, .. }
-        );
-        if coming {
-            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
-        }
-    }
-
-    /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
-    pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
-        let now = situation.now;
-        let why = end.why.clone();
-        self.judge_by_what_is_known(situation, turn);
-        match self.phase {
-            Phase::Rest => {
-                self.reason.clone_from(&self.wish.reason);
-                self.close_pane(turn);
-                Some(true)
-            }
-            Phase::Waiting { .. } | Phase::Broken | Phase::Dead { gone: true, .. } => {
-                self.set_aside();
-                self.enter(Phase::Rest, now, Some(why), turn);
-                self.close_pane(turn);
-                turn.stopped(self, now);
-                Some(false)
-            }
-            // Adoption finds out first what there is to stop; reconciling then stops it.
-            Phase::Adopting => None,
-            Phase::Ending { .. }
-            | Phase::Draining { .. }
-            | Phase::Starting { .. }
-            | Phase::Running
-            | Phase::Dead { .. } => {
-                self.end(end, situation, turn);
-                None
-            }
-        }
     }
 }

@@ -43,6 +43,10 @@ impl Supervisor {
                         }
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
+                        match machine.waits_now(&self.line) {
+                            Some(waits) => drop(shown.waiting.insert(agent.clone(), waits)),
+                            None => drop(shown.waiting.remove(agent)),
+                        }
                         match &machine.last_place {
                             Some(place) => drop(shown.panes.insert(agent.clone(), place.pane.clone())),
                             None => drop(shown.panes.remove(agent)),
@@ -52,6 +56,7 @@ impl Supervisor {
                         shown.agents.remove(agent);
                         shown.watched.remove(agent);
                         shown.heard.remove(agent);
+                        shown.waiting.remove(agent);
                         shown.panes.remove(agent);
                     }
                 }

@@ -310,6 +310,7 @@ impl Machine {
     /// # Errors
     /// With the reason, for people and for callers.
     pub fn may_start(&self, situation: &Situation<'_>, asker: Asker) -> Result<(), Blocked> {
+        self.barred_by_drain()?;
         situation.may_start(&self.address, asker != Asker::Policy || self.passes)?;
         let short = |shortage: Shortage| Blocked {
             reason: shortage.to_string(),

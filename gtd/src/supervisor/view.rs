@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
+use gtd_proto::drain::Drain;
 use gtd_proto::town::{Alert, Rig, Severity};
+use gtd_proto::waiting::Waiting;
 use gtd_proto::{
     Activity, Address, Agent, AgentName, Incident, IncidentState, Intent, Restarts, RigName, RpcError, State,
     Timestamp,
@@ -72,6 +74,8 @@ pub struct Shown {
     pub watched: BTreeMap<Address, Watched>,
     /// Work on the hooks of agents that will not do it.
     pub orphaned: BTreeMap<Address, Orphan>,
+    /// Who waits for a person.
+    pub waiting: BTreeMap<Address, Waiting>,
     /// Panes that agents ran in last and may be started in again, also of those at rest.
     pub panes: BTreeMap<Address, String>,
     /// What belongs to workers.
@@ -215,6 +219,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         agent_preset: String::new(),
         account: None,
         attached: false,
+        drain: None,
         stale: Vec::new(),
     }
 }
@@ -239,7 +244,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     Agent {
         state: machine.state(),
         // Of one that is gone there is nothing to say.
-        activity: if current.is_some() { machine.activity } else { Activity::Unknown },
+        activity: if current.is_some() { machine.shown_activity() } else { Activity::Unknown },
         activity_detail: word.and_then(|word| word.detail.clone()),
         activity_since: word.map(|word| word.since),
         running: alive,
@@ -267,6 +272,12 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
             .or_else(|| machine.overrides.agent.clone())
             .unwrap_or_default(),
         account: life.map_or_else(|| machine.overrides.account.clone(), |life| life.account.clone()),
+        drain: machine.drain.as_ref().map(|drain| Drain {
+            by: drain.by.clone(),
+            reason: drain.reason.clone(),
+            since: drain.at,
+            done: drain.done,
+        }),
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }

@@ -216,6 +216,9 @@ impl Request {
             Self::Start { ask, .. }
             | Self::Stop { ask, .. }
             | Self::Restart { ask, .. }
+            | Self::Drain { ask, .. }
+            | Self::Undrain { ask, .. }
+            | Self::Wake { ask, .. }
             | Self::Reset { ask, .. }
             | Self::DeclareDead { ask, .. }
             | Self::Dismiss { ask, .. }

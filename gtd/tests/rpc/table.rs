@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, PolecatServer, RefineryServer,
-    RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, PolecatServer,
+    RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, event, explain, method, params, polecat, town, work,
+    daemon, event, explain, mail, method, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -34,6 +34,7 @@ impl StandIn {
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
+        all.merge(MailServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -212,6 +213,15 @@ impl AgentServer for StandIn {
     async fn attach(&self, _: params::AgentRef) -> RpcResult<Reply<agent::Attach>> {
         reached("agent.attach")
     }
+    async fn waiting(&self, _: params::None) -> RpcResult<Reply<waiting::WaitingList>> {
+        reached("agent.waiting")
+    }
+    async fn drain(&self, _: &Extensions, _: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        reached("agent.drain")
+    }
+    async fn undrain(&self, _: &Extensions, _: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        reached("agent.undrain")
+    }
     async fn exits(&self, _: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
         reached("agent.exits")
     }
@@ -260,6 +270,22 @@ impl WorkServer for StandIn {
 }
 
 #[async_trait]
+impl MailServer for StandIn {
+    async fn send(&self, _: &Extensions, _: params::MailSend) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.send")
+    }
+    async fn inbox(&self, _: &Extensions, _: params::MailInbox) -> RpcResult<Reply<mail::Inbox>> {
+        reached("mail.inbox")
+    }
+    async fn read(&self, _: &Extensions, _: params::MailRead) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.read")
+    }
+    async fn archive(&self, _: &Extensions, _: params::MailArchive) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.archive")
+    }
+}
+
+#[async_trait]
 impl EventsServer for StandIn {
     async fn history(&self, _: params::EventsHistory) -> RpcResult<Reply<event::History>> {
         reached("events.history")
@@ -299,7 +325,12 @@ fn enough(name: &str) -> Value {
         "polecat.spawn" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
-        "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
+        "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" | "agent.drain"
+        | "agent.undrain" => {
+            json!({"agent": "a/witness"})
+        }
+        "mail.send" => json!({"to": "a/witness", "subject": "s"}),
+        "mail.read" | "mail.archive" => json!({"id": "m-1"}),
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "hook.show" | "hook.clear" => json!({"agent": "a/witness"}),
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),

@@ -226,6 +226,7 @@ impl World {
 
     /// What holds at every moment: each wait has an end that is not too far, a reason, and a way out.
     pub fn check(&self) {
+        self.check_drains();
         let numbers = &self.settings.numbers;
         for machine in self.core.agents().values() {
             let under_way = matches!(
@@ -316,6 +317,8 @@ impl World {
                     "{agent} was started while nobody knows what should run\n{}",
                     self.story()
                 );
+                let drained = self.agents.get(&agent).and_then(|row| row.policy.get("drain"));
+                assert!(drained.is_none(), "{agent} was started while it is drained\n{}", self.story());
                 let left_alone = self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
                     let mode =
                         if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };

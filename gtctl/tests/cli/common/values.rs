@@ -70,6 +70,7 @@ pub fn agent(address: &str, state: State) -> Agent {
         agent_preset: "fake".to_owned(),
         account: None,
         attached: false,
+        drain: None,
         stale: Vec::new(),
     }
 }
@@ -440,6 +441,27 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 declared.accepted = true;
                 answer(declared)
             }
+            "agent.waiting" => answer(gtd_proto::waiting::WaitingList {
+                items: vec![
+                    waiting("alpha/witness", "run\u{1b}[2J rm -rf build?"),
+                    waiting("beta/witness", "which of the two?"),
+                ],
+                unseen: vec!["gamma/witness".parse().unwrap()],
+            }),
+            "agent.drain" => answer(change(drained(&named()))),
+            "agent.undrain" => answer(change(agent(&named(), State::Running))),
+            "mail.inbox" => {
+                let whose = params["for"].as_str().unwrap_or("overseer").to_owned();
+                let read = gtd_proto::mail::Mail { id: "m-11".to_owned(), read: true, ..mail() };
+                answer(gtd_proto::mail::Inbox { whose, unread: 1, items: vec![mail(), read] })
+            }
+            "mail.send" | "mail.read" | "mail.archive" => answer(gtd_proto::mail::MailChange {
+                mail: Some(mail()),
+                already: false,
+                accepted: false,
+                dry_run: false,
+                plan: Vec::new(),
+            }),
             "witness.status" => answer(RoleStatus {
                 agent: agent("alpha/witness", State::Running),
                 rig_name: RigName::new("alpha").unwrap(),
@@ -488,6 +510,38 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 format!("the fake has no {method}"),
             )),
         }
+    }
+}
+
+pub fn waiting(agent: &str, text: &str) -> gtd_proto::waiting::Waiting {
+    gtd_proto::waiting::Waiting {
+        agent: agent.parse().unwrap(),
+        since: ago(3),
+        kind: gtd_proto::waiting::WaitKind::Permission,
+        text: Some(text.to_owned()),
+        source: gtd_proto::waiting::WaitSource::Pane,
+    }
+}
+
+pub fn drained(address: &str) -> Agent {
+    let mut agent = agent(address, State::Stopped);
+    agent.intent = Intent::Running;
+    agent.reason = Some("drained".to_owned());
+    agent.drain =
+        Some(gtd_proto::drain::Drain { by: "person".to_owned(), reason: None, since: ago(3), done: true });
+    agent
+}
+
+pub fn mail() -> gtd_proto::mail::Mail {
+    gtd_proto::mail::Mail {
+        id: "m-12".to_owned(),
+        from: "daemon".to_owned(),
+        to: "alpha/witness".to_owned(),
+        subject: "CRASHED_POLECAT: alpha/nux restart failed\u{1b}[2J".to_owned(),
+        body: "It died.\n\nhook_bead: al-k3x\u{7}\n".to_owned(),
+        at: ago(3),
+        read: false,
+        archived: false,
     }
 }
 

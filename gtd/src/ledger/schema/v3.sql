@@ -45,6 +45,8 @@ CREATE TABLE conversations (
     at           TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- `key` names the request or the event that a mail comes of: of each there is one mail. `incident` is there while
+-- what the daemon wrote about goes on: until then it writes no second one about it.
 CREATE TABLE mail (
     number      INTEGER PRIMARY KEY AUTOINCREMENT,
     id          TEXT NOT NULL UNIQUE,
@@ -55,6 +57,8 @@ CREATE TABLE mail (
     at          TEXT NOT NULL,
     read_at     TEXT,
     archived_at TEXT,
-    key         TEXT UNIQUE
+    key         TEXT UNIQUE,
+    incident    TEXT
 );
 CREATE INDEX mail_inbox ON mail (recipient, number) WHERE archived_at IS NULL;
+CREATE UNIQUE INDEX mail_incident ON mail (incident) WHERE incident IS NOT NULL;

@@ -4,6 +4,7 @@ mod commit;
 mod crash;
 mod files;
 mod history;
+mod mail;
 mod migration;
 mod recovery;
 
