@@ -3,6 +3,7 @@
 use super::cases::running;
 use super::world::*;
 use gtd::agents::dialogs::Dialog;
+use gtd::supervisor::reports::Said;
 use gtd_proto::waiting::{WaitKind, WaitSource};
 
 const MINUTE: Duration = Duration::from_secs(60);
