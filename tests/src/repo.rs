@@ -46,7 +46,10 @@ impl Town {
         self.git(&self.home(), &["clone", "-q", "--bare", &from, &to]).ok();
         self.git(&bare, &["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"]).ok();
         self.git(&bare, &["fetch", "-q", "origin"]).ok();
-        self.replace(&format!("{rig}/config.json"), &json!({"type": "rig", "default_branch": "main"}).to_string());
+        self.replace(
+            &format!("{rig}/config.json"),
+            &json!({"type": "rig", "default_branch": "main"}).to_string(),
+        );
     }
 
     /// Everything of a rig's workers that a spawn could leave behind, sorted: directories, branches and worktrees
@@ -69,8 +72,14 @@ impl Town {
             found.push(format!("hook {} {}", item["assignee"], item["id"]));
         }
         let worker = |agent: &Value| agent["role"] == "polecat" && agent["rig"] == rig;
-        found.extend(self.agents().iter().filter(|agent| worker(agent)).map(|agent| format!("agent {}", agent["agent"])));
-        let sessions = self.tmux().sessions().into_iter().filter(|name| name.starts_with(&format!("gt-{rig}-")));
+        found.extend(
+            self.agents()
+                .iter()
+                .filter(|agent| worker(agent))
+                .map(|agent| format!("agent {}", agent["agent"])),
+        );
+        let sessions =
+            self.tmux().sessions().into_iter().filter(|name| name.starts_with(&format!("gt-{rig}-")));
         let standing = |name: &String| name.ends_with("-witness") || name.ends_with("-refinery");
         found.extend(sessions.filter(|name| !standing(name)).map(|name| format!("session {name}")));
         found.sort();

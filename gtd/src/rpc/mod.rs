@@ -29,6 +29,7 @@ mod output;
 pub mod peer;
 mod plan;
 mod polecat;
+mod polecat_remove;
 mod polecat_spawn;
 mod polecat_start;
 mod refusal;
