@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod polecat;
 mod shared;
 mod town;
 mod values;
@@ -19,6 +20,9 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use polecat::{
+    Polecat, PolecatList, PolecatRef, PolecatRestart, PolecatStart, PolecatStop, PolecatStopAll,
+};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
@@ -128,6 +132,9 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Workers: list, status, start, stop, stop-all, restart, peek, attach
+    #[command(subcommand, visible_alias = "session")]
+    Polecat(Polecat),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),
