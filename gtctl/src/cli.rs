@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod polecat;
 mod shared;
 mod sling;
 mod town;
@@ -20,6 +21,9 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use polecat::{
+    Polecat, PolecatList, PolecatRef, PolecatRestart, PolecatStart, PolecatStop, PolecatStopAll,
+};
 pub use shared::{Overrides, Plan};
 pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
@@ -132,6 +136,9 @@ pub enum Verb {
     Refinery(RoleVerb),
     /// Give work to a new polecat of a rig, or to one that is there
     Sling(Sling),
+    /// Workers: list, status, spawn, start, stop, stop-all, restart, peek, attach
+    #[command(subcommand, visible_alias = "session")]
+    Polecat(Polecat),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),
