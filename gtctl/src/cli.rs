@@ -6,7 +6,9 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod polecat;
 mod shared;
+mod sling;
 mod town;
 mod values;
 mod work;
@@ -19,7 +21,11 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use polecat::{
+    Polecat, PolecatList, PolecatRef, PolecatRestart, PolecatStart, PolecatStop, PolecatStopAll,
+};
 pub use shared::{Overrides, Plan};
+pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
 pub use work::{Hook, HookClear, HookSet, Work, WorkClose, WorkCreate, WorkList};
@@ -128,6 +134,11 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Give work to a new polecat of a rig, or to one that is there
+    Sling(Sling),
+    /// Workers: list, status, spawn, start, stop, stop-all, restart, peek, attach
+    #[command(subcommand, visible_alias = "session")]
+    Polecat(Polecat),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),

@@ -192,6 +192,12 @@ text_id! {
     WorkId, "work id", check_work
 }
 
+/// A key that no other request has, for `idempotency_key`.
+#[must_use]
+pub fn fresh_key() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 impl RigName {
     /// Whether a *new* rig may carry this name: role words and the town's own directories may not be one.
     /// Rigs that a registry already has are not asked.

@@ -15,12 +15,14 @@ mod hook;
 mod init;
 mod logs;
 mod peek;
+mod polecat;
 mod progress;
 mod reset;
 mod rig;
 mod role;
 mod rpc;
 mod signals;
+mod sling;
 mod socket;
 mod status;
 mod up;
@@ -46,6 +48,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Rig(verb) => rig::run(cx, verb).await,
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Sling(args) => sling::run(cx, args).await,
+        Verb::Polecat(verb) => polecat::run(cx, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
