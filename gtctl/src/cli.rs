@@ -8,6 +8,7 @@ mod daemon;
 mod look;
 mod mail;
 mod own;
+mod polecat;
 mod shared;
 mod sling;
 mod town;
@@ -24,6 +25,10 @@ pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rp
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
 pub use own::{AgentReport, AgentVerb, Prime};
+pub use polecat::{
+    Polecat, PolecatList, PolecatRef, PolecatRemove, PolecatRestart, PolecatStart, PolecatStop,
+    PolecatStopAll,
+};
 pub use shared::{Overrides, Plan};
 pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
@@ -136,6 +141,9 @@ pub enum Verb {
     Refinery(RoleVerb),
     /// Give work to a new polecat of a rig, or to one that is there
     Sling(Sling),
+    /// Workers: list, status, spawn, start, stop, stop-all, restart, peek, attach
+    #[command(subcommand, visible_alias = "session")]
+    Polecat(Polecat),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use gtd_proto::nearest::nearest;
-use gtd_proto::rpc::AgentClient;
-use gtd_proto::{Address, params};
+use gtd_proto::rpc::{AgentClient, RigClient};
+use gtd_proto::{Address, AgentName, RigName, params};
 
 use crate::cli::Global;
 use crate::client::endpoint::{self, Target};
@@ -87,6 +87,11 @@ impl Context {
         }
         let request = params::AgentList { selector: Some(text.to_owned()) };
         let found = client::read(AgentClient::list(&session.client, request)).await?.body.items;
+        if found.is_empty()
+            && let Some(worker) = worker(session, text).await
+        {
+            return Ok(worker);
+        }
         match found.as_slice() {
             [one] => Ok(one.agent.clone()),
             [] => Err(no_agent(session, text).await),
@@ -100,6 +105,17 @@ impl Context {
             }
         }
     }
+}
+
+/// The worker that a short name such as `alpha/nux` means, where no person's workspace is called so too.
+async fn worker(session: &Session, text: &str) -> Option<Address> {
+    let (rig, name) = text.split_once('/')?;
+    let (rig, name) = (RigName::new(rig).ok()?, AgentName::new(name).ok()?);
+    let shown =
+        client::read(RigClient::status(&session.client, params::RigRef { rig: rig.clone() })).await.ok()?;
+    let namesake = shown.body.crew.iter().any(|crew| crew == name.as_str());
+    let known = shown.body.polecats.iter().any(|polecat| polecat.name.as_ref() == Some(&name));
+    (known && !namesake).then_some(Address::Polecat(rig, name))
 }
 
 /// Nothing fits a selector. What was probably meant is asked for, and left out where it cannot be had.

@@ -51,6 +51,17 @@ pub const TABLE: &[Row] = &[
     row("refinery attach", Effect::Disruptive),
     // What is taken from another may be half done there.
     forceable("sling"),
+    row("polecat list", Effect::Read),
+    row("polecat status", Effect::Read),
+    // What is taken from another may be half done there.
+    Row { verb: "polecat spawn", effect: Effect::Write, forced: Effect::Destructive, raw: false },
+    forceable("polecat start"),
+    forceable("polecat stop"),
+    forceable("polecat stop-all"),
+    forceable("polecat restart"),
+    row("polecat remove", Effect::Destructive),
+    row("polecat peek", Effect::Read),
+    row("polecat attach", Effect::Read),
     row("work create", Effect::Write),
     row("work show", Effect::Read),
     row("work list", Effect::Read),

@@ -96,6 +96,9 @@ pub mod kind {
     pub const POLECAT_SPAWNED: &str = "polecat.spawned";
     /// A worker could not be made; nothing of it is left but `kept`. `{key, step, work, error, kept, archived}`
     pub const POLECAT_SPAWN_FAILED: &str = "polecat.spawn_failed";
+    /// A worker was removed; what it had is kept. `{by, reason, archived[{ref, commit}], branch, worktree, aside, why,
+    /// work}`: `aside` is where its directory was moved to when git cannot keep all of it, for the reason `why`.
+    pub const POLECAT_REMOVED: &str = "polecat.removed";
     /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
     pub const INCIDENT_OPENED: &str = "incident.opened";
     /// It is over. `{id, recovered, duration_ms, count, cause}`

@@ -178,6 +178,7 @@ methods! {
     "polecat.stop" Disruptive (params::PolecatStop) -> Reply<Change>, "Stop a worker; it stays stopped, with its work on its hook";
     "polecat.stop_all" Disruptive (params::PolecatStopAll) -> Reply<polecat::PolecatsChange>, "Stop a rig's workers, and nobody else";
     "polecat.restart" Disruptive (params::PolecatRestart) -> Reply<Change>, "Stop and start a worker as a new instance";
+    "polecat.remove" Destructive (params::PolecatRemove) -> Reply<polecat::PolecatRemoved>, "Remove a worker; what it has is archived";
     "polecat.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of a worker's screen";
     "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
     "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";

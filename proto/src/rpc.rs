@@ -190,6 +190,10 @@ mod traits {
         #[method(name = "polecat.restart", with_extensions)]
         async fn restart(&self, params: params::PolecatRestart) -> RpcResult<Reply<Change>>;
 
+        /// Remove a worker: its worktree, its branch, its name. What it has is archived.
+        #[method(name = "polecat.remove", with_extensions)]
+        async fn remove(&self, params: params::PolecatRemove) -> RpcResult<Reply<polecat::PolecatRemoved>>;
+
         /// The last lines of a worker's screen.
         #[method(name = "polecat.capture")]
         async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<agent::Capture>>;

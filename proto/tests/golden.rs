@@ -87,6 +87,7 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("polecat.stop", "change", round::<Reply<Change>>),
     ("polecat.stop_all", "polecats_change", round::<Reply<gtd_proto::polecat::PolecatsChange>>),
     ("polecat.restart", "change", round::<Reply<Change>>),
+    ("polecat.remove", "polecat_removed", round::<Reply<gtd_proto::polecat::PolecatRemoved>>),
     ("polecat.capture", "capture", round::<Reply<agent::Capture>>),
     ("agent.list", "agents", round::<Reply<Items<Agent>>>),
     ("agent.capture", "capture", round::<Reply<agent::Capture>>),

@@ -22,6 +22,7 @@ pub mod terminal;
 pub mod tmux;
 pub mod town;
 pub mod wait;
+pub mod workers;
 
 pub use client::{Client, Failure, Follower};
 pub use journal::{Entry, What};

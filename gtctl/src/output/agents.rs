@@ -173,6 +173,29 @@ pub fn table(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<Strin
     table.render(paint, width)
 }
 
+/// Workers, a line each, with what they work on.
+#[must_use]
+pub fn workers(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
+    let mut sorted = agents.to_vec();
+    sorted.sort_by_key(|agent| order(agent));
+    let mut table =
+        Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "HOOK", "RESTARTS", "PID", "BRANCH", "REASON"]);
+    for agent in sorted {
+        table.row(vec![
+            agent.agent.to_string().into(),
+            Cell::new(agent.state.as_str(), tone(agent.state)),
+            activity(agent),
+            time::ago(agent.since).into(),
+            agent.hook.clone().unwrap_or_default().into(),
+            agent.restarts.lifetime.to_string().into(),
+            agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+            agent.branch.clone().unwrap_or_default().into(),
+            reason(agent).into(),
+        ]);
+    }
+    table.render(paint, width)
+}
+
 /// Unwell first, then by rig and role; the town's own agents before the rigs'.
 fn order(agent: &Agent) -> (usize, Option<RigName>, Role, Address) {
     let rank = State::ALL.iter().position(|state| *state == agent.state).unwrap_or_default();

@@ -218,6 +218,7 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
     let me = agent.agent.to_string();
     let on = |verb: &str| match (agent.role, &agent.rig) {
         (Role::Witness | Role::Refinery, Some(rig)) => Some(format!("gtctl {} {verb} {rig}", agent.role)),
+        (Role::Polecat, _) => Some(format!("gtctl polecat {verb} {me}")),
         _ => None,
     };
     let mut out: Vec<(Option<String>, &'static str)> = Vec::new();

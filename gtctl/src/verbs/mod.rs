@@ -19,6 +19,7 @@ mod logs;
 mod mail;
 mod peek;
 mod prime;
+mod polecat;
 mod progress;
 mod reset;
 mod rig;
@@ -53,6 +54,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
         Verb::Sling(args) => sling::run(cx, args).await,
+        Verb::Polecat(verb) => polecat::run(cx, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Mail(verb) => mail::run(cx, verb).await,

@@ -7,6 +7,7 @@ mod add;
 mod archive;
 mod error;
 mod inspect;
+mod leaving;
 mod look;
 mod made;
 mod making;

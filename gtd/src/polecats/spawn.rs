@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::leaving::Leaving;
 use super::points::Points;
 use super::saga::{Journal, Step, Wish};
 use super::{Gate, NewTree, TreeError, Trees, names};
@@ -118,6 +119,7 @@ pub struct Spawner {
     active: Mutex<BTreeMap<Address, (watch::Receiver<Progress>, PolecatRow, Option<String>)>>,
     /// One name at a time is given in each rig: a rig whose disk hangs delays no other.
     gates: Mutex<BTreeMap<RigName, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) leaving: Leaving,
 }
 
 /// How soon a new daemon looks again whether it may go on with what it found.
@@ -146,6 +148,7 @@ impl Spawner {
             prepare,
             active: Mutex::default(),
             gates: Mutex::default(),
+            leaving: Leaving::default(),
         })
     }
 
@@ -156,9 +159,19 @@ impl Spawner {
             let note = match row.state {
                 PolecatState::Abandoned => Some("its spawn failed, and its worktree was kept".to_owned()),
                 PolecatState::Spawning => Some("it is being made".to_owned()),
+                PolecatState::Removing => Some("it is being removed".to_owned()),
                 _ => None,
             };
             self.handle.belongs(&agent, Some(belongings(&row, note)));
+            if row.state == PolecatState::Removing {
+                let spawner = Arc::clone(self);
+                tokio::spawn(async move {
+                    if spawner.may_go_on(&agent).await {
+                        spawner.leave_again(row).await;
+                    }
+                });
+                continue;
+            }
             if row.state != PolecatState::Spawning {
                 continue;
             }
@@ -248,10 +261,7 @@ impl Spawner {
         }
         // Slow questions first, beside each other: a store may take its time.
         let checked = self.check(&wanted).await?;
-        let gate = {
-            let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(gates.entry(wanted.rig.clone()).or_default())
-        };
+        let gate = self.gate(&wanted.rig);
         let _turn = gate.lock().await;
         let (row, journal) = self.reserve(wanted, checked.taken_from).await?;
         let begun_row = row.clone();
@@ -280,6 +290,12 @@ impl Spawner {
             branch: row.branch.clone(),
             progress: progress.clone(),
         })
+    }
+
+    /// Whoever holds it gives and takes back the names of a rig.
+    pub(super) fn gate(&self, rig: &RigName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(rig.clone()).or_default())
     }
 
     fn register(&self, row: &PolecatRow, journal: &Journal) -> watch::Sender<Progress> {

@@ -31,6 +31,7 @@ mod output;
 pub mod peer;
 mod plan;
 mod polecat;
+mod polecat_remove;
 mod polecat_spawn;
 mod polecat_start;
 mod refusal;

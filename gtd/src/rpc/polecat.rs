@@ -3,7 +3,7 @@
 
 use gtd_proto::agent::Capture;
 use gtd_proto::nearest::nearest;
-use gtd_proto::polecat::PolecatsChange;
+use gtd_proto::polecat::{PolecatRemoved, PolecatsChange};
 use gtd_proto::rpc::{AgentServer, PolecatServer};
 use gtd_proto::{
     Address, Agent, Change, ErrorKind, Items, Reply, RigName, Role, RpcError, State, params, town,
@@ -95,6 +95,14 @@ impl PolecatServer for Context {
         let again = effect(&agent, Awaited::Started, ask.wait);
         let request = Request::Restart { agent: agent.clone(), overrides, how, ask };
         self.change_once(params.idempotency_key, "polecat.restart", &agent, request, again).await
+    }
+
+    async fn remove(
+        &self,
+        peer: &Extensions,
+        params: params::PolecatRemove,
+    ) -> RpcResult<Reply<PolecatRemoved>> {
+        self.remove_polecat(peer, params).await.map_err(refuse)
     }
 
     async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<Capture>> {

@@ -173,6 +173,13 @@ impl PolecatServer for StandIn {
     async fn restart(&self, _: &Extensions, _: params::PolecatRestart) -> RpcResult<Reply<Change>> {
         reached("polecat.restart")
     }
+    async fn remove(
+        &self,
+        _: &Extensions,
+        _: params::PolecatRemove,
+    ) -> RpcResult<Reply<polecat::PolecatRemoved>> {
+        reached("polecat.remove")
+    }
     async fn capture(&self, _: params::AgentCapture) -> RpcResult<Reply<agent::Capture>> {
         reached("polecat.capture")
     }
@@ -336,7 +343,8 @@ fn enough(name: &str) -> Value {
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
         "work.create" => json!({"title": "t"}),
         "work.show" | "work.close" => json!({"id": "a-1"}),
-        "polecat.status" | "polecat.start" | "polecat.stop" | "polecat.restart" | "polecat.capture" => {
+        "polecat.status" | "polecat.start" | "polecat.stop" | "polecat.restart" | "polecat.remove"
+        | "polecat.capture" => {
             json!({"agent": "a/polecats/nux"})
         }
         "polecat.stop_all" => json!({"rig": "a"}),

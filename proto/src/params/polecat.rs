@@ -116,4 +116,13 @@ changes! {
         #[serde(default)]
         force: bool,
     }
+
+    /// `polecat.remove`
+    PolecatRemove {
+        /// The worker.
+        agent: Address,
+        /// Stop it where it runs, and keep what is only in its worktree, where nothing else has it.
+        #[serde(default)]
+        force: bool,
+    }
 }

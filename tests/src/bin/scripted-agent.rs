@@ -5,7 +5,7 @@
 //! ignores TERM and HUP and outlives its parent if it is let) · `print:TEXT` · `flood:LINES` · `env` (its
 //! environment into `JOURNAL_DIR/env-RIG-ROLE`) · `after:MS` · `exit:CODE` · `die:SIGNAL` · `echo` (says what is
 //! typed) · `obey` (while idle, ends with the code in `JOURNAL_DIR/exit-RIG-ROLE` and takes the file away)
-//! · `unless:FILE` (skips the next step when the file exists).
+//! · `when:FILE` (waits until the file exists) · `unless:FILE` (skips the next step when the file exists).
 //!
 //! `scripted-agent child KIND JOURNAL_DIR` is what `fork` starts.
 
@@ -36,11 +36,11 @@ fn variable(name: &str) -> String {
 }
 
 fn address() -> String {
-    let name = variable("GT_POLECAT");
-    if !name.is_empty() {
-        return format!("{}/polecats/{name}", variable("GT_RIG"));
+    let worker = variable("GT_POLECAT");
+    if worker.is_empty() {
+        return format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"));
     }
-    format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"))
+    format!("{}/polecats/{worker}", variable("GT_RIG"))
 }
 
 fn note(dir: &Path, what: What, detail: String) {
@@ -77,6 +77,11 @@ fn agent(dir: &Path, steps: &[&str]) {
             "print" => println!("{rest}"),
             "flood" => flood(rest.parse().unwrap_or(1000)),
             "env" => write_environment(dir),
+            "when" => {
+                while !Path::new(rest).exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
             "after" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0))),
             "exit" => exit(rest.parse().unwrap_or(1)),
             "die" => die(rest),
