@@ -432,7 +432,7 @@ fn all_workers_of_a_rig_are_stopped_and_nobody_else() {
     assert!(lines["lines"].to_string().contains("scripted agent"), "{lines:#}");
     assert_eq!(town.try_call("polecat.capture", json!({"agent": "a/bullet"})).unwrap_err().code, 1004);
     let shown = town.gtctl(&["polecat", "list", "a-bullet"]).ok();
-    assert!(shown.out.contains("a-bullet/polecats/nux") && shown.out.contains("HOOK"), "{shown:?}");
+    assert!(shown.out.contains("a-bullet/polecats/nux") && shown.out.contains("BRANCH"), "{shown:?}");
     town.gtctl(&["session", "capture", "a-bullet/nux"]).ok();
     town.gtctl(&["polecat", "status", "a-bullet/nux"]).ok();
     assert_eq!(town.gtctl(&["polecat", "stop-all", "a-bullet", "--now"]).ok().code, 0);

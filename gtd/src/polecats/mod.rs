@@ -26,6 +26,7 @@ pub use add::{Added, NewTree};
 pub use archive::Archived;
 pub use error::TreeError;
 pub use inspect::{Inspection, Operation, Seen};
+pub use leaving::{Gone, Leave};
 pub use making::METHOD;
 pub use remove::{Gate, Removed};
 pub use spawn::{Begun, Progress, Spawner, Wanted};

@@ -35,6 +35,10 @@ impl Supervisor {
                         dating::shown(&mut rendered, &self.line);
                         shown.heard.insert(agent.clone(), Heard::of(machine, &self.line));
                         rendered.hook = shown.hooks.work(agent);
+                        if shown.hooks.stores.is_empty() {
+                            // No store was asked yet.
+                            rendered.hook = machine.work.as_ref().map(|work| work.id.clone());
+                        }
                         shown.place(&mut rendered);
                         shown.dress(&mut rendered);
                         match machine.watched() {
