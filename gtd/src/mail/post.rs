@@ -45,10 +45,35 @@ pub async fn deliver(
     post: impl Post,
     stop: CancellationToken,
 ) {
+    if !in_file(&ledger, &post, &stop).await {
+        return;
+    }
     let head = bus.head();
     let cursor = Cursor::open(ledger.clone(), CURSOR.to_owned(), fact.as_ref(), head).await;
+    if fact.is_none()
+        && let Err(error) = ledger.commit(vec![cursor.mark(head)]).await
+    {
+        // Then the next daemon begins where it begins.
+        tracing::warn!(%error, "where the daemon's mail begins was not written down");
+    }
     let mut delivery = Delivery { ledger, bus, cursor, post, open: None, kept: true, full: BTreeSet::new() };
     stop.run_until_cancelled(delivery.run()).await;
+}
+
+/// Waits until the ledger is in its file: what is there is not known before, and what is written would be gone.
+async fn in_file(ledger: &Ledger, post: &impl Post, stop: &CancellationToken) -> bool {
+    if !ledger.info().in_memory {
+        return !stop.is_cancelled();
+    }
+    post.unkept(Some("the ledger's file cannot be used".to_owned())).await;
+    while ledger.info().in_memory {
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+    post.unkept(None).await;
+    true
 }
 
 struct Delivery<P> {
@@ -102,7 +127,8 @@ impl<P: Post> Delivery<P> {
 
     async fn write(&mut self, event: &Event, letter: Letter) {
         let Letter { to, subject, body, occasion, incident } = letter;
-        let key = occasion.unwrap_or_else(|| format!("event:{}:{}", self.ledger.stream_id(), event.seq));
+        // Not by its stream, which is another one after a while in memory only.
+        let key = occasion.unwrap_or_else(|| format!("event:{}:{}", event.seq, event.at));
         // Before, so that a kill in between leaves a name too many rather than one too few.
         if let Some(incident) = &incident {
             self.is_open(incident).await;
@@ -146,34 +172,29 @@ impl<P: Post> Delivery<P> {
             _ => None,
         };
         loop {
-            // What is written in memory only would be gone with it.
-            let done = if self.ledger.info().in_memory {
-                Err("the ledger's file cannot be used".to_owned())
-            } else {
-                let writes = vec![Write::Mail(write.clone()), self.cursor.mark(event.seq)];
-                match self.ledger.commit(writes).await {
-                    Ok(events) => {
-                        self.bus.publish(events);
-                        self.cursor.marked(event.seq);
-                        if let Some(whose) = &whose
-                            && self.full.remove(whose)
-                        {
-                            self.post.undelivered(whose, None).await;
-                        }
-                        Ok(())
+            let writes = vec![Write::Mail(write.clone()), self.cursor.mark(event.seq)];
+            let done = match self.ledger.commit(writes).await {
+                Ok(events) => {
+                    self.bus.publish(events);
+                    self.cursor.marked(event.seq);
+                    if let Some(whose) = &whose
+                        && self.full.remove(whose)
+                    {
+                        self.post.undelivered(whose, None).await;
                     }
-                    // Neither is mended by trying again. The event is in the history, and people are told.
-                    Err(error @ (LedgerError::BoxFull { .. } | LedgerError::Value { .. })) => {
-                        tracing::error!(%error, seq = %event.seq, kind = %event.kind, "a mail was not delivered");
-                        let whose = whose.clone().unwrap_or_default();
-                        let why = format!("{error}; event {} ({}) is not in it", event.seq, event.kind);
-                        self.post.undelivered(&whose, Some(why)).await;
-                        self.full.insert(whose);
-                        self.cursor.reach(event.seq).await;
-                        Ok(())
-                    }
-                    Err(error) => Err(error.to_string()),
+                    Ok(())
                 }
+                // Neither is mended by trying again. The event is in the history, and people are told.
+                Err(error @ (LedgerError::BoxFull { .. } | LedgerError::Value { .. })) => {
+                    tracing::error!(%error, seq = %event.seq, kind = %event.kind, "a mail was not delivered");
+                    let whose = whose.clone().unwrap_or_default();
+                    let why = format!("{error}; event {} ({}) is not in it", event.seq, event.kind);
+                    self.post.undelivered(&whose, Some(why)).await;
+                    self.full.insert(whose);
+                    self.cursor.reach(event.seq).await;
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
             };
             match done {
                 Ok(()) if self.kept => return,
