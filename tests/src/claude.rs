@@ -1,6 +1,7 @@
 //! A stand-in for Claude as an agent of a town: made part of its settings, told what to do, and asked what it did.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -47,9 +48,13 @@ impl Town {
     /// When they do not.
     #[track_caller]
     pub fn claude_event(&self, role: &str, event: &str, more: &Value) -> Value {
-        let before = self.claude_hooks().len();
-        self.order_claude(role, &json!({ "event": event, "more": more }));
-        wait_for(CHANGE, &format!("the hooks of {event}"), || self.claude_hooks().get(before).cloned())
+        // Hooks of its start may still be running.
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.order_claude(role, &json!({ "event": event, "more": more, "number": number }));
+        wait_for(CHANGE, &format!("the hooks of {event}"), || {
+            self.claude_hooks().into_iter().find(|hook| hook["number"] == number)
+        })
     }
 
     /// Its starts, the first one first.

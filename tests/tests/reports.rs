@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 const WITNESS: &str = "a/witness";
 
 fn with_claude() -> Town {
-    let town = Setup::new().rigs(&["a"]).no_refineries().claude("claude").role("witness", "claude").make();
+    let setup = Setup::new().rigs(&["a"]).no_refineries().claude("claude").role("witness", "claude");
+    // The end of a test waits for no turn.
+    let town = setup.toml("[stop]\ndrain = \"0s\"").make();
     town.install_claude();
     town
 }
@@ -63,7 +65,7 @@ fn leave(town: &Town, name: &str, instance: &Value, state: &str, at: gtd_proto::
 #[test]
 fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
     let town = working_claude();
-    let file = town.path("a/witness/.claude/settings.json");
+    let file = town.path("a/settings/claude/witness/settings.json");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let settings: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(settings["skipDangerousModePermissionPrompt"], true);
@@ -132,14 +134,15 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
         );
     }
     assert!(left(&town).is_empty());
+    assert!(!spool(&town).join("errors.log").exists(), "something was refused");
 }
 
 #[test]
 fn settings_of_somebodys_are_left_used_and_told_and_ours_are_refreshed() {
     let town = with_claude();
-    let file = town.path("a/witness/.claude/settings.json");
+    let file = town.path("a/settings/claude/witness/settings.json");
     let theirs = r#"{ "hooks": {}, "mine": true }"#;
-    town.replace("a/witness/.claude/settings.json", theirs);
+    town.replace("a/settings/claude/witness/settings.json", theirs);
     town.start();
     // Nothing reports, so that it is ready by its age; it runs with what its person wrote.
     let agent = town.wait_agent(WITNESS, CHANGE, "alive", |agent| agent["running"] == true);
@@ -160,7 +163,7 @@ fn settings_of_somebodys_are_left_used_and_told_and_ours_are_refreshed() {
     // Edited between two starts, it is somebody's again.
     let edited = ours.replace("\"timeout\": 5", "\"timeout\": 6");
     assert_ne!(edited, ours);
-    town.replace("a/witness/.claude/settings.json", &edited);
+    town.replace("a/settings/claude/witness/settings.json", &edited);
     town.call("witness.restart", json!({ "rig": "a", "now": true }));
     town.wait_new_instance(WITNESS, agent["instance"].as_str().unwrap());
     assert_eq!(fs::read_to_string(&file).unwrap(), edited);

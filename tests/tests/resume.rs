@@ -11,7 +11,10 @@ const NUX: &str = "a/polecats/nux";
 /// A town with a worker that should run, as its ledger says.
 fn town() -> Town {
     let setup = Setup::new().rigs(&["a"]).no_refineries().claude("claude").claude("other");
-    let town = setup.toml("[witness]\nmode = \"off\"\n[restart]\nburst = 0").role("polecat", "claude").make();
+    let town = setup
+        .toml("[witness]\nmode = \"off\"\n[restart]\nburst = 0\n[stop]\ndrain = \"0s\"")
+        .role("polecat", "claude")
+        .make();
     town.install_claude();
     fs::create_dir_all(town.path("a/polecats/nux/a")).unwrap();
     town.start();
@@ -55,7 +58,10 @@ fn a_worker_that_died_goes_on_with_its_conversation_also_by_another_daemon() {
     let first = wait_starts(&town, 1);
     assert_eq!(first["resumed"], false);
     let argv = first["argv"].to_string();
-    assert!(argv.contains("--session-id") && argv.contains("a/polecats/.claude/settings.json"), "{argv}");
+    assert!(
+        argv.contains("--session-id") && argv.contains("a/settings/claude/polecat/settings.json"),
+        "{argv}"
+    );
     settled(&town, &first);
     let instance = first["instance"].as_str().unwrap().to_owned();
     assert_eq!(kept(&town), Some((conversation(&first), "claude".into(), instance)));
@@ -154,7 +160,8 @@ fn a_crash_after_it_had_spoken_loses_nothing() {
 
 #[test]
 fn a_patrol_begins_anew_each_time() {
-    let town = Setup::new().rigs(&["a"]).no_refineries().claude("claude").role("witness", "claude").make();
+    let setup = Setup::new().rigs(&["a"]).no_refineries().claude("claude").role("witness", "claude");
+    let town = setup.toml("[stop]\ndrain = \"0s\"").make();
     town.install_claude();
     town.start();
     town.wait_agent("a/witness", CHANGE, "at work", |agent| agent["activity"] == "working");

@@ -1,6 +1,6 @@
 //! The settings file that Claude is given for a role: hooks that report to us, and no dialog about permissions.
 //!
-//! One file for each role and rig, beside the worktrees and never inside one; its path goes into the launch. What we
+//! One file for each role and rig, outside of every worktree; its path goes into the launch. What we
 //! wrote is known by its digest in a small file next to it. Must never write over what somebody else wrote or
 //! changed: that is left as it is, used, and told.
 
@@ -40,23 +40,13 @@ const HOOKS: [(&str, Option<&str>, &str); 7] = [
     ("SessionEnd", None, "ended"),
 ];
 
-/// Where the settings of an agent's role are: in the role's directory, above all its worktrees. A witness without a
-/// directory works in the rig's, which must stay so; then they are there.
+/// Where the settings of an agent's role are: with the other settings of its rig, or of the town. No agent works there,
+/// so that another Claude, which an agent or a person starts, does not find them by itself and report in its name;
+/// and older tools' files are elsewhere.
 #[must_use]
 pub fn path(layout: &Layout, agent: &Address) -> PathBuf {
-    let role = match agent {
-        Address::Mayor => layout.mayor_dir(),
-        Address::Deacon => layout.deacon_dir(),
-        Address::Boot => layout.boot_dir(),
-        Address::Witness(rig) => {
-            let own = layout.rig(rig).join("witness");
-            if own.is_dir() { own } else { layout.rig(rig) }
-        }
-        Address::Refinery(rig) => layout.rig(rig).join("refinery"),
-        Address::Polecat(rig, _) => layout.polecats(rig),
-        Address::Crew(rig, _) => layout.crew_dir(rig),
-    };
-    role.join(".claude").join(FILE)
+    let base = agent.rig().map_or_else(|| layout.root().to_owned(), |rig| layout.rig(rig));
+    base.join("settings/claude").join(agent.role().as_str()).join(FILE)
 }
 
 /// The text of the file; `gtctl` is the program that its hooks call.
@@ -230,7 +220,7 @@ mod tests {
 
     fn scratch() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("polecats/.claude").join(FILE);
+        let path = dir.path().join("settings/claude/polecat").join(FILE);
         (dir, path)
     }
 
@@ -326,15 +316,19 @@ mod tests {
             let path = path(&layout, &agent.parse().unwrap());
             path.strip_prefix(layout.root()).unwrap().to_string_lossy().into_owned()
         };
-        assert_eq!(at("mayor"), "mayor/.claude/settings.json");
-        assert_eq!(at("deacon"), "deacon/.claude/settings.json");
-        assert_eq!(at("boot"), "deacon/dogs/boot/.claude/settings.json");
-        assert_eq!(at("a/refinery"), "a/refinery/.claude/settings.json");
-        assert_eq!(at("a/polecats/nux"), "a/polecats/.claude/settings.json");
+        assert_eq!(at("mayor"), "settings/claude/mayor/settings.json");
+        assert_eq!(at("deacon"), "settings/claude/deacon/settings.json");
+        assert_eq!(at("a/witness"), "a/settings/claude/witness/settings.json");
+        assert_eq!(at("a/polecats/nux"), "a/settings/claude/polecat/settings.json");
         assert_eq!(at("a/polecats/max"), at("a/polecats/nux"));
-        // To make the witness's directory would change where it works.
-        assert_eq!(at("a/witness"), "a/.claude/settings.json");
-        fs::create_dir_all(layout.root().join("a/witness")).unwrap();
-        assert_eq!(at("a/witness"), "a/witness/.claude/settings.json");
+        for agent in ["mayor", "deacon", "boot", "a/witness", "a/refinery", "a/polecats/nux", "a/crew/max"] {
+            let agent: Address = agent.parse().unwrap();
+            let place = path(&layout, &agent);
+            let workdir = crate::town::rigs::workdir(&layout, &agent);
+            // Claude reads the settings of the directory that it is started in.
+            assert!(!place.starts_with(workdir.join(".claude")), "{agent}");
+            let checkout = matches!(agent, Address::Refinery(_) | Address::Polecat(..) | Address::Crew(..));
+            assert!(!checkout || !place.starts_with(&workdir), "{agent}");
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use gtd_proto::params::AgentReport;
@@ -43,14 +45,17 @@ const GATHER: Duration = Duration::from_millis(5);
 pub async fn follow(handle: Handle, dir: PathBuf, stop: CancellationToken) {
     let (wake, mut woken) = mpsc::channel(1);
     let mut eyes: Option<(RecommendedWatcher, Inode)> = None;
+    let lost = Arc::new(AtomicBool::new(false));
     let mut complained = false;
     loop {
         match prepare(&dir) {
             Ok(inode) => {
                 complained = false;
-                // Where somebody took it away, the watch is on a directory that is gone.
-                if eyes.as_ref().is_none_or(|(_, seen)| *seen != inode) {
-                    eyes = watch(&dir, wake.clone()).map(|watcher| (watcher, inode));
+                // Where somebody took it away, the watch is on a directory that is gone; the number of that may have been
+                // given to the new one.
+                let gone = lost.swap(false, Ordering::AcqRel);
+                if gone || eyes.as_ref().is_none_or(|(_, seen)| *seen != inode) {
+                    eyes = watch(&dir, wake.clone(), Arc::clone(&lost)).map(|watcher| (watcher, inode));
                 }
             }
             Err(error) if !complained => {
@@ -85,14 +90,17 @@ fn prepare(dir: &Path) -> std::io::Result<Inode> {
     Ok((found.dev(), found.ino()))
 }
 
-fn watch(dir: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+fn watch(dir: &Path, wake: mpsc::Sender<()>, lost: Arc<AtomicBool>) -> Option<RecommendedWatcher> {
     let whole = dir.to_owned();
     let heard = move |event: notify::Result<notify::Event>| {
         // What we remove ourselves wakes nobody; that the whole directory was removed does.
         let new = match event {
             Ok(event) => {
-                matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any)
-                    || event.paths.contains(&whole)
+                let gone = matches!(event.kind, EventKind::Remove(_)) && event.paths.contains(&whole);
+                if gone {
+                    lost.store(true, Ordering::Release);
+                }
+                gone || matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any)
             }
             Err(_) => true,
         };

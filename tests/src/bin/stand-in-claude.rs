@@ -3,7 +3,7 @@
 //!
 //! Its directory is in `STAND_IN_DIR`. It writes a line into `starts.jsonl` for each start and one into `hooks.jsonl`
 //! for each hook that it ran, keeps its conversations as files in `conversations/`, and does what it finds in
-//! `order-ROLE`: `{"event": NAME, "more": {…}}` runs the hooks of an event, `{"exit": CODE}` ends it. It ends by itself
+//! `order-ROLE`: `{"event": NAME, "more": {…}, "number": N}` runs the hooks of an event, `{"exit": CODE}` ends it. It ends by itself
 //! when it is to go on with a conversation that it does not have.
 
 use std::io::Write;
@@ -43,9 +43,10 @@ fn main() {
     let settings = value("--settings").and_then(|path| std::fs::read_to_string(path).ok());
     let settings: Value = settings.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let agent = Agent { dir, settings, conversation };
-    agent.event("SessionStart", &json!({ "source": if resumed.is_some() { "resume" } else { "startup" } }));
+    let source = if resumed.is_some() { "resume" } else { "startup" };
+    agent.event("SessionStart", &json!({ "source": source }), &Value::Null);
     if let Some(prompt) = prompt {
-        agent.event("UserPromptSubmit", &json!({ "prompt": prompt }));
+        agent.event("UserPromptSubmit", &json!({ "prompt": prompt }), &Value::Null);
     }
     agent.obey(&variable("GT_ROLE"));
 }
@@ -68,7 +69,8 @@ impl Agent {
                     exit(i32::try_from(code).unwrap_or(1));
                 }
                 for _ in 0..order_given["times"].as_u64().unwrap_or(1) {
-                    self.event(order_given["event"].as_str().unwrap_or_default(), &order_given["more"]);
+                    let event = order_given["event"].as_str().unwrap_or_default();
+                    self.event(event, &order_given["more"], &order_given["number"]);
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -76,7 +78,7 @@ impl Agent {
     }
 
     /// Runs the hooks of an event, one after the other.
-    fn event(&self, name: &str, more: &Value) {
+    fn event(&self, name: &str, more: &Value, number: &Value) {
         let mut event = json!({
             "session_id": self.conversation, "transcript_path": "/x", "cwd": "/x", "hook_event_name": name,
         });
@@ -89,12 +91,12 @@ impl Agent {
             let matches =
                 entry["matcher"].as_str().is_none_or(|matcher| matcher.split('|').any(|one| one == tool));
             for hook in entry["hooks"].as_array().into_iter().flatten().filter(|_| matches) {
-                self.run(name, hook["command"].as_str().unwrap_or_default(), &event);
+                self.run(name, hook["command"].as_str().unwrap_or_default(), &event, number);
             }
         }
     }
 
-    fn run(&self, name: &str, command: &str, event: &Value) {
+    fn run(&self, name: &str, command: &str, event: &Value, number: &Value) {
         let began = Instant::now();
         let child = Command::new("/bin/sh")
             .args(["-c", command])
@@ -110,7 +112,7 @@ impl Agent {
         append(
             &self.dir.join("hooks.jsonl"),
             &json!({
-                "event": name, "code": output.status.code(), "ms": began.elapsed().as_secs_f64() * 1_000.0,
+                "event": name, "number": number, "code": output.status.code(), "ms": began.elapsed().as_secs_f64() * 1_000.0,
                 "out": String::from_utf8_lossy(&output.stdout), "err": String::from_utf8_lossy(&output.stderr),
             }),
         );

@@ -30,28 +30,47 @@ pub struct Spoken {
     pub conversation: Option<String>,
 }
 
-/// Reads an event from stdin until it is whole, or the time is over; none when nothing came that looks like one.
-pub fn read(until: Instant) -> Option<Value> {
+/// What came on stdin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Read {
+    /// An event, or as much of one as can be used.
+    Event(Value),
+    /// Nothing that looks like one, and nothing more will come.
+    Nothing,
+    /// Nothing that looks like one in time: somebody holds the other end.
+    Late,
+}
+
+/// Reads an event from stdin until it is whole, or the time is over.
+pub fn read(until: Instant) -> Read {
     let stdin = std::io::stdin();
     let mut text = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
+    let mut ended = false;
     while text.len() < EVENT_MAX {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || !is_readable(&stdin, left) {
+        // What is there already is read, however late it is.
+        if !is_readable(&stdin, until.saturating_duration_since(Instant::now())) {
             break;
         }
         match rustix::io::read(&stdin, chunk.as_mut_slice()) {
-            Ok(0) | Err(_) => break,
+            Ok(0) | Err(_) => {
+                ended = true;
+                break;
+            }
             Ok(n) => text.extend(chunk.iter().take(n)),
         }
         // The writer may keep its end open: what is whole is enough.
         if text.trim_ascii_end().ends_with(b"}")
             && let Some(event) = whole(&text)
         {
-            return Some(event);
+            return Read::Event(event);
         }
     }
-    whole(&text).or_else(|| head(&text))
+    match whole(&text).or_else(|| head(&text)) {
+        Some(event) => Read::Event(event),
+        None if ended => Read::Nothing,
+        None => Read::Late,
+    }
 }
 
 fn is_readable(stdin: &impl AsFd, wait: Duration) -> bool {

@@ -22,10 +22,11 @@ use crate::output::note;
 use crate::town::Surroundings;
 use crate::who::Who;
 
-/// For how long the program that runs a hook is waited for to say what happened, in all and for its first word.
-const STDIN: Duration = Duration::from_millis(15);
+/// From the start: for so long the program that runs a hook may take to say what happened. It says so at once, but on
+/// a busy machine it may be some time until it is let.
+const STDIN: Duration = Duration::from_millis(25);
 /// From the start: after that the daemon's answer is not waited for. The agent waits for us, and is promised 50 ms.
-const ANSWER: Duration = Duration::from_millis(38);
+const ANSWER: Duration = Duration::from_millis(42);
 
 /// Answers an agent's hook, and ends; returns where something else was asked for. Nothing that a hook can do wrong may
 /// end its turn: with some programs an exit code of 2 does just that.
@@ -72,10 +73,16 @@ pub fn run(cx: &mut Context, verb: &AgentVerb) -> Result<Code, Failure> {
 
 /// Reports, or leaves the report to be found.
 fn report(cx: &mut Context, args: &Args, who: Option<Who>, began: Instant) -> Result<Code, Failure> {
-    let event = if std::io::stdin().is_terminal() { None } else { hook::read(began + STDIN) };
+    let said = if std::io::stdin().is_terminal() { hook::Read::Nothing } else { hook::read(began + STDIN) };
+    // What an agent's own model typed may be answered; what its program runs may not.
+    let by_hand = said == hook::Read::Nothing;
+    let event = match said {
+        hook::Read::Event(event) => Some(event),
+        hook::Read::Nothing | hook::Read::Late => None,
+    };
     let Some(who) = who else {
         // Somebody runs the program by hand in a place with our settings.
-        if event.is_some() {
+        if !by_hand {
             return Ok(Code::Done);
         }
         return Err(Failure::usage("gtctl agent report is run by an agent: GT_INSTANCE is not set")
@@ -98,8 +105,6 @@ fn report(cx: &mut Context, args: &Args, who: Option<Who>, began: Instant) -> Re
         cx.screen.value(&report)?;
         return Ok(Code::Done);
     }
-    // What an agent's own model typed may be answered; what its program runs may not.
-    let by_hand = event.is_none();
     let said = match send::send(&who.socket, &report, began + ANSWER) {
         Ok(answer) => {
             let ignored = answer.get("ignored").and_then(serde_json::Value::as_str).map(str::to_owned);
