@@ -15,6 +15,7 @@ pub mod explain;
 pub mod id;
 pub mod method;
 pub mod nearest;
+pub mod nudge;
 pub mod params;
 pub mod rpc;
 pub mod selector;
@@ -27,7 +28,8 @@ pub use deaths::{Incident, IncidentCause, IncidentState};
 pub use error::{ErrorKind, RpcError};
 pub use event::{Event, Frame};
 pub use exit::{Cause, Exit};
-pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId, WorkId};
+pub use id::{Address, AgentName, InstanceId, InvalidName, NudgeId, RigName, Role, Seq, TownId, WorkId};
+pub use nudge::{Nudge, NudgeReached, NudgeState};
 pub use selector::Selector;
 
 use schemars::JsonSchema;

@@ -12,6 +12,7 @@ mod rig;
 
 pub use rig::*;
 
+pub use crate::nudge::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.
