@@ -7,6 +7,7 @@
 mod ballast;
 mod error;
 mod load;
+mod nudges;
 mod open;
 mod prune;
 mod read;
@@ -39,6 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use error::LedgerError;
+pub use nudges::{NudgeRow, Nudges};
 pub use open::{Condition, Restored};
 pub use prune::Keep;
 pub use row::{

@@ -10,6 +10,7 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::nudges::NudgeRow;
 use super::work::{OpenWork, WorkWrite};
 
 /// A process as the ledger remembers it: no other process can have the same three values.
@@ -215,6 +216,8 @@ pub enum Write {
     },
     /// Writes something about work.
     Work(WorkWrite),
+    /// Makes or replaces a text for an agent.
+    Nudge(Box<NudgeRow>),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -236,6 +239,7 @@ impl Write {
             | Self::ServerGone { .. }
             | Self::Hold(_)
             | Self::Work(_)
+            | Self::Nudge(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)

@@ -87,6 +87,7 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
                 params![key, method, json("answer", answer)?, instant(*at)],
             )?,
             Write::Work(write) => super::work::apply(conn, write)?,
+            Write::Nudge(row) => super::nudges::apply(conn, row)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(
                 conn,
