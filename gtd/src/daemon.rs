@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, RefineryServer, RigServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, NudgeServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -43,6 +43,7 @@ use crate::rpc::{
     Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
@@ -193,6 +194,7 @@ struct Daemon {
     watch: Watch,
     prepare: Arc<Preparer>,
     desk: Arc<work::Desk>,
+    nudges: Nudges,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -213,6 +215,7 @@ impl Daemon {
             counters: counters.clone(),
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
+            nudges: self.nudges.clone(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -260,6 +263,7 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -274,6 +278,7 @@ impl Daemon {
         watchdog.abort();
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
+        nudges.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -361,6 +366,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
+    add(NudgeServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

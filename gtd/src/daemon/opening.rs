@@ -26,6 +26,7 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
 use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files};
@@ -142,6 +143,10 @@ impl Daemon {
             }
         };
         reasons.extend(core.recall_deaths(&recalled, late, |at| line.from_wall(at), line.now()));
+        let texts = ledger.open_nudges().await.unwrap_or_else(|error| {
+            reasons.push(format!("the texts that wait for agents cannot be read: {error}"));
+            Default::default()
+        });
         if rebuilt {
             core.survey_first();
         }
@@ -190,6 +195,7 @@ impl Daemon {
                 .collect(),
         };
         let desk = Arc::new(Desk::new(Arc::clone(&layout), handle.clone(), bus.clone(), desk));
+        let nudges = Nudges::new(handle.clone(), bus.clone(), texts);
         Ok(Self {
             layout,
             live,
@@ -205,6 +211,7 @@ impl Daemon {
             watch,
             prepare,
             desk,
+            nudges,
             heartbeat_number,
             stop,
             last,

@@ -43,6 +43,8 @@ pub struct Context {
     pub config: Arc<dyn Configuration>,
     /// The town's work.
     pub desk: Arc<crate::work::Desk>,
+    /// Text for agents.
+    pub nudges: crate::supervisor::nudges::Nudges,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

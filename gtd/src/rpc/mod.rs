@@ -25,6 +25,7 @@ pub mod limits;
 mod line;
 pub mod listener;
 mod nearest;
+mod nudge;
 mod output;
 pub mod peer;
 mod plan;

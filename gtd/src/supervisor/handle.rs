@@ -131,6 +131,12 @@ impl Handle {
         self.line.to_wall(self.line.now())
     }
 
+    /// An instant of the supervisor's time, by the wall clock.
+    #[must_use]
+    pub fn dated(&self, at: Timestamp) -> Timestamp {
+        self.line.to_wall(at)
+    }
+
     /// A registered rig, as people see it.
     ///
     /// # Errors

@@ -74,8 +74,10 @@ pub struct Screen {
     pub history: u64,
     /// Its window is shown by further sessions.
     pub shared: bool,
-    /// When a client of its session last did something, in seconds since 1970.
+    /// When tmux says that its session was last active: by a client, or made. In seconds since 1970.
     pub session_activity: u64,
+    /// When a client of its session last did something, seconds since 1970, if any ever did.
+    pub somebody_acted: Option<u64>,
     /// When somebody last attached to its session, in seconds since 1970; 0 for never.
     pub last_attached: u64,
     /// When any client that shows it last did something, in seconds since 1970; none where no client shows it.
@@ -274,7 +276,7 @@ impl Driver {
 }
 
 const FACTS: &str = "#{pane_id} #{pane_pid} #{pane_dead} #{pane_in_mode} #{pane_input_off} #{cursor_x} #{cursor_y} \
-    #{history_size} #{window_linked} #{session_grouped} #{session_activity} \
+    #{history_size} #{window_linked} #{session_grouped} #{session_created} #{session_activity} \
     #{?session_last_attached,#{session_last_attached},0} #{session_id} #{window_id} #{pane_tty}";
 
 /// Reads the answer to a look.
@@ -301,6 +303,7 @@ fn read(target: &str, end: &str, answer: &[u8]) -> Result<Screen, TmuxError> {
     let cursor = (facts.next("cursor column")?, facts.next("cursor row")?);
     let history = facts.next("history")?;
     let shared = facts.flag("linked")? | facts.flag("grouped")?;
+    let created: u64 = facts.next("creation")?;
     let (session_activity, last_attached) = (facts.next("activity")?, facts.next("attached")?);
     let (session, window): (String, String) = (facts.next("session")?, facts.next("window")?);
     let tty = PathBuf::from(facts.rest());
@@ -323,6 +326,8 @@ fn read(target: &str, end: &str, answer: &[u8]) -> Result<Screen, TmuxError> {
         history,
         shared,
         session_activity,
+        // tmux dates it from the session's creation on.
+        somebody_acted: (session_activity > created).then_some(session_activity),
         last_attached,
         client_activity,
         tty,
@@ -336,7 +341,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_to_its_end() {
-        let answer = b"%7 4004 0 0 0 2 1 30 0 0 1700000000 1699999999 $3 @5 /dev/pts/4\n\
+        let answer = b"%7 4004 0 0 0 2 1 30 0 0 1600000000 1700000000 1699999999 $3 @5 /dev/pts/4\n\
             1700000007 $0 @0\n1700000003 $3 @5\n1700000005 $9 @5\nend-1\nfirst\n> \xc3\xa9\n";
         let screen = read("%7", "end-1", answer).unwrap();
         assert_eq!((screen.cursor, screen.history, screen.session_activity), ((2, 1), 30, 1_700_000_000));
@@ -346,7 +351,7 @@ mod tests {
         assert!(matches!(read("%7", "end-2", answer), Err(TmuxError::Junk(_))));
         let short = b"%7 4004 0 0\nend-1\n";
         assert!(matches!(read("%7", "end-1", short), Err(TmuxError::Junk(_))));
-        let screen = read("%7", "end-1", b"%7 1 0 0 0 0 0 0 1 0 1 0 $3 @5 /dev/pts/4\nend-1\n").unwrap();
+        let screen = read("%7", "end-1", b"%7 1 0 0 0 0 0 0 1 0 1 1 0 $3 @5 /dev/pts/4\nend-1\n").unwrap();
         assert_eq!((screen.client_activity, screen.shared), (None, true));
     }
 
