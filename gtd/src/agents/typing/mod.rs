@@ -24,7 +24,9 @@ use super::runtime::{Runtime, target};
 use crate::tmux::{Driver, Guard, Mark, PaneId, Screen, ServerId, TmuxError, Token};
 
 /// Between two looks whether a program has taken a text.
-const SETTLE_LOOK: Duration = Duration::from_millis(25);
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
+/// A text of more bytes is drawn piece by piece, and has to stand still for longer.
+const LARGE: usize = 1_000;
 /// How long a program that draws its input line itself may take for that; Enter comes then all the same.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -156,13 +158,16 @@ impl Hand {
 
     /// Waits until a program that draws its input line itself has taken a text in, so that Enter is not taken for a
     /// part of it.
-    pub async fn settle(&self, before: &Screen) {
+    pub async fn settle(&self, before: &Screen, bytes: usize) {
         let end = Instant::now() + SETTLE;
-        let mut last: Option<Screen> = None;
+        let needed = if bytes > LARGE { 5 } else { 1 };
+        let (mut last, mut still) = (None::<Screen>, 0);
         while Instant::now() < end {
             let Ok(now) = self.look().await else { return };
             let taken = now.rows != before.rows || now.cursor != before.cursor;
-            if taken && last.as_ref().is_some_and(|last| last.rows == now.rows && last.cursor == now.cursor) {
+            let same = last.as_ref().is_some_and(|last| last.rows == now.rows && last.cursor == now.cursor);
+            still = if taken && same { still + 1 } else { 0 };
+            if still >= needed {
                 return;
             }
             last = Some(now);

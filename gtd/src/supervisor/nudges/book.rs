@@ -126,8 +126,6 @@ impl Book {
         track.said = Some(said);
         match said {
             Said::Working => track.worked = Some(seq),
-            // Between turns again, whatever it made of the text.
-            Said::Idle if track.worked.is_some_and(|worked| worked < seq) => track.pause = None,
             _ => {}
         }
         self.seen(agent, instance)
@@ -139,6 +137,8 @@ impl Book {
         let (row, before, _) = track.watched.as_ref()?;
         let same = row.typed_for.as_ref() == Some(instance);
         if same && track.worked.is_some_and(|worked| worked > *before) {
+            // From here on its own word says when the next may follow.
+            track.pause = None;
             return track.watched.take().map(|(row, ..)| row);
         }
         None

@@ -114,7 +114,7 @@ impl Nudges {
         let row = self.typed(row).await;
         Step::TypedRecorded.reached();
         if by_lines(&seen.tty) != Some(true) {
-            hand.settle(&seen).await;
+            hand.settle(&seen, text.len()).await;
         }
         self.send_off(hand, row, &token, &seen, head).await
     }
@@ -208,28 +208,21 @@ impl Nudges {
                 if reports {
                     track.pause = Some(Instant::now() + TAKES_UP);
                 }
+                // Before it is told: the report may come first.
+                track.watched = Some((row.clone(), head, Instant::now() + WATCHED));
             });
         }
         let committed = self.commit(row, Some(event)).await;
         drop(changing);
-        let row = match committed {
-            Ok(row) => row,
-            Err(error) => {
-                tracing::error!(%agent, %error, "that a text was sent off cannot be written down");
-                return self.recover_later(hand);
-            }
-        };
+        if let Err(error) = committed {
+            tracing::error!(%agent, %error, "that a text was sent off cannot be written down");
+            return self.recover_later(hand);
+        }
         Step::SentRecorded.reached();
         hand.forget(token).await;
-        if let Some(instance) = instance {
-            let seen = self.with_book(|book| {
-                let until = Instant::now() + WATCHED;
-                book.track_of(&agent, &instance).watched = Some((row, head, until));
-                book.seen(&agent, &instance)
-            });
-            if let Some(row) = seen {
-                self.was_seen(row).await;
-            }
+        let seen = instance.and_then(|instance| self.with_book(|book| book.seen(&agent, &instance)));
+        if let Some(row) = seen {
+            self.was_seen(row).await;
         }
         Some(Duration::ZERO)
     }

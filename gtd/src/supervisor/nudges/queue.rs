@@ -127,7 +127,7 @@ impl Nudges {
             && !left.is_zero()
         {
             let why = "it was sent a text just now, and has not reported what it does".to_owned();
-            return self.waits(agent, Verdict::Wait { why, again: Some(left), soon: false });
+            return self.waits(agent, Verdict::Wait { why, again: Some(left), soon: true });
         }
         let (hand, screen, verdict) = match self.look(&shown, &row, Occasion::Turn).await {
             Ok(Ok(looked)) => looked,
@@ -249,7 +249,10 @@ fn standing(row: &NudgeRow, shown: Option<&Agent>) -> Standing {
     match agent.state {
         State::Running if agent.running => Standing::Look,
         _ if agent.activity == Activity::Waiting && agent.running => Standing::Look,
-        state => Standing::Wait(format!("it is {state}")),
+        state => {
+            let reason = agent.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            Standing::Wait(format!("it is {state}{reason}"))
+        }
     }
 }
 
