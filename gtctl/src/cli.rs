@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod daemon;
 mod look;
+mod nudge;
 mod shared;
 mod town;
 mod values;
@@ -19,6 +20,7 @@ pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart,
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, Polecat, PolecatNudge, Respond};
 pub use shared::{Overrides, Plan};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
@@ -134,6 +136,14 @@ pub enum Verb {
     /// What agents have on their hooks: show, set, clear
     #[command(subcommand)]
     Hook(Hook),
+    /// Workers: nudge
+    #[command(subcommand, visible_alias = "session")]
+    Polecat(Polecat),
+    /// Text for an agent, typed when its input line is free: send, list, cancel
+    #[command(visible_alias = "inject")]
+    Nudge(Nudge),
+    /// Answer an agent that waits for a person
+    Respond(Respond),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),
@@ -219,10 +229,13 @@ mod tests {
     #[test]
     fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
         fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            let by_itself = command.get_positionals().next().is_some();
             if command.get_subcommands().next().is_some() {
                 for sub in command.get_subcommands() {
                     walk(sub, &format!("{path} {}", sub.get_name()), found);
                 }
+            }
+            if command.get_subcommands().next().is_some() && !by_itself {
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -57,6 +57,11 @@ pub const TABLE: &[Row] = &[
     // What is taken from another may be half done there.
     Row { verb: "hook set", effect: Effect::Write, forced: Effect::Destructive, raw: false },
     row("hook clear", Effect::Write),
+    row("polecat nudge", Effect::Write),
+    row("nudge", Effect::Write),
+    row("nudge list", Effect::Read),
+    row("nudge cancel", Effect::Write),
+    row("respond", Effect::Write),
     row("peek", Effect::Read),
     row("attach", Effect::Read),
     row("explain", Effect::Read),
@@ -105,7 +110,8 @@ mod tests {
 
     fn leaves(command: &clap::Command, path: &str, out: &mut Vec<(String, bool, bool)>) {
         let mut subs = command.get_subcommands().peekable();
-        if subs.peek().is_none() {
+        // Some do something by themselves as well.
+        if subs.peek().is_none() || command.get_positionals().next().is_some() {
             let has = |id: &str| command.get_arguments().any(|arg| arg.get_id() == id);
             out.push((path.to_owned(), has("dry_run"), has("force")));
         }

@@ -14,6 +14,7 @@ mod explain;
 mod hook;
 mod init;
 mod logs;
+mod nudge;
 mod peek;
 mod progress;
 mod reset;
@@ -48,6 +49,9 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
+        Verb::Polecat(verb) => nudge::polecat(cx, verb).await,
+        Verb::Nudge(args) => nudge::run(cx, args).await,
+        Verb::Respond(args) => nudge::respond(cx, args).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,

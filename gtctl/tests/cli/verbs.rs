@@ -53,6 +53,7 @@ fn reads_in_words() {
         &["work", "list"],
         &["work", "show", "al-k3x"],
         &["hook", "show", "alpha/witness"],
+        &["nudge", "list"],
         &["events"],
         &["wait", "alpha/witness"],
         &["wait", "alpha/witness", "--for", "gone"],
@@ -89,6 +90,11 @@ fn changes_in_words() {
         &["hook", "set", "alpha/witness", "al-k3x"],
         &["hook", "set", "alpha/witness", "al-k3x", "--force"],
         &["hook", "clear", "alpha/witness"],
+        &["nudge", "alpha/witness", "--", "-x;"],
+        &["inject", "alpha/witness", "You have mail.", "--key", "mail"],
+        &["nudge", "cancel", "n-1f3a5c7e9b0d"],
+        &["polecat", "nudge", "alpha/witness", "Go on."],
+        &["respond", "alpha/witness", "yes"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -100,7 +106,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 33] = [
+    let cases: [(&[&str], &str); 38] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -134,6 +140,11 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["hook", "show", "alpha/witness"], "hook.show"),
         (&["hook", "set", "alpha/witness", "al-k3x", "--force", "--yes"], "hook.set"),
         (&["hook", "clear", "alpha/witness"], "hook.clear"),
+        (&["nudge", "alpha/witness", "x"], "nudge.send"),
+        (&["nudge", "list", "alpha/witness", "--all"], "nudge.list"),
+        (&["nudge", "cancel", "n-1f3a5c7e9b0d"], "nudge.cancel"),
+        (&["polecat", "inject", "alpha/witness", "x"], "polecat.inject"),
+        (&["respond", "alpha/witness", "y"], "agent.respond"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);
@@ -488,6 +499,40 @@ fn watch_looks_again_and_survives_a_restart_of_the_daemon() {
     crate::common::until("a second look", || looks.load(std::sync::atomic::Ordering::SeqCst) >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_text_goes_out_as_it_was_given() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    let args = [
+        "nudge",
+        "alpha/witness",
+        "-x; 'y'\n",
+        "--key",
+        "k",
+        "--expires",
+        "2m",
+        "--no-wait",
+        "--this-instance",
+    ];
+    town.gtctl(&args).expect(0);
+    let sent = fake.params("nudge.send");
+    assert_eq!(sent["message"], "-x; 'y'\n");
+    assert_eq!(
+        (&sent["key"], &sent["expires_ms"], &sent["wait_ms"]),
+        (&json!("k"), &json!(120_000), &json!(0))
+    );
+    assert!(sent["instance"].is_string(), "{sent}");
+    let mut command = town.command(&["respond", "alpha/witness", "-"]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "from afar\n".as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fake.params("agent.respond")["text"], "from afar\n");
+    // A verb of its own, and an agent is missing.
+    town.gtctl(&["nudge"]).expect(2);
+    town.gtctl(&["nudge", "alpha/witness"]).expect(2);
 }
 
 #[test]
