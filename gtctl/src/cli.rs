@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod look;
 mod mail;
+mod nudge;
 mod own;
 mod polecat;
 mod shared;
@@ -24,6 +25,7 @@ pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
+pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, PolecatNudge, Respond};
 pub use own::{AgentReport, AgentVerb, Prime};
 pub use polecat::{
     Polecat, PolecatList, PolecatRef, PolecatRemove, PolecatRestart, PolecatStart, PolecatStop,
@@ -153,6 +155,11 @@ pub enum Verb {
     /// Mail: send, inbox, read, archive
     #[command(subcommand)]
     Mail(Mail),
+    /// Text for an agent, typed when its input line is free: send, list, cancel
+    #[command(visible_alias = "inject")]
+    Nudge(Nudge),
+    /// Answer an agent that waits for a person
+    Respond(Respond),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),
@@ -264,10 +271,13 @@ mod tests {
     #[test]
     fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
         fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            let by_itself = command.get_positionals().next().is_some();
             if command.get_subcommands().next().is_some() {
                 for sub in command.get_subcommands() {
                     walk(sub, &format!("{path} {}", sub.get_name()), found);
                 }
+            }
+            if command.get_subcommands().next().is_some() && !by_itself {
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -74,6 +74,11 @@ pub const TABLE: &[Row] = &[
     row("mail inbox", Effect::Read),
     row("mail read", Effect::Write),
     row("mail archive", Effect::Write),
+    row("polecat nudge", Effect::Write),
+    row("nudge", Effect::Write),
+    row("nudge list", Effect::Read),
+    row("nudge cancel", Effect::Write),
+    row("respond", Effect::Write),
     row("peek", Effect::Read),
     row("attach", Effect::Read),
     row("explain", Effect::Read),
@@ -127,7 +132,8 @@ mod tests {
 
     fn leaves(command: &clap::Command, path: &str, out: &mut Vec<(String, bool, bool)>) {
         let mut subs = command.get_subcommands().peekable();
-        if subs.peek().is_none() {
+        // Some do something by themselves as well.
+        if subs.peek().is_none() || command.get_positionals().next().is_some() {
             let has = |id: &str| command.get_arguments().any(|arg| arg.get_id() == id);
             out.push((path.to_owned(), has("dry_run"), has("force")));
         }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, PolecatServer,
-    RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
+    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -44,6 +44,7 @@ use crate::rpc::{
     Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, asking, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
@@ -195,6 +196,7 @@ struct Daemon {
     prepare: Arc<Preparer>,
     desk: Arc<work::Desk>,
     spawner: Arc<Spawner>,
+    nudges: Nudges,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -217,6 +219,7 @@ impl Daemon {
             desk: Arc::clone(&self.desk),
             spawner: Arc::clone(&self.spawner),
             office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
+            nudges: self.nudges.clone(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -266,6 +269,7 @@ impl Daemon {
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
         let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
+        let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -281,6 +285,7 @@ impl Daemon {
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
         asking.abort();
+        nudges.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -370,6 +375,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
     add(MailServer::into_rpc(context.clone()).into())?;
+    add(NudgeServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)

@@ -125,6 +125,15 @@ pub mod kind {
     pub const WORK_CLOSED: &str = "work.closed";
     /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
     pub const MAIL_SENT: &str = "mail.sent";
+    /// A text for an agent was taken. `{id, from, bytes, expires_at, key?}`
+    pub const NUDGE_SENT: &str = "nudge.sent";
+    /// A text was typed for an agent and sent off. `{id, reached, attempts, waited_ms}`
+    pub const NUDGE_DELIVERED: &str = "nudge.delivered";
+    /// The agent reported after a text that it works. `{id}`
+    pub const NUDGE_SEEN: &str = "nudge.seen";
+    /// A text is not typed any more. `{id, cause, why, reached}`; `cause` is `expired`, `cancelled`, `replaced`,
+    /// `instance`, `refused`, `unsent` (it stands in the input line without Enter) or `unclear`.
+    pub const NUDGE_DEAD: &str = "nudge.dead";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`

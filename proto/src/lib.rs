@@ -17,6 +17,7 @@ pub mod id;
 pub mod mail;
 pub mod method;
 pub mod nearest;
+pub mod nudge;
 pub mod params;
 pub mod polecat;
 pub mod report;
@@ -32,7 +33,8 @@ pub use deaths::{Incident, IncidentCause, IncidentState};
 pub use error::{ErrorKind, RpcError};
 pub use event::{Event, Frame};
 pub use exit::{Cause, Exit};
-pub use id::{Address, AgentName, InstanceId, InvalidName, RigName, Role, Seq, TownId, WorkId};
+pub use id::{Address, AgentName, InstanceId, InvalidName, NudgeId, RigName, Role, Seq, TownId, WorkId};
+pub use nudge::{Nudge, NudgeReached, NudgeState};
 pub use selector::Selector;
 
 use schemars::JsonSchema;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, event, explain,
-    mail, polecat, report, town, wait, waiting, work,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, daemon, event,
+    explain, mail, nudge, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -206,6 +206,11 @@ methods! {
     "mail.inbox" Read (params::MailInbox) -> Reply<mail::Inbox>, "A mailbox, newest first";
     "mail.read" Write (params::MailRead) -> Reply<mail::MailChange>, "One mail; it counts as read when its recipient asks";
     "mail.archive" Write (params::MailArchive) -> Reply<mail::MailChange>, "Put a mail aside";
+    "nudge.send" Write (params::NudgeSend) -> Reply<nudge::NudgeChange>, "Text for an agent, typed when its input line is free";
+    "nudge.list" Read (params::NudgeList) -> Reply<Items<Nudge>>, "Texts for agents, in the order in which they are typed";
+    "nudge.cancel" Write (params::NudgeCancel) -> Reply<nudge::NudgeChange>, "Take a text back that was not typed yet";
+    "polecat.inject" Write (params::PolecatInject) -> Reply<nudge::NudgeChange>, "Text for an agent that runs, typed and confirmed or not typed at all";
+    "agent.respond" Write (params::AgentRespond) -> Reply<nudge::NudgeChange>, "A person's answer to an agent that waits for one";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

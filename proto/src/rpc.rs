@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, event, explain, mail, params,
-        polecat, report, town, wait, waiting, work,
+        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, daemon, event, explain,
+        mail, nudge, params, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -331,6 +331,32 @@ mod traits {
         /// Put a mail aside.
         #[method(name = "mail.archive", with_extensions)]
         async fn archive(&self, params: params::MailArchive) -> RpcResult<Reply<mail::MailChange>>;
+    }
+
+    /// Text for agents, however it is asked for: one function types all of it.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Nudge {
+        /// Text for an agent, typed when its input line is free.
+        #[method(name = "nudge.send", with_extensions)]
+        async fn send(&self, params: params::NudgeSend) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// Texts for agents.
+        #[method(name = "nudge.list")]
+        async fn list(&self, params: params::NudgeList) -> RpcResult<Reply<Items<Text>>>;
+
+        /// Take a text back.
+        #[method(name = "nudge.cancel", with_extensions)]
+        async fn cancel(&self, params: params::NudgeCancel) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// Text for an agent that runs, typed and confirmed or not typed at all.
+        #[method(name = "polecat.inject", with_extensions)]
+        async fn inject(&self, params: params::PolecatInject) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// A person's answer to an agent that waits for one.
+        #[method(name = "agent.respond", with_extensions)]
+        async fn respond(&self, params: params::AgentRespond) -> RpcResult<Reply<nudge::NudgeChange>>;
     }
 
     /// What happened, and what happens.

@@ -19,8 +19,8 @@ use gtd_proto::daemon::StepOutcome;
 use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    config, daemon, event, explain, mail, method, report, town, waiting, work,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Nudge, Reply, Role, RpcError,
+    agent, config, daemon, event, explain, mail, method, nudge, report, town, waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -115,6 +115,11 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("mail.inbox", "inbox", round::<Reply<mail::Inbox>>),
     ("mail.read", "mail", round::<Reply<mail::MailChange>>),
     ("mail.archive", "mail_archived", round::<Reply<mail::MailChange>>),
+    ("nudge.send", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("nudge.list", "nudges", round::<Reply<Items<Nudge>>>),
+    ("nudge.cancel", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("polecat.inject", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("agent.respond", "nudge_change", round::<Reply<nudge::NudgeChange>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),
@@ -189,6 +194,8 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(ErrorKind::Unknown));
     assert!(read(IncidentCause::Unknown));
     assert!(read(IncidentState::Unknown));
+    assert!(read(nudge::NudgeState::Unknown));
+    assert!(read(nudge::NudgeReached::Unknown));
     assert!(read(config::Origin::Unknown));
     assert!(read(waiting::WaitKind::Unknown));
     assert!(read(waiting::WaitSource::Unknown));
@@ -233,6 +240,22 @@ fn every_word_is_written_as_it_is_called() {
     use IncidentState as At;
     for state in [At::Holding, At::Canary, At::Releasing, At::Closed, At::Unknown] {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
+    for state in [
+        nudge::NudgeState::Queued,
+        nudge::NudgeState::Delivering,
+        nudge::NudgeState::Delivered,
+        nudge::NudgeState::Dead,
+    ] {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
+    for reached in [
+        nudge::NudgeReached::Queued,
+        nudge::NudgeReached::Typed,
+        nudge::NudgeReached::Submitted,
+        nudge::NudgeReached::Seen,
+    ] {
+        assert_eq!(serde_json::to_value(reached).unwrap(), reached.as_str());
     }
     for activity in [Activity::Working, Activity::Idle, Activity::Waiting, Activity::Unknown] {
         assert_eq!(serde_json::to_value(activity).unwrap(), activity.as_str());

@@ -21,6 +21,7 @@ pub mod setup;
 pub mod terminal;
 pub mod tmux;
 pub mod town;
+pub mod typist;
 pub mod wait;
 pub mod workers;
 

@@ -5,6 +5,7 @@ use gtd_proto::{RigName, WorkId};
 
 use super::agents::Attach;
 use super::look::Peek;
+use super::nudge::PolecatNudge;
 use super::shared::{Ending, Overrides, Plan, Reason, Waiting};
 use super::sling::PolecatSpawn;
 
@@ -27,6 +28,9 @@ pub enum Polecat {
     Restart(PolecatRestart),
     /// Let go of it: its worktree, its branch and its name; what it has is archived
     Remove(PolecatRemove),
+    /// Text for a worker that runs: typed and confirmed, or not typed at all
+    #[command(visible_alias = "inject")]
+    Nudge(PolecatNudge),
     /// The last lines of its screen
     #[command(
         visible_alias = "capture",

@@ -17,9 +17,10 @@ mod hook;
 mod init;
 mod logs;
 mod mail;
+mod nudge;
 mod peek;
-mod prime;
 mod polecat;
+mod prime;
 mod progress;
 mod reset;
 mod rig;
@@ -58,6 +59,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Mail(verb) => mail::run(cx, verb).await,
+        Verb::Nudge(args) => nudge::run(cx, args).await,
+        Verb::Respond(args) => nudge::respond(cx, args).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,

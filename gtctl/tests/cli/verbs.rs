@@ -57,6 +57,7 @@ fn reads_in_words() {
         &["mail", "inbox", "alpha/witness", "--unread"],
         &["mail", "read", "m-12"],
         &["waiting"],
+        &["nudge", "list"],
         &["events"],
         &["wait", "alpha/witness"],
         &["wait", "alpha/witness", "--for", "gone"],
@@ -97,6 +98,11 @@ fn changes_in_words() {
         &["mail", "archive", "m-12"],
         &["drain", "alpha/witness"],
         &["undrain", "alpha/witness"],
+        &["nudge", "alpha/witness", "--", "-x;"],
+        &["inject", "alpha/witness", "You have mail.", "--key", "mail"],
+        &["nudge", "cancel", "n-1f3a5c7e9b0d"],
+        &["polecat", "nudge", "alpha/witness", "Go on."],
+        &["respond", "alpha/witness", "yes"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -108,7 +114,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 40] = [
+    let cases: [(&[&str], &str); 45] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -149,6 +155,11 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["waiting"], "agent.waiting"),
         (&["drain", "alpha/witness"], "agent.drain"),
         (&["undrain", "alpha/witness"], "agent.undrain"),
+        (&["nudge", "alpha/witness", "x"], "nudge.send"),
+        (&["nudge", "list", "alpha/witness", "--all"], "nudge.list"),
+        (&["nudge", "cancel", "n-1f3a5c7e9b0d"], "nudge.cancel"),
+        (&["polecat", "inject", "alpha/witness", "x"], "polecat.inject"),
+        (&["respond", "alpha/witness", "y"], "agent.respond"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);
@@ -531,6 +542,40 @@ fn watch_looks_again_and_survives_a_restart_of_the_daemon() {
     crate::common::until("a second look", || looks.load(std::sync::atomic::Ordering::SeqCst) >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_text_goes_out_as_it_was_given() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    let args = [
+        "nudge",
+        "alpha/witness",
+        "-x; 'y'\n",
+        "--key",
+        "k",
+        "--expires",
+        "2m",
+        "--no-wait",
+        "--this-instance",
+    ];
+    town.gtctl(&args).expect(0);
+    let sent = fake.params("nudge.send");
+    assert_eq!(sent["message"], "-x; 'y'\n");
+    assert_eq!(
+        (&sent["key"], &sent["expires_ms"], &sent["wait_ms"]),
+        (&json!("k"), &json!(120_000), &json!(0))
+    );
+    assert!(sent["instance"].is_string(), "{sent}");
+    let mut command = town.command(&["respond", "alpha/witness", "-"]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "from afar\n".as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fake.params("agent.respond")["text"], "from afar\n");
+    // A verb of its own, and an agent is missing.
+    town.gtctl(&["nudge"]).expect(2);
+    town.gtctl(&["nudge", "alpha/witness"]).expect(2);
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub mod session_name;
 pub mod slots;
 mod task;
 mod tend;
+pub mod typing;
 pub mod waves;
 
 pub use launch::{Launch, Ready};

@@ -217,6 +217,20 @@ impl Prepare for Preparer {
         self.launch(agent, &InstanceId::generate(), &overrides, None)
             .is_ok_and(|(launch, _)| launch.look().is_ok())
     }
+
+    fn prompt(&self, agent: &Address, entry: &str) -> Option<String> {
+        self.prompt_of(agent, entry)
+    }
+}
+
+impl Preparer {
+    /// How the input line begins, by the settings as they were last seen: they name it, or it is the preset's.
+    fn prompt_of(&self, agent: &Address, entry: &str) -> Option<String> {
+        let snapshot = self.snapshot();
+        let sources = Sources::of(&snapshot, agent.rig()).ok()?;
+        let choice = resolve(&sources, agent.role(), Some(entry)).ok()?;
+        choice.entry.ready_prompt_prefix.or_else(|| choice.preset.prompt_prefix.map(str::to_owned))
+    }
 }
 
 /// Settings as they are on the disk. None where the file is missing or cannot be read: it may be about to be

@@ -20,6 +20,7 @@ use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
 use super::slots::Slots;
 use super::task::{self, Given};
+use super::typing::Turns;
 use super::waves::{Waves, urgency};
 use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
@@ -58,6 +59,11 @@ pub trait Prepare: Send + Sync {
 
     /// The program and directory that a broken agent waits for are there now.
     fn is_mended(&self, agent: &Address) -> bool;
+
+    /// How the input line of an agent begins that was launched as `entry`, where that is known.
+    fn prompt(&self, _agent: &Address, _entry: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What all tasks share.
@@ -87,6 +93,8 @@ pub struct Shared {
     pub attention: Attention,
     /// Whether the kernel killed for want of memory.
     pub oom: OomWatch,
+    /// Who types for which agent.
+    pub(super) turns: Turns,
     places: RwLock<BTreeMap<Address, Place>>,
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
@@ -124,6 +132,7 @@ impl Shared {
             stops: Slots::new(stops),
             attention: Attention::default(),
             oom: OomWatch::default(),
+            turns: Turns::default(),
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),

@@ -27,6 +27,7 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
 use crate::supervisor::{Settings, facts, heartbeat, incident, resources, rig_files, spool};
@@ -160,6 +161,10 @@ impl Daemon {
             }
         };
         reasons.extend(core.recall_deaths(&recalled, late, |at| line.from_wall(at), line.now()));
+        let texts = ledger.open_nudges().await.unwrap_or_else(|error| {
+            reasons.push(format!("the texts that wait for agents cannot be read: {error}"));
+            Default::default()
+        });
         if rebuilt {
             core.survey_first();
         }
@@ -222,6 +227,7 @@ impl Daemon {
         );
         // Before anybody can ask for more: names and work are taken by what is under way.
         spawner.take_up(polecats);
+        let nudges = Nudges::new(handle.clone(), bus.clone(), texts);
         Ok(Self {
             layout,
             live,
@@ -238,6 +244,7 @@ impl Daemon {
             prepare,
             desk,
             spawner,
+            nudges,
             heartbeat_number,
             stop,
             last,

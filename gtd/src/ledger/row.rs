@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::conversations::{ConversationRow, ConversationWrite};
 use super::mail::{MailWrite, UnreadMail};
+use super::nudges::NudgeRow;
 use super::polecats::{PolecatRow, PolecatWrite};
 use super::work::{OpenWork, WorkWrite};
 
@@ -224,6 +225,8 @@ pub enum Write {
     Conversation(ConversationWrite),
     /// Writes something about mail.
     Mail(MailWrite),
+    /// Makes or replaces a text for an agent.
+    Nudge(Box<NudgeRow>),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -248,6 +251,7 @@ impl Write {
             | Self::Polecat(_)
             | Self::Conversation(_)
             | Self::Mail(_)
+            | Self::Nudge(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)

@@ -27,6 +27,7 @@ mod line;
 pub mod listener;
 mod mail;
 mod nearest;
+mod nudge;
 mod output;
 pub mod peer;
 mod plan;

@@ -148,6 +148,12 @@ impl Handle {
         self.line.from_wall(at)
     }
 
+    /// An instant of the supervisor's time, by the wall clock.
+    #[must_use]
+    pub fn dated(&self, at: Timestamp) -> Timestamp {
+        self.line.to_wall(at)
+    }
+
     /// A registered rig, as people see it.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod leftovers;
 mod life;
 pub mod machine;
 mod moves;
+pub mod nudges;
 mod on_demand;
 mod once;
 pub mod orphaned;

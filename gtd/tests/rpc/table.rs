@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, PolecatServer,
-    RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
+    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
-    Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, event, explain, mail, method, params, polecat, town, waiting, work,
+    Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
+    config, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -35,6 +35,7 @@ impl StandIn {
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
         all.merge(MailServer::into_rpc(Self)).unwrap();
+        all.merge(NudgeServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -293,6 +294,25 @@ impl MailServer for StandIn {
 }
 
 #[async_trait]
+impl NudgeServer for StandIn {
+    async fn send(&self, _: &Extensions, _: params::NudgeSend) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("nudge.send")
+    }
+    async fn list(&self, _: params::NudgeList) -> RpcResult<Reply<Items<Nudge>>> {
+        reached("nudge.list")
+    }
+    async fn cancel(&self, _: &Extensions, _: params::NudgeCancel) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("nudge.cancel")
+    }
+    async fn inject(&self, _: &Extensions, _: params::PolecatInject) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("polecat.inject")
+    }
+    async fn respond(&self, _: &Extensions, _: params::AgentRespond) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("agent.respond")
+    }
+}
+
+#[async_trait]
 impl EventsServer for StandIn {
     async fn history(&self, _: params::EventsHistory) -> RpcResult<Reply<event::History>> {
         reached("events.history")
@@ -341,6 +361,9 @@ fn enough(name: &str) -> Value {
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "hook.show" | "hook.clear" => json!({"agent": "a/witness"}),
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
+        "nudge.send" | "polecat.inject" => json!({"agent": "a/witness", "message": "m"}),
+        "nudge.cancel" => json!({"id": "n-1"}),
+        "agent.respond" => json!({"agent": "a/witness", "text": "y"}),
         "work.create" => json!({"title": "t"}),
         "work.show" | "work.close" => json!({"id": "a-1"}),
         "polecat.status" | "polecat.start" | "polecat.stop" | "polecat.restart" | "polecat.remove"

@@ -32,6 +32,7 @@ pub async fn run(cx: &mut Context, verb: Polecat) -> Result<Code, Failure> {
         Polecat::StopAll(args) => stop_all::run(cx, args).await,
         Polecat::Restart(args) => restart::run(cx, args).await,
         Polecat::Remove(args) => remove::run(cx, args).await,
+        Polecat::Nudge(args) => super::nudge::polecat(cx, args).await,
         Polecat::Peek(args) => peek::run(cx, &args).await,
         Polecat::Attach(args) => attach::run(cx, &args).await,
     }

@@ -12,6 +12,7 @@ use gtd_proto::{
     Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, config, daemon, event,
     exit, explain,
 };
+use gtd_proto::{NudgeReached, NudgeState};
 use serde_json::{Value, json};
 
 use super::fake::Reply as Answer;
@@ -492,6 +493,23 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 replaced: Some("al-k3x".parse().unwrap()),
                 ..hook_change(&named())
             }),
+            "nudge.send" | "nudge.cancel" | "polecat.inject" | "agent.respond" => {
+                let (state, reached) = match method {
+                    "nudge.send" => (NudgeState::Queued, NudgeReached::Queued),
+                    "nudge.cancel" => (NudgeState::Dead, NudgeReached::Queued),
+                    "polecat.inject" => (NudgeState::Delivered, NudgeReached::Seen),
+                    _ => (NudgeState::Delivered, NudgeReached::Submitted),
+                };
+                let nudge = gtd_proto::Nudge { state, reached, ..nudge() };
+                let nudge = Some(nudge);
+                answer(gtd_proto::nudge::NudgeChange {
+                    nudge,
+                    already: false,
+                    dry_run: false,
+                    plan: Vec::new(),
+                })
+            }
+            "nudge.list" => answer(Items { items: vec![nudge()] }),
             "work.show" => answer(work()),
             "work.list" => answer(Items { items: vec![work()] }),
             "work.create" | "work.close" => answer(gtd_proto::work::WorkChange {
@@ -542,6 +560,25 @@ pub fn mail() -> gtd_proto::mail::Mail {
         at: ago(3),
         read: false,
         archived: false,
+    }
+}
+
+pub fn nudge() -> gtd_proto::Nudge {
+    gtd_proto::Nudge {
+        id: "n-1f3a5c7e9b0d".parse().unwrap(),
+        agent: "alpha/witness".parse().unwrap(),
+        instance: None,
+        state: NudgeState::Queued,
+        reached: NudgeReached::Queued,
+        attempts: 0,
+        key: Some("mail".to_owned()),
+        from: "person".to_owned(),
+        text: "You have mail.\u{1b}[2J".to_owned(),
+        bytes: 18,
+        why: Some("it reported that it is working".to_owned()),
+        created_at: ago(5),
+        updated_at: ago(4),
+        expires_at: ago(0),
     }
 }
 

@@ -16,12 +16,17 @@ CREATE TABLE polecats (
 -- A piece of work is on its way to one worker at a time.
 CREATE UNIQUE INDEX polecats_spawning ON polecats (work) WHERE state = 'spawning' AND work IS NOT NULL;
 
--- Text that is to be typed for an agent.
+-- Text that is to be typed for an agent. `instance` is the only one that it is for, `typed_for` the one it was last
+-- begun to be typed for. `manner` is `queue`, or `now` for what is not tried a second time. Of what is done with only
+-- the beginning of the message is kept; `bytes` is the length of the whole.
 CREATE TABLE nudges (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     id         TEXT NOT NULL UNIQUE,
     agent      TEXT NOT NULL,
     instance   TEXT,
+    typed_for  TEXT,
+    manner     TEXT NOT NULL,
+    bytes      INTEGER NOT NULL,
     message    TEXT NOT NULL,
     key        TEXT,
     sender     TEXT NOT NULL,
@@ -62,3 +67,5 @@ CREATE TABLE mail (
 );
 CREATE INDEX mail_inbox ON mail (recipient, number) WHERE archived_at IS NULL;
 CREATE UNIQUE INDEX mail_incident ON mail (incident) WHERE incident IS NOT NULL;
+-- What an instance reported last is asked for after a restart of the daemon.
+CREATE INDEX events_reported ON events (instance, seq) WHERE kind = 'agent.reported';

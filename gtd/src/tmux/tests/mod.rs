@@ -4,6 +4,7 @@ mod bad_days;
 mod figures;
 mod pretenders;
 mod sessions;
+mod typing;
 mod words;
 
 use std::ffi::OsString;
