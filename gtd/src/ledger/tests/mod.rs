@@ -5,6 +5,7 @@ mod crash;
 mod files;
 mod history;
 mod migration;
+mod nudges;
 mod recovery;
 
 use std::path::Path;
