@@ -203,7 +203,7 @@ fn see(sight: &Sight<'_>, occasion: Occasion, memory: &Memory) -> Verdict {
 /// How much longer a client has to be inactive, if it has.
 fn still_active(sight: &Sight<'_>, memory: &Memory, needed: Duration) -> Option<Duration> {
     let at = sight.screen.client_activity?;
-    let ago = Duration::from_secs(sight.wall.checked_sub(at).unwrap_or(0));
+    let ago = Duration::from_secs(sight.wall.saturating_sub(at));
     // A wall clock that was set back makes nobody active for ever.
     let unchanged = memory.activity.map_or(Duration::ZERO, |(_, since)| sight.now.saturating_sub(since));
     let quiet = ago.max(unchanged);

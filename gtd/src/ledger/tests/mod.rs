@@ -6,6 +6,7 @@ mod files;
 mod history;
 mod mail;
 mod migration;
+mod nudges;
 mod recovery;
 
 use std::path::Path;

@@ -124,9 +124,8 @@ impl Book {
     ) -> Option<NudgeRow> {
         let track = self.track_of(agent, instance);
         track.said = Some(said);
-        match said {
-            Said::Working => track.worked = Some(seq),
-            _ => {}
+        if said == Said::Working {
+            track.worked = Some(seq);
         }
         self.seen(agent, instance)
     }

@@ -89,7 +89,7 @@ impl Nudges {
             None => return Some(BACK_OFF.0),
         };
         Step::Recorded.reached();
-        let Some(token) = token(&row) else { return None };
+        let token = token(&row)?;
         let text =
             if by_lines(&seen.tty) == Some(true) { one_line(&row.message) } else { row.message.clone() };
         if let Err(error) = hand.ready(&token, &text).await {

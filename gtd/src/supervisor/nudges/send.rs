@@ -269,7 +269,8 @@ impl Nudges {
     ) -> Result<NudgeRow, LedgerError> {
         let mut row = NudgeRow { updated_at: self.now(), ..row };
         if !row.state.is_open() {
-            let end = row.message.floor_char_boundary(KEPT);
+            let end = KEPT.min(row.message.len());
+            let end = (0..=end).rev().find(|at| row.message.is_char_boundary(*at)).unwrap_or(0);
             row.message.truncate(end);
         }
         let write = Write::Nudge(Box::new(row.clone()));
