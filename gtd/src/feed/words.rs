@@ -270,6 +270,34 @@ mod tests {
     }
 
     #[test]
+    fn trouble_with_workers_says_whose_work_and_where_to_look() {
+        let nux = Some("alpha/polecats/nux");
+        let data = json!({"work": "al-1", "title": "Fix it", "error": "no worktree", "idle_ms": 1_800_000,
+            "kind": "permission", "text": "rm -rf build", "by": "person", "from": "daemon", "to": "alpha/witness",
+            "subject": "s", "id": "m-1", "reason": null});
+        for (kind, title, parts) in [
+            (
+                "polecat.restart_failed",
+                "died and could not be started again",
+                &["no worktree", "al-1 (Fix it)"][..],
+            ),
+            ("agent.stalled", "makes no progress", &["al-1 (Fix it)", "30m"]),
+            ("work.orphaned", "is dead and has work", &["al-1 (Fix it)", "gtctl explain alpha/polecats/nux"]),
+            ("agent.waiting", "waits for you: permission", &["rm -rf build", "gtctl waiting"]),
+            ("agent.drained", "is drained", &["By person", "gtctl undrain alpha/polecats/nux"]),
+            ("mail.sent", "Mail from daemon for alpha/witness: s", &["gtctl mail read m-1"]),
+        ] {
+            let said = words(&event(kind, nux, data.clone()), 0);
+            assert!(said.title.contains(title), "{kind}: {}", said.title);
+            for part in parts {
+                assert!(said.body.contains(part), "{kind}: {part}: {}", said.body);
+            }
+            // Of what is not there nothing is made up.
+            words(&event(kind, nux, json!({})), 0);
+        }
+    }
+
+    #[test]
     fn what_has_no_words_of_its_own_shows_its_facts() {
         let said = words(
             &event("later.thing_done", Some("alpha/witness"), json!({"a": 1, "b": "x\u{1b}[2Jy\0"})),

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::core::Core;
 use super::machine::{Machine, Phase, Then};
 use super::moves::End;
-use super::planner::Blocked;
+use super::planner::{Blocked, Situation};
 use super::policy::{after, since};
 use super::requests::Ask;
 use super::turn::{Answer, Ticket, Turn};
@@ -195,9 +195,20 @@ impl Machine {
     }
 
     /// Somebody wants it ended: the end of its turn is then waited for no longer than at any other end.
-    pub(super) fn wait_no_longer(&mut self) {
-        if let Some(drain) = &mut self.drain {
-            drain.patient = false;
+    pub(super) fn wait_no_longer(&mut self, turn: &mut Turn) {
+        if let Some(drain) = &mut self.drain
+            && std::mem::replace(&mut drain.patient, false)
+        {
+            turn.agent_row(self);
+        }
+    }
+
+    /// Its rig is set aside, or the like, while its turn is waited for: it has as long as at any other end.
+    pub(super) fn hurry(&mut self, then: Then, situation: &Situation<'_>, turn: &mut Turn) {
+        if self.drain.as_ref().is_some_and(|drain| drain.patient) {
+            self.wait_no_longer(turn);
+            self.phase = Phase::Draining { until: after(situation.now, situation.settings.drain), then };
+            turn.touched(&self.address);
         }
     }
 

@@ -358,6 +358,11 @@ impl Machine {
                 let ask = End::new(Then::Rest, by, why);
                 self.end(ask, situation, turn);
             }
+            Phase::Draining { then, .. }
+                if !situation.observing && (situation.held || stopped || aside.is_some()) =>
+            {
+                self.hurry(then, situation, turn);
+            }
             // What waits for its quarantine to end, for its program or for its person is let wait.
             Phase::Waiting {
                 why: Pause::Backoff | Pause::Retry | Pause::Incident | Pause::Throttled,

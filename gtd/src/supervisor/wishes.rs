@@ -48,7 +48,7 @@ impl Machine {
     /// Ends it, because somebody wants that. `Some(already)` when it is at rest at once, `None` when it takes its
     /// time.
     pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
-        self.wait_no_longer();
+        self.wait_no_longer(turn);
         self.bring_to_rest(end, situation, turn)
     }
 

@@ -4,6 +4,7 @@ use super::cases::running;
 use super::world::*;
 use gtd::agents::dialogs::Dialog;
 use gtd::supervisor::reports::Said;
+use gtd::supervisor::rig_requests::RigAsk;
 use gtd_proto::waiting::{WaitKind, WaitSource};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -199,6 +200,24 @@ fn a_stop_ends_the_patience_and_its_intent_outlives_the_drain() {
     assert_eq!(state(&world), State::Stopped, "{}", world.story());
     undrain(&mut world);
     assert_eq!((state(&world), machine(&world).wish.intent), (State::Stopped, Intent::Stopped));
+}
+
+#[test]
+fn a_rig_that_is_set_aside_waits_no_longer_for_a_turn_than_at_any_end() {
+    let mut world = at_work(9);
+    drain(&mut world);
+    world.pass(after(world.now, 5 * MINUTE));
+    let rig = RigName::new("a").unwrap();
+    world.ask(Request::Rig { rig: rig.clone(), what: RigAsk::Park, ask: by("person") }, true);
+    world.pass(after(world.now, Duration::from_secs(20)));
+    assert_eq!(state(&world), State::Stopping);
+    world.pass(after(world.now, Duration::from_secs(20)));
+    assert_eq!(state(&world), State::Stopped, "{}", world.story());
+    world.ask(Request::Rig { rig, what: RigAsk::Unpark, ask: by("person") }, true);
+    world.pass(after(world.now, MINUTE));
+    assert_eq!(state(&world), State::Stopped, "still drained");
+    undrain(&mut world);
+    assert_eq!(state(&world), State::Running, "{}", world.story());
 }
 
 #[test]
