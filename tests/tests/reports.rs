@@ -27,7 +27,16 @@ fn working_claude() -> Town {
     town.wait_agent(WITNESS, CHANGE, "at work", |agent| agent["activity"] == "working");
     // The first text is told before its hooks have ended.
     wait_for(CHANGE, "the hooks of its start", || (town.claude_hooks().len() == 2).then_some(()));
+    // On a busy machine one was sent and left as well.
+    assert!(wait_until(QUICK, || left(&town).is_empty()));
     town
+}
+
+/// Has it run the hooks of an event, and waits until that is heard: on a busy machine by way of the spool, a moment later.
+#[track_caller]
+fn event(town: &Town, name: &str, more: &Value, activity: &str) -> Value {
+    town.claude_event("witness", name, more);
+    town.wait_agent(WITNESS, CHANGE, activity, |agent| agent["activity"] == activity)
 }
 
 fn spool(town: &Town) -> PathBuf {
@@ -81,16 +90,10 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
     assert!(ready["data"]["startup_ms"].as_u64().unwrap() < 2_000, "{ready}");
 
     let since = town.seq();
-    town.claude_event("witness", "Stop", &json!({}));
-    let agent = town.agent(WITNESS);
-    assert_eq!(agent["activity"], "idle", "{agent:#}");
+    event(&town, "Stop", &json!({}), "idle");
     let message = "Claude needs your permission to use Bash";
-    town.claude_event(
-        "witness",
-        "Notification",
-        &json!({ "message": message, "notification_type": "permission_prompt" }),
-    );
-    let agent = town.agent(WITNESS);
+    let asks = json!({ "message": message, "notification_type": "permission_prompt" });
+    let agent = event(&town, "Notification", &asks, "waiting");
     assert_eq!(
         (&agent["activity"], &agent["activity_detail"]),
         (&json!("waiting"), &json!(message)),
@@ -105,19 +108,14 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
     // Nothing happens while it goes on waiting, and idling again is no waiting.
     let since = town.seq();
     town.claude_event("witness", "Notification", &json!({ "message": "and still" }));
-    town.claude_event(
-        "witness",
-        "Notification",
-        &json!({ "message": "Claude is waiting for your input", "notification_type": "idle_prompt" }),
-    );
-    assert_eq!(town.agent(WITNESS)["activity"], "idle");
+    let idles = json!({ "message": "Claude is waiting for your input", "notification_type": "idle_prompt" });
+    event(&town, "Notification", &idles, "idle");
     assert!(!town.events(since).iter().any(|event| event["kind"] == "agent.waiting"));
     // A question of its own to its person.
     let asks = json!({ "tool_name": "AskUserQuestion", "tool_input": { "questions": [{ "question": "left or right?" }] } });
-    town.claude_event("witness", "PreToolUse", &asks);
-    assert_eq!(town.agent(WITNESS)["activity_detail"], "left or right?");
-    town.claude_event("witness", "PostToolUse", &asks);
-    assert_eq!(town.agent(WITNESS)["activity"], "working");
+    let agent = event(&town, "PreToolUse", &asks, "waiting");
+    assert_eq!(agent["activity_detail"], "left or right?");
+    event(&town, "PostToolUse", &asks, "working");
     town.claude_event("witness", "SessionEnd", &json!({ "reason": "clear" }));
     assert_eq!(town.agent(WITNESS)["activity"], "working");
 
@@ -133,7 +131,7 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
             "{hook}"
         );
     }
-    assert!(left(&town).is_empty());
+    assert!(wait_until(QUICK, || left(&town).is_empty()));
     assert!(!spool(&town).join("errors.log").exists(), "something was refused");
 }
 
@@ -225,7 +223,7 @@ fn a_daemon_that_does_not_answer_costs_the_agent_little_and_loses_nothing() {
     town.wait_agent(WITNESS, CHANGE, "idle", |agent| agent["activity"] == "idle");
     assert!(wait_until(QUICK, || left(&town).is_empty()));
     // What was sent and then left as well counts once.
-    town.claude_event("witness", "UserPromptSubmit", &json!({}));
+    event(&town, "UserPromptSubmit", &json!({}), "working");
     let states: Vec<Value> = reported(&town, since).iter().map(|data| data["state"].clone()).collect();
     assert_eq!(states, [json!("idle"), json!("working")]);
 }
@@ -237,6 +235,7 @@ fn what_an_earlier_instance_says_counts_for_nothing_and_is_told_so() {
     town.process(WITNESS).kill();
     let new = town.wait_new_instance(WITNESS, old.as_str().unwrap())["instance"].clone();
     wait_for(CHANGE, "the hooks of both starts", || (town.claude_hooks().len() == 4).then_some(()));
+    town.wait_agent(WITNESS, CHANGE, "at work", |agent| agent["activity"] == "working");
     let since = town.seq();
     let answer = town.call("agent.report", json!({ "agent": WITNESS, "instance": old, "state": "idle" }));
     assert_eq!((&answer["already"], &answer["activity"]), (&json!(true), &json!("working")), "{answer:#}");
@@ -281,8 +280,7 @@ fn a_thousand_files_of_junk_in_the_spool_are_set_aside_and_the_one_report_is_hea
     assert!((1..=100).contains(&kept), "{kept}");
     // It goes on hearing, also with the directory gone.
     assert!(wait_until(QUICK, || fs::remove_dir_all(spool(&town)).is_ok()));
-    town.claude_event("witness", "UserPromptSubmit", &json!({}));
-    assert_eq!(town.agent(WITNESS)["activity"], "working");
+    event(&town, "UserPromptSubmit", &json!({}), "working");
     let daemon = town.daemon().unwrap();
     daemon.signal(Signal::STOP);
     town.claude_event("witness", "Stop", &json!({}));
