@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 fn town(setup: Setup) -> Town {
     let town = setup.rigs(&["a"]).no_refineries().make();
     town.make_repo("a", 5);
+    // What the scripted agent leaves where it works is nobody's work.
+    let exclude = town.path("a/.repo.git/info/exclude");
+    std::fs::create_dir_all(exclude.parent().unwrap()).unwrap();
+    std::fs::write(exclude, ".scripted-agent-*\n").unwrap();
     town.start();
     town.wait_all_running();
     town
@@ -21,7 +25,7 @@ fn busy(town: &Town, name: &str) -> (String, PathBuf, String) {
     let made = town.call("polecat.spawn", json!({"rig": "a", "work": work, "name": name}));
     let worktree = PathBuf::from(made["worktree"].as_str().unwrap());
     std::fs::write(worktree.join("d0/f0.txt"), "committed\n").unwrap();
-    town.git(&worktree, &["commit", "-qam", "mine"]).ok();
+    town.run_git(&worktree, &["commit", "-qam", "mine"]).ok();
     std::fs::write(worktree.join("d0/f0.txt"), "changed\n").unwrap();
     std::fs::write(worktree.join("new"), "new\n").unwrap();
     (made["agent"].as_str().unwrap().to_owned(), worktree, work)
@@ -31,10 +35,10 @@ fn busy(town: &Town, name: &str) -> (String, PathBuf, String) {
 fn kept(town: &Town, name: &str, file: &str) -> Vec<(String, String)> {
     let bare = town.path("a/.repo.git");
     let format = "--format=%(refname) %(objectname)";
-    let refs = town.git(&bare, &["for-each-ref", format, &format!("refs/gtd/archive/{name}")]).ok().out;
+    let refs = town.run_git(&bare, &["for-each-ref", format, &format!("refs/gtd/archive/{name}")]).ok().out;
     let of = |line: &str| {
         let (name, commit) = line.split_once(' ').unwrap();
-        let text = town.git(&bare, &["show", &format!("{commit}:{file}")]);
+        let text = town.run_git(&bare, &["show", &format!("{commit}:{file}")]);
         (name.rsplit('/').next().unwrap().to_owned(), text.out.trim().to_owned())
     };
     refs.lines().map(of).collect()
@@ -72,7 +76,7 @@ fn a_worker_is_removed_only_when_nothing_would_be_lost_and_by_force_all_is_kept(
     town.call("polecat.stop", json!({"agent": agent, "now": true}));
     assert!(!process.alive());
     let refused = town.call_fails("polecat.remove", json!({"agent": agent}));
-    assert_eq!(town.git(&worktree, &["status", "--porcelain"]).ok().out, " M d0/f0.txt\n?? new\n");
+    assert_eq!(town.run_git(&worktree, &["status", "--porcelain"]).ok().out, " M d0/f0.txt\n?? new\n");
     let told = "2 uncommitted change(s), 1 unpushed commit(s)";
     assert_eq!((refused.code, &refused.data["summary"]), (1008, &json!(told)), "{refused:?}");
     assert_eq!(town.call_fails("polecat.remove", json!({"agent": agent, "dry_run": true})).code, 1008);
@@ -218,8 +222,8 @@ fn a_spawn_on_a_full_disk_leaves_nothing() {
     let town = town(Setup::new());
     let origin = town.origin("a");
     std::fs::write(origin.join("large"), vec![b'x'; 3 << 20]).unwrap();
-    town.git(&origin, &["add", "."]).ok();
-    town.git(&origin, &["commit", "-qm", "large"]).ok();
+    town.run_git(&origin, &["add", "."]).ok();
+    town.run_git(&origin, &["commit", "-qm", "large"]).ok();
     let polecats = town.path("a/polecats");
     let disk = match SmallDisk::mount(&polecats, 1) {
         Ok(disk) => disk,
