@@ -26,6 +26,10 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("tmux.size", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("tmux.names", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("start.timeout", (HERE, "a_start_is_waited_for_no_longer_than_its_timeout")),
+    (
+        "polecat.max_per_rig",
+        ("tests/tests/spawn.rs", "a_spawn_beyond_a_limit_is_refused_with_the_figure_and_a_restart_waits"),
+    ),
     ("start.concurrency", ("gtd/src/daemon/reload.rs", "places_for_starts_and_stops_are_as_configured")),
     (
         "stop.drain",

@@ -5,8 +5,8 @@ use gtd_proto::{RigName, WorkId};
 
 use super::agents::Attach;
 use super::look::Peek;
-use super::sling::PolecatSpawn;
 use super::shared::{Ending, Overrides, Plan, Reason, Waiting};
+use super::sling::PolecatSpawn;
 
 /// `polecat …`
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,8 @@
 //! `gtctl sling` and `gtctl polecat spawn`: work for a new worker, or for one that is there.
 
+use gtd_proto::event::kind;
 use gtd_proto::rpc::{PolecatClient, WorkClient};
 use gtd_proto::{Address, Change, ErrorKind, Event, PlanStep, Reply, RigName, RpcError, WorkId, params};
-use gtd_proto::event::kind;
 use serde_json::Value;
 
 use super::progress;
@@ -95,7 +95,8 @@ async fn make(
         let mut plan = params::PolecatSpawn { dry_run: true, ..request.clone() };
         plan.idempotency_key = None;
         let planned = client::change(ASKING, PolecatClient::spawn(&session.client, plan)).await?;
-        let item = create(session, title, &request.rig, request.dry_run, &key, request.reason.clone()).await?;
+        let item =
+            create(session, title, &request.rig, request.dry_run, &key, request.reason.clone()).await?;
         if request.dry_run {
             return plan_with_work(cx, envelope, planned, title);
         }
@@ -109,7 +110,14 @@ async fn make(
     let dry_run = request.dry_run;
     let asked = client::change(wait_ms, PolecatClient::spawn(&session.client, request));
     let mine = move |event: &Event| event.data.get("key").and_then(Value::as_str) == Some(key.as_str());
-    let answer = progress::with_steps(session, "spawning", &[kind::POLECAT_SPAWNING], |event| mine(event).then(|| step(event))?, asked).await;
+    let answer = progress::with_steps(
+        session,
+        "spawning",
+        &[kind::POLECAT_SPAWNING],
+        |event| mine(event).then(|| step(event))?,
+        asked,
+    )
+    .await;
     let answer = answer.map_err(|failure| match &made {
         // An item that stays is explained.
         Some(item) => {
@@ -175,7 +183,10 @@ async fn create(
         Some(item) => Ok(item.id),
         // Of a plan there is none.
         None if dry_run => work_id("planned"),
-        None => Err(Failure::failed("the work was made, and the daemon did not say as what").hint("gtctl work list")),
+        None => {
+            Err(Failure::failed("the work was made, and the daemon did not say as what")
+                .hint("gtctl work list"))
+        }
     }
 }
 

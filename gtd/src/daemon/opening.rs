@@ -128,8 +128,16 @@ impl Daemon {
         if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, polecats, .. } =
-            state;
+        let Loaded {
+            agents,
+            instances,
+            hold,
+            heartbeat_number,
+            facts: recalled,
+            work: open_work,
+            polecats,
+            ..
+        } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let (mut core, mut first_turn) =

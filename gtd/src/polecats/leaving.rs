@@ -195,7 +195,8 @@ impl Spawner {
         // One that an earlier daemon began has said what it was before.
         let before = match &row {
             Some(row) if row.state == PolecatState::Removing => {
-                let journal = row.journal.clone().and_then(|journal| serde_json::from_value::<Journal>(journal).ok());
+                let journal =
+                    row.journal.clone().and_then(|journal| serde_json::from_value::<Journal>(journal).ok());
                 journal.and_then(|journal| journal.before)
             }
             Some(row) => Some(row.state),
@@ -203,8 +204,9 @@ impl Spawner {
         };
         let By { who, peer, reason } = leave.by.clone();
         let journal = Journal { force: leave.force, by: who, peer, reason, before };
-        let journal = serde_json::to_value(journal)
-            .map_err(|error| RpcError::internal(format!("the journal of a removal cannot be written: {error}")))?;
+        let journal = serde_json::to_value(journal).map_err(|error| {
+            RpcError::internal(format!("the journal of a removal cannot be written: {error}"))
+        })?;
         let row = row.unwrap_or_else(|| PolecatRow {
             rig: leave.rig.clone(),
             name: leave.name.clone(),
@@ -229,7 +231,10 @@ impl Spawner {
             let stop = Request::Stop { agent: agent.clone(), how, ask: leave.ask() };
             let stopped = self.handle.change(&agent, stop).await?;
             if !stopped.survivors.is_empty() {
-                let text = format!("{agent} cannot be removed: {} of its processes live on", stopped.survivors.len());
+                let text = format!(
+                    "{agent} cannot be removed: {} of its processes live on",
+                    stopped.survivors.len()
+                );
                 let error = RpcError::new(ErrorKind::Timeout, text).hint(format!("gtctl explain {agent}"));
                 return Err(error.with("reached", "survivors").with("survivors", stopped.survivors));
             }
@@ -237,7 +242,8 @@ impl Spawner {
         // Nobody starts it any more.
         self.dismiss_if_known(leave).await?;
         self.points.reach("remove.stopped").await?;
-        let removed = match self.trees.remove(&leave.rig, &leave.name, leave.gate(), self.handle.wall()).await {
+        let removed = match self.trees.remove(&leave.rig, &leave.name, leave.gate(), self.handle.wall()).await
+        {
             Ok(removed) => removed,
             Err(TreeError::Absent { .. }) => Removed::default(),
             Err(error) => return Err(error.into()),
@@ -266,7 +272,9 @@ impl Spawner {
 
     async fn dismiss_if_known(&self, leave: &Leave) -> Result<(), RpcError> {
         match self.handle.dismiss(&leave.agent(), leave.ask()).await {
-            Err(error) if !matches!(error.kind, ErrorKind::AgentNotFound | ErrorKind::RigNotFound) => Err(error),
+            Err(error) if !matches!(error.kind, ErrorKind::AgentNotFound | ErrorKind::RigNotFound) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }
@@ -302,11 +310,8 @@ impl Spawner {
 
     fn told(&self, leave: &Leave, removed: &Removed, work: Option<&WorkId>) -> NewEvent {
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let archived: Vec<serde_json::Value> = removed
-            .archived
-            .iter()
-            .map(|kept| json!({"ref": kept.name, "commit": kept.commit}))
-            .collect();
+        let archived: Vec<serde_json::Value> =
+            removed.archived.iter().map(|kept| json!({"ref": kept.name, "commit": kept.commit})).collect();
         let data = json!({
             "by": leave.by.who,
             "reason": leave.by.reason,

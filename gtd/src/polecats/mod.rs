@@ -5,6 +5,7 @@
 
 mod add;
 mod archive;
+mod asking;
 mod error;
 mod inspect;
 mod leaving;
@@ -13,11 +14,12 @@ mod made;
 mod making;
 pub mod names;
 mod points;
-pub mod saga;
 mod remove;
+pub mod saga;
 mod setup;
 pub mod spawn;
 mod status;
+mod taking_back;
 pub mod themes;
 mod trees;
 mod undo;
@@ -26,10 +28,10 @@ pub use add::{Added, NewTree};
 pub use archive::Archived;
 pub use error::TreeError;
 pub use inspect::{Inspection, Operation, Seen};
-pub use making::METHOD;
-pub use spawn::{Begun, Progress, Spawner, Wanted};
 pub use leaving::{Gone, Leave};
+pub use making::METHOD;
 pub use remove::{Gate, Removed};
+pub use spawn::{Begun, Progress, Spawner, Wanted};
 pub use trees::Trees;
 pub use undo::Undone;
 

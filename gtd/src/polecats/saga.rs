@@ -194,7 +194,9 @@ pub fn next(journal: &Journal, world: World) -> Next {
         // An end that cannot be observed is none: asked for again until it can.
         (Some(Step::Start), _) => Next::Undo(Step::Start),
         (Some(Step::Tree), Agent::Alive) => Next::Wait("something of its agent is there"),
-        (Some(Step::Tree), Agent::Unknown) => Next::Wait("it cannot be told whether something of its agent is there"),
+        (Some(Step::Tree), Agent::Unknown) => {
+            Next::Wait("it cannot be told whether something of its agent is there")
+        }
         (Some(Step::Tree), agent) => Next::Clear { ran: agent == Agent::Gone || world.doubt },
         (Some(Step::Reserve), _) if back.kept.is_some() => Next::Finish,
         (Some(step), _) => Next::Undo(*step),

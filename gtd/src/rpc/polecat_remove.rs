@@ -26,7 +26,10 @@ impl Context {
         let leave = Leave { rig, name, force, by: by(peer, reason) };
         if dry_run {
             let plan = self.spawner.plan_leave(&leave).await?;
-            return Ok(Reply::at(seq, PolecatRemoved { dry_run: true, plan, ..removed(agent, Gone::default()) }));
+            return Ok(Reply::at(
+                seq,
+                PolecatRemoved { dry_run: true, plan, ..removed(agent, Gone::default()) },
+            ));
         }
         let (spawner, whose) = (Arc::clone(&self.spawner), agent.clone());
         let doing = async move { Ok(removed(whose, spawner.leave(&leave).await?)) };

@@ -129,7 +129,8 @@ impl Core {
         machine.overrides.account = account;
         self.agents.insert(agent.clone(), machine);
         let asker = if by_person { Asker::Person } else { Asker::Program };
-        let allowed = self.each(&agent, now, turn, |machine, situation, _| machine.may_start(situation, asker));
+        let allowed =
+            self.each(&agent, now, turn, |machine, situation, _| machine.may_start(situation, asker));
         match before {
             Some(machine) => self.agents.insert(agent, machine),
             None => self.agents.remove(&agent),
