@@ -43,7 +43,7 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("stop.spare", ("tests/tests/startup.rs", "what_the_user_has_spared_outlives_even_a_kill_of_the_shim")),
     (
         "polecat.gupp_after",
-        ("tests/tests/workers.rs", "one_that_gets_nowhere_is_told_of_once_and_released_when_it_moves"),
+        ("tests/tests/workers_health.rs", "one_that_gets_nowhere_is_told_of_once_and_released_when_it_moves"),
     ),
     ("restart.initial", (HERE, "the_numbers_of_restarts_change_at_once")),
     ("restart.base", HEART),

@@ -121,6 +121,8 @@ impl Machine {
         match (&self.work, situation.hooks.is_empty(&self.address)) {
             (Some(_), _) => Known::Work,
             (None, true) => Known::Nothing,
+            // That was an answer, and none has come since.
+            (None, false) if self.progress.finished => Known::Nothing,
             (None, false) => Known::Unknown,
         }
     }
@@ -163,6 +165,7 @@ impl Machine {
         }
         let new = self.work.as_ref().is_none_or(|had| had.id != task.id);
         self.work = Some(task);
+        self.progress.finished = false;
         turn.touched(&self.address);
         if new {
             self.progressed("other work is on its hook", now, turn);
@@ -195,6 +198,7 @@ impl Machine {
             Finding::Nothing if id == question.last => {
                 if let Some(done) = self.work.take() {
                     self.done = Some(done);
+                    self.progress.finished = true;
                     self.missed = false;
                     self.progressed("its work is done", now, turn);
                     turn.touched(&self.address);
@@ -205,10 +209,10 @@ impl Machine {
             Finding::Nothing => self.work.is_some(),
             Finding::Unknown(why) => {
                 if self.unjudged.is_some() {
-                    let event = "whether its work is done is not known";
-                    turn.decided(&self.address, now, event, "take it for not done", &why);
+                    let event = "whether its work is done is not known now";
+                    turn.decided(&self.address, now, event, "go by what was known last", &why);
                 }
-                true
+                self.work.is_some() || !self.progress.finished
             }
         };
         self.judge_if_asked(question.number, open, situation, turn);
@@ -230,7 +234,12 @@ impl Machine {
             Phase::Waiting { why: pause, .. } if *pause != Pause::Held => {
                 self.retire(why, situation.now, turn);
             }
-            Phase::Dead { next, .. } if self.unjudged.is_none() && !matches!(next, Next::Hold { .. }) => {
+            // What somebody asked for since it died is done.
+            Phase::Dead { died_at, next, .. }
+                if self.unjudged.is_none()
+                    && self.wish.at <= *died_at
+                    && !matches!(next, Next::Hold { .. }) =>
+            {
                 *next = Next::Rest;
                 turn.decided(&self.address, situation.now, why, "leave it", "no work is on its hook");
                 turn.agent_row(self);

@@ -186,6 +186,10 @@ impl Machine {
         }
         let reason = self.reason.clone();
         match next {
+            // Work that came since it died is something to come back for.
+            Next::Rest if matches!(self.address, Address::Polecat(..)) && self.work.is_some() => {
+                self.start_or_rest("work came after it had ended", situation, turn);
+            }
             Next::Rest if matches!(self.address, Address::Polecat(..)) => {
                 self.retire(reason.as_deref().unwrap_or("it ended"), now, turn);
             }

@@ -34,6 +34,9 @@ pub struct Progress {
     /// Since when it is told to be stalled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled: Option<Timestamp>,
+    /// Its store said that its work is done, and nobody has asked for anything of it since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
     /// It was told that restarts of it fail, in this row of failures.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failing: bool,
@@ -234,5 +237,53 @@ impl Core {
                 machine.stall(stall, gupp_after, situation, turn);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
+    }
+
+    #[test]
+    fn an_alert_is_due_after_silence_and_at_the_latest_after_twice_the_time() {
+        let half_hour = Duration::from_secs(30 * 60);
+        // last progress at minute 0; promised until, screen changed at, now: minutes of nothing, if it is told
+        let cases = [
+            (None, None, 29, None),
+            (None, None, 30, Some(30)),
+            // Output puts it off, until it stops or it is too much.
+            (None, Some(29), 30, None),
+            (None, Some(29), 58, None),
+            (None, Some(29), 59, Some(59)),
+            (None, Some(59), 60, Some(60)),
+            (None, Some(0), 30, Some(30)),
+            // Its own word puts it off for as long as it said.
+            (Some(90), None, 89, None),
+            (Some(90), Some(60), 90, Some(90)),
+            (Some(10), None, 30, Some(30)),
+            // A clock that was behind.
+            (None, Some(99), 60, Some(60)),
+        ];
+        for (due, output, now, expected) in cases {
+            let watched = Watched {
+                instance: InstanceId::generate(),
+                work: "a-1".to_owned(),
+                since: at(0),
+                due: due.map(at),
+                stalled: false,
+            };
+            let found = stalled(&watched, output.map(at), at(now), half_hour);
+            let expected = expected.map(|minutes: u64| Duration::from_secs(60 * minutes));
+            assert_eq!(found, expected, "{due:?} {output:?} {now}");
+        }
+    }
+
+    #[test]
+    fn what_was_remembered_by_an_earlier_version_is_read() {
+        assert!(serde_json::from_str::<Progress>("{}").unwrap().is_blank());
     }
 }

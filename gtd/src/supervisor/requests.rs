@@ -418,6 +418,7 @@ impl Machine {
             turn.decided(&self.address, situation.now, "a start", "forgive all failures", &why);
         }
         policy::forgive(&mut self.memory);
+        self.progress.finished = false;
         self.owed = None;
         self.passes = ask.asker() == Asker::Person;
         turn.agent_row(self);

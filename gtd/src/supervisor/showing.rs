@@ -32,6 +32,10 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         rendered.hook = shown.hooks.work(agent);
+                        if shown.hooks.stores.is_empty() {
+                            // No store was asked yet.
+                            rendered.hook = machine.work.as_ref().map(|work| work.id.clone());
+                        }
                         shown.place(&mut rendered);
                         shown.dress(&mut rendered);
                         match machine.watched() {

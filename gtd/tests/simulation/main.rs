@@ -20,6 +20,7 @@ mod policy;
 mod rigs;
 mod schedule;
 mod seams;
+mod workers;
 mod world;
 
 use world::*;

@@ -77,6 +77,8 @@ pub struct World {
     pub seen: BTreeSet<String>,
     /// Ends that were ordered of instances about which nothing can be told.
     pub ordered: BTreeSet<InstanceId>,
+    /// What the stores of work are asked, and what is checked of workers.
+    pub shop: super::workers::Shop,
 }
 
 pub fn settings() -> Settings {
@@ -204,6 +206,7 @@ impl World {
             figures: Figures { free_memory: Some(1_000), free_disk: None },
             seen: BTreeSet::new(),
             ordered: BTreeSet::new(),
+            shop: super::workers::Shop::default(),
         };
         world.carry_out(turn, true);
         world.step(Input::Figures(world.figures), true);
@@ -256,6 +259,7 @@ impl World {
     /// Commits, then acts, unless the daemon dies in between.
     pub fn carry_out(&mut self, turn: Turn, survives: bool) {
         self.check_incident(&turn);
+        self.check_workers(&turn);
         for write in turn.writes {
             match write {
                 Write::Agent(row) => {
@@ -314,11 +318,14 @@ impl World {
                     "{agent} was started while nobody knows what should run\n{}",
                     self.story()
                 );
-                let left_alone = self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
-                    let mode =
-                        if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
-                    matches!(mode, Mode::Off(_))
-                });
+                self.check_launch(&agent);
+                let standing = !matches!(agent, Address::Polecat(..));
+                let left_alone = standing
+                    && self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
+                        let mode =
+                            if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
+                        matches!(mode, Mode::Off(_))
+                    });
                 assert!(
                     !left_alone || self.agents[&agent].intent_by != "supervisor",
                     "{agent} was started, and policy is to leave it alone\n{}",
