@@ -67,7 +67,8 @@ impl Town {
         for entry in std::fs::read_dir(bare.join("worktrees")).into_iter().flatten().flatten() {
             found.push(format!("worktree {}", entry.file_name().to_string_lossy()));
         }
-        let hooked = self.call("work.list", json!({"status": "hooked"}));
+        // A store that does not answer says nothing.
+        let hooked = self.try_call("work.list", json!({"status": "hooked"})).unwrap_or_default();
         for item in hooked["items"].as_array().into_iter().flatten() {
             found.push(format!("hook {} {}", item["assignee"], item["id"]));
         }

@@ -114,28 +114,24 @@ fn whole_or_nothing(town: &Town, id: &str, when: &str) -> Option<String> {
     expected.sort();
     assert_eq!(traces, expected, "{when}");
     let worktree = town.path(&format!("a/polecats/{name}/a"));
-    assert_eq!(town.git(&worktree, &["fsck", "--no-dangling"]).code, 0, "{when}");
-    let changed = town.git(&worktree, &["status", "--porcelain"]).ok().out;
+    assert_eq!(town.run_git(&worktree, &["fsck", "--no-dangling"]).code, 0, "{when}");
+    let changed = town.run_git(&worktree, &["status", "--porcelain"]).ok().out;
     assert!(changed.lines().all(|line| line.contains(".scripted-agent")), "{when}: {changed}");
     Some(agent)
 }
 
-/// Ends a worker, by hand as far as there is no method for it here, so that the next round begins with nothing.
+/// Removes a worker, so that the next round begins with nothing.
 #[track_caller]
 fn clear(town: &Town, agent: &str, id: &str) {
-    let name = agent.rsplit('/').next().unwrap();
     town.call("polecat.stop", json!({"agent": agent, "force": true}));
     town.call("work.close", json!({"id": id}));
+    town.call("polecat.remove", json!({"agent": agent, "force": true}));
     let bare = town.path("a/.repo.git");
-    let tree = town.path(&format!("a/polecats/{name}/a"));
-    town.git(&bare, &["worktree", "remove", "--force", "--force", &tree.display().to_string()]).ok();
-    std::fs::remove_dir_all(town.path(&format!("a/polecats/{name}"))).unwrap();
-    let refs = town.git(&bare, &["for-each-ref", "--format=%(refname)", "refs/heads/polecat"]).ok().out;
+    let refs = town.run_git(&bare, &["for-each-ref", "--format=%(refname)", "refs/gtd/archive"]).ok().out;
     for name in refs.lines() {
-        town.git(&bare, &["update-ref", "-d", name]).ok();
+        town.run_git(&bare, &["update-ref", "-d", name]).ok();
     }
-    let gone = wait_until(CHANGE, || town.try_agent(agent).is_none());
-    assert!(gone, "{agent} is not forgotten");
+    assert_eq!(town.traces("a"), [""; 0], "{agent} is not forgotten");
 }
 
 const SIDES: [&str; 2] = ["before", "after"];
@@ -258,12 +254,9 @@ fn a_making_that_ends_its_daemon_again_and_again_comes_to_an_end_itself() {
     points.wait_reached("hook.before");
     town.kill_daemon();
     points.clear();
-    let seq = {
-        town.start();
-        0
-    };
+    town.start();
     assert_eq!(whole_or_nothing(&town, &id, "poison"), None);
-    let told = town.wait_event(seq, "polecat.spawn_failed", "", CHANGE);
+    let told = town.wait_event(0, "polecat.spawn_failed", "", CHANGE);
     assert!(told["data"]["error"]["message"].as_str().unwrap().contains("taken up"), "{told:#}");
 }
 
@@ -304,7 +297,93 @@ fn an_agent_that_did_something_before_it_ended_keeps_its_worktree() {
     let bare = town.path("a/.repo.git");
     let kept = archived.iter().any(|name| {
         let object = format!("{}:mine", name.as_str().unwrap());
-        town.git(&bare, &["cat-file", "-p", &object]).out == "x\n"
+        town.run_git(&bare, &["cat-file", "-p", &object]).out == "x\n"
     });
     assert!(kept, "{spawned:#}");
+}
+
+#[test]
+fn a_caller_that_leaves_does_not_end_the_spawn_and_one_that_does_not_wait_follows_the_events() {
+    let name = "a_caller_that_leaves_does_not_end_the_spawn_and_one_that_does_not_wait_follows_the_events";
+    if !has_points(name) {
+        return;
+    }
+    let (town, points) = town("");
+    let id = work(&town, "left");
+    let asked = json!({"rig": "a", "work": id, "idempotency_key": "left"});
+    points.say("tree.before", "hold");
+    let mut client = town.client();
+    let line = json!({"jsonrpc": "2.0", "id": 1, "method": "polecat.spawn", "params": asked}).to_string();
+    client.send_raw(format!("{line}\n").as_bytes()).unwrap();
+    points.wait_reached("tree.before");
+    drop(client);
+    // The same request, while it is under way: it is joined, and waited for no longer than asked.
+    let late = town.call_fails("polecat.spawn", with(&asked, json!({"wait_ms": 50})));
+    assert_eq!((late.code, &late.data["reached"]), (1013, &json!("tree")), "{late:?}");
+    let accepted = town.call("polecat.spawn", with(&asked, json!({"wait_ms": 0})));
+    assert_eq!(
+        (&accepted["accepted"], &accepted["agent"]),
+        (&json!(true), &late.data["agent"]),
+        "{accepted:#}"
+    );
+    // The work is on its way, and nobody else gets it, by force neither.
+    for force in [false, true] {
+        let busy = town.call_fails("polecat.spawn", json!({"rig": "a", "work": id, "force": force}));
+        assert_eq!((busy.code, &busy.data["holder"]), (1011, &late.data["agent"]), "{busy:?}");
+    }
+    let name = late.data["agent"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let busy = town.call_fails("polecat.spawn", json!({"rig": "a", "name": name}));
+    assert_eq!(busy.code, 1011, "{busy:?}");
+    points.say("tree.before.go", "");
+    let agent = whole_or_nothing(&town, &id, "left").unwrap();
+    assert_eq!(json!(agent), late.data["agent"]);
+    let again = town.call("polecat.spawn", asked);
+    assert_eq!(again["agent"], json!(agent), "{again:#}");
+    // Its name is taken by one that runs.
+    let taken = town.call_fails("polecat.spawn", json!({"rig": "a", "name": name}));
+    assert_eq!((taken.code, taken.kind.as_str()), (1003, "already_running"), "{taken:?}");
+}
+
+fn with(value: &Value, more: Value) -> Value {
+    let mut value = value.clone();
+    for (key, more) in more.as_object().unwrap() {
+        value[key] = more.clone();
+    }
+    value
+}
+
+#[test]
+fn what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted() {
+    if !has_points("what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted") {
+        return;
+    }
+    let (town, points) = town("");
+    let blows: [(&str, fn(&Town, &str), i64); 3] = [
+        // Its worktree goes.
+        (
+            "worktree",
+            |town, name| std::fs::remove_dir_all(town.path(&format!("a/polecats/{name}"))).unwrap(),
+            1006,
+        ),
+        // The rig is set aside.
+        ("rig", |town, _| drop(town.call("rig.park", json!({"rig": "a"}))), 1005),
+        // The work is closed: it is not on the hook any more, and the agent is started to find nothing there.
+        ("town", |town, _| drop(town.call("town.stop", json!({}))), 1005),
+    ];
+    for (what, blow, code) in blows {
+        let id = work(&town, what);
+        points.say("start.before", "hold");
+        let error = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| town.try_call("polecat.spawn", json!({"rig": "a", "work": id})));
+            points.wait_reached("start.before");
+            blow(&town, &rows(&town)[0].0);
+            points.say("start.before.go", "");
+            asking.join().unwrap().unwrap_err()
+        });
+        assert_eq!(i64::from(error.code), code, "{what}: {error:?}");
+        points.clear();
+        town.call("rig.unpark", json!({"rig": "a"}));
+        town.call("town.start", json!({}));
+        assert_eq!(whole_or_nothing(&town, &id, what), None);
+    }
 }

@@ -5,6 +5,7 @@
 
 mod add;
 mod archive;
+mod asking;
 mod error;
 mod inspect;
 mod leaving;
@@ -18,6 +19,7 @@ pub mod saga;
 mod setup;
 pub mod spawn;
 mod status;
+mod taking_back;
 pub mod themes;
 mod trees;
 mod undo;

@@ -3,28 +3,27 @@
 //! One allocator for the daemon: names, work and places are given under its gate, so that no two makings ever share
 //! one. Each making runs in a task of its own, which outlives whoever asked for it; see [`super::making`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, AgentName, ErrorKind, PlanStep, RigName, RpcError, State, WorkId};
+use gtd_proto::{Address, ErrorKind, PlanStep, RigName, RpcError, WorkId};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::asking::Chosen;
 use super::leaving::Leaving;
 use super::points::Points;
 use super::saga::{Journal, Step, Wish};
-use super::{Gate, NewTree, TreeError, Trees, names};
-use crate::agents::order::FailureKind;
+use super::{NewTree, Trees};
 use crate::agents::prepare::Preparer;
 use crate::feed::Bus;
 use crate::ledger::{LedgerError, NewEvent, PolecatRow, PolecatState, PolecatWrite, Write};
 use crate::supervisor::Handle;
-use crate::supervisor::requests::PERSON;
 use crate::supervisor::workers::{Admission, Belongings};
-use crate::work::{Desk, WorkError};
+use crate::work::Desk;
 
 /// A worker that somebody wants.
 #[derive(Debug, Clone)]
@@ -86,23 +85,10 @@ impl Begun {
     }
 }
 
-/// Everything that is found out before anything is made.
-pub(super) struct Checked {
-    pub(super) tree: NewTree,
-    agent: Address,
-    repair: bool,
-    taken_from: Option<String>,
-    launch: (String, Option<String>),
-}
-
-/// Who it is to be.
-struct Chosen {
-    agent: Address,
-    name: AgentName,
-    /// Something of an earlier one is there.
-    leftover: bool,
-    /// Preset and account.
-    launch: (String, Option<String>),
+/// A making that is under way.
+struct Active {
+    begun: Begun,
+    key: Option<String>,
 }
 
 /// Makes workers. One for the daemon.
@@ -115,8 +101,8 @@ pub struct Spawner {
     pub(super) stop: CancellationToken,
     /// The ledger was lost and restored: it may say less than is so.
     pub(super) doubt: bool,
-    prepare: Arc<Preparer>,
-    active: Mutex<BTreeMap<Address, (watch::Receiver<Progress>, PolecatRow, Option<String>)>>,
+    pub(super) prepare: Arc<Preparer>,
+    active: Mutex<BTreeMap<Address, Active>>,
     /// One name at a time is given in each rig: a rig whose disk hangs delays no other.
     gates: Mutex<BTreeMap<RigName, Arc<tokio::sync::Mutex<()>>>>,
     pub(super) leaving: Leaving,
@@ -264,12 +250,11 @@ impl Spawner {
         let gate = self.gate(&wanted.rig);
         let _turn = gate.lock().await;
         let (row, journal) = self.reserve(wanted, checked.taken_from).await?;
-        let begun_row = row.clone();
         let progress = self.register(&row, &journal);
         let begun = Begun {
             agent: row.address(),
-            worktree: begun_row.worktree,
-            branch: begun_row.branch,
+            worktree: row.worktree.clone(),
+            branch: row.branch.clone(),
             progress: progress.subscribe(),
         };
         let spawner = Arc::clone(self);
@@ -282,14 +267,8 @@ impl Spawner {
     pub fn under_way(&self, key: Option<&str>) -> Option<Begun> {
         let key = key?;
         let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let (agent, (progress, row, _)) =
-            active.iter().find(|(_, (_, _, other))| other.as_deref() == Some(key))?;
-        Some(Begun {
-            agent: agent.clone(),
-            worktree: row.worktree.clone(),
-            branch: row.branch.clone(),
-            progress: progress.clone(),
-        })
+        let same = active.values().find(|active| active.key.as_deref() == Some(key));
+        same.map(|active| active.begun.clone())
     }
 
     /// Whoever holds it gives and takes back the names of a rig.
@@ -299,197 +278,18 @@ impl Spawner {
     }
 
     fn register(&self, row: &PolecatRow, journal: &Journal) -> watch::Sender<Progress> {
-        let (sender, receiver) = watch::channel(Progress::At(journal.step));
+        let (sender, progress) = watch::channel(Progress::At(journal.step));
+        let agent = row.address();
+        let (worktree, branch) = (row.worktree.clone(), row.branch.clone());
+        let begun = Begun { agent: agent.clone(), worktree, branch, progress };
+        let key = journal.wish.key.clone();
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.insert(row.address(), (receiver, row.clone(), journal.wish.key.clone()));
+        active.insert(agent, Active { begun, key });
         sender
     }
 
     pub(super) fn unregister(&self, agent: &Address) {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(agent);
-    }
-
-    /// Finds out everything that can be found out. Changes nothing.
-    async fn check(&self, wanted: &Wanted) -> Result<Checked, RpcError> {
-        self.handle.view().read(|shown| shown.rig(&wanted.rig).map(drop))?;
-        let Chosen { agent, name, leftover, launch } = self.choose(wanted).await?;
-        let mut taken_from = None;
-        if let Some(work) = &wanted.work {
-            taken_from = match self.desk.would_hook(&agent, work, wanted.wish.force).await {
-                Ok(would) => would.taken_from.filter(|_| !would.already),
-                Err(WorkError::Unknown(why)) if wanted.wish.force => {
-                    tracing::warn!(%agent, %work, %why, "its work was not looked at: the spawn is forced");
-                    None
-                }
-                Err(error) => return Err(error.into()),
-            };
-        }
-        let tree = self.trees.planned(&wanted.rig, &name, wanted.work.as_ref(), self.handle.wall())?;
-        Ok(Checked { tree, agent, repair: leftover, taken_from, launch })
-    }
-
-    /// What is quick to find out, and may be otherwise a moment later.
-    async fn choose(&self, wanted: &Wanted) -> Result<Chosen, RpcError> {
-        let rows = self.handle.ledger().polecats(None).await.map_err(|error| ledger_error(&error))?;
-        let (name, leftover) = self.name(wanted, &rows).await?;
-        let agent = Address::Polecat(wanted.rig.clone(), name.clone());
-        let launch = self.launchable(&agent, &wanted.wish)?;
-        self.admit(&agent, launch.1.clone(), &wanted.wish, &rows).await?;
-        if let Some(work) = &wanted.work {
-            on_its_way(work, &rows)?;
-        }
-        if leftover {
-            self.repairable(&agent, &name, wanted.wish.force).await?;
-        }
-        Ok(Chosen { agent, name, leftover, launch })
-    }
-
-    /// The worker's name, and whether something of an earlier one of that name is there.
-    async fn name(&self, wanted: &Wanted, rows: &[PolecatRow]) -> Result<(AgentName, bool), RpcError> {
-        let rig = &wanted.rig;
-        let taken = self.taken(rig, rows).await?;
-        if let Some(given) = &wanted.name {
-            let name = names::checked(given).map_err(|bad| {
-                RpcError::new(ErrorKind::NameInvalid, bad.to_string())
-                    .hint("choose another --name, or leave it to the pool")
-            })?;
-            let agent = Address::Polecat(rig.clone(), name.clone());
-            self.free(&agent, rows)?;
-            // Names that differ only in case are one on some disks.
-            let twin = taken
-                .iter()
-                .find(|other| **other != name && other.as_str().eq_ignore_ascii_case(name.as_str()));
-            if let Some(twin) = twin {
-                let text = format!("rig {rig} has a polecat {twin} already");
-                return Err(RpcError::new(ErrorKind::NameTaken, text).hint("choose another --name"));
-            }
-            let leftover = taken.contains(&name);
-            return Ok((name, leftover));
-        }
-        let snapshot = self.prepare.snapshot();
-        let settings = snapshot.rigs.get(rig).map(|rig| &rig.settings);
-        let pool = match settings {
-            Some(settings) => names::Pool::of(rig, settings),
-            None => {
-                return Err(self
-                    .handle
-                    .view()
-                    .read(|shown| crate::supervisor::rigs::unknown_rig(rig, &shown.facts)));
-            }
-        };
-        let pool = pool.map_err(|error| {
-            RpcError::new(ErrorKind::ConfigInvalid, error.to_string())
-                .hint(format!("mend {rig}/settings/config.json, or give a --name"))
-                .with("file", format!("{rig}/settings/config.json"))
-        })?;
-        Ok((pool.choose(&taken), false))
-    }
-
-    /// Every name of a rig that something has.
-    async fn taken(&self, rig: &RigName, rows: &[PolecatRow]) -> Result<BTreeSet<AgentName>, RpcError> {
-        let dir = self.prepare.snapshot().layout.polecats(rig);
-        let there = crate::town::rigs::members(&dir).map_err(|why| {
-            RpcError::internal(format!(
-                "the names of rig {rig}'s polecats are not known: {} {why}",
-                dir.display()
-            ))
-        })?;
-        let in_git = self.trees.names_in_git(rig).await?;
-        let shown = self.handle.view().read(|shown| {
-            let mine = shown.agents.values().filter(|agent| agent.rig.as_ref() == Some(rig));
-            mine.filter(|agent| agent.state != State::Stopped)
-                .filter(|agent| matches!(agent.agent, Address::Polecat(..)))
-                .filter_map(|agent| agent.name.clone())
-                .collect::<Vec<_>>()
-        });
-        // Of one that is there by its row alone nothing is left, unless it is on its way.
-        let on_their_way = rows.iter().filter(|row| {
-            row.rig == *rig && !matches!(row.state, PolecatState::Ready | PolecatState::Abandoned)
-        });
-        let rows = on_their_way.map(|row| row.name.clone());
-        Ok(there.names.into_iter().chain(in_git).chain(shown).chain(rows).collect())
-    }
-
-    /// Nobody of that name runs, or is on the way.
-    fn free(&self, agent: &Address, rows: &[PolecatRow]) -> Result<(), RpcError> {
-        let row = rows.iter().find(|row| row.address() == *agent);
-        if let Some(row) =
-            row.filter(|row| !matches!(row.state, PolecatState::Ready | PolecatState::Abandoned))
-        {
-            let doing = match row.state {
-                PolecatState::Removing => "being removed",
-                _ => "being made",
-            };
-            let error = RpcError::new(ErrorKind::Busy, format!("{agent} is {doing}"));
-            return Err(error.hint(format!("gtctl events -f --agent {agent}")).with("holder", agent));
-        }
-        let state = self.handle.view().agent(agent).map(|shown| (shown.running, shown.state));
-        match state {
-            Some((true, _) | (_, State::Running)) => {
-                Err(RpcError::new(ErrorKind::AlreadyRunning, format!("{agent} runs already"))
-                    .hint(format!("gtctl status {agent}, or choose another --name")))
-            }
-            None | Some((_, State::Stopped)) => Ok(()),
-            Some((_, state)) => {
-                Err(RpcError::new(ErrorKind::Busy, format!("{agent} is there already: it is {state}"))
-                    .hint(format!("gtctl polecat stop {agent}, or choose another --name"))
-                    .with("holder", agent))
-            }
-        }
-    }
-
-    /// What an earlier worker of that name has may be let go of.
-    async fn repairable(&self, agent: &Address, name: &AgentName, force: bool) -> Result<(), RpcError> {
-        let Some(rig) = agent.rig() else { return Ok(()) };
-        let gate = if force { Gate::Forced } else { Gate::Pushed };
-        match self.trees.would_remove(rig, name, gate).await {
-            Ok(_) | Err(TreeError::Absent { .. }) => Ok(()),
-            Err(error @ (TreeError::Work { .. } | TreeError::Unknown { .. })) => Err(RpcError::from(error)
-                .hint("push it, choose another --name, or --force: what it has is archived first")),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// What it would be launched as: preset and account.
-    fn launchable(&self, agent: &Address, wish: &Wish) -> Result<(String, Option<String>), RpcError> {
-        let failure = match self.prepare.draft(agent, &wish.overrides) {
-            Ok(launch) => return Ok((launch.preset, launch.account)),
-            Err(failure) => failure,
-        };
-        let message = format!("{agent} cannot be launched so: {}", failure.message);
-        let error = match failure.kind {
-            FailureKind::Exec(error) => {
-                RpcError::new(ErrorKind::DiedDuringStartup, message).with("exec_error", error)
-            }
-            FailureKind::Settings => RpcError::new(ErrorKind::NameInvalid, message),
-            FailureKind::Tmux | FailureKind::Ours | FailureKind::Cancelled => RpcError::internal(message),
-        };
-        Err(match failure.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        })
-    }
-
-    /// The rig, the machine and the account have room for one more, those included that are on their way.
-    async fn admit(
-        &self,
-        agent: &Address,
-        account: Option<String>,
-        wish: &Wish,
-        rows: &[PolecatRow],
-    ) -> Result<(), RpcError> {
-        let mut coming: BTreeMap<RigName, u32> = BTreeMap::new();
-        self.handle.view().read(|shown| {
-            for row in rows.iter().filter(|row| row.state == PolecatState::Spawning) {
-                let counted =
-                    shown.agents.get(&row.address()).is_some_and(|agent| agent.state != State::Stopped);
-                if !counted {
-                    *coming.entry(row.rig.clone()).or_default() += 1;
-                }
-            }
-        });
-        let by_person = wish.by == PERSON;
-        self.handle.admit(Admission { agent: agent.clone(), account, by_person, coming }).await
     }
 
     /// Writes down that there is to be a worker. Under the gate.
@@ -555,23 +355,6 @@ impl Spawner {
         let mut event = NewEvent::of(self.handle.wall(), kind, &row.address(), data);
         event.peer.clone_from(&journal.wish.peer);
         event
-    }
-}
-
-/// The work is not on its way to another worker.
-fn on_its_way(work: &WorkId, rows: &[PolecatRow]) -> Result<(), RpcError> {
-    let other =
-        rows.iter().find(|row| row.state == PolecatState::Spawning && row.work.as_ref() == Some(work));
-    match other {
-        None => Ok(()),
-        Some(row) => {
-            let holder = row.address();
-            let error = RpcError::new(
-                ErrorKind::Busy,
-                format!("{work} is on its way to {holder}, which is being made"),
-            );
-            Err(error.hint(format!("gtctl events -f --agent {holder}")).with("holder", holder))
-        }
     }
 }
 

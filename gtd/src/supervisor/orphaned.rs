@@ -75,7 +75,7 @@ impl Core {
             let keep: BTreeMap<&Address, &Orphan> = found.iter().take(MOST).collect();
             let value = (!keep.is_empty()).then(|| json!(keep));
             turn.writes.push(Write::Fact { key: FACT.to_owned(), value });
-            turn.changed.extend(found.keys().cloned().filter(|agent| self.agents.contains_key(agent)));
+            turn.changed.extend(found.keys().filter(|agent| self.agents.contains_key(*agent)).cloned());
             self.orphaned = found;
         }
     }

@@ -163,7 +163,8 @@ impl Core {
                 let worker = machine.address.role() == Role::Polecat;
                 let begun = !is_still(machine);
                 // A worker that ran before goes on as it is.
-                if (begun && still) || (!worker && (begun || !still)) {
+                let affected = if worker { begun && still } else { begun || !still };
+                if affected {
                     agents.insert(agent.clone());
                 }
             });

@@ -74,6 +74,9 @@ const DONE: Answer = Answer::Changed { already: false, accepted: false, survivor
 impl Core {
     /// Takes in which workers there are.
     pub(super) fn learn_workers(&mut self, now: Timestamp, turn: &mut Turn) {
+        // Those whom the ledger remembers are shown from the start, also when nothing happens to them.
+        let known = self.agents.keys().filter(|agent| matches!(agent, Address::Polecat(..)));
+        turn.changed.extend(known.cloned());
         for (rig, facts) in &self.facts.rigs {
             for name in &facts.polecats {
                 let agent = Address::Polecat(rig.clone(), name.clone());

@@ -22,7 +22,7 @@ pub async fn run(cx: &mut Context, args: PolecatList) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("polecat.list", &answer)?;
     } else if answer.body.items.is_empty() {
-        note("no polecats".to_owned());
+        note("no polecats");
     } else {
         let workers: Vec<&Agent> = answer.body.items.iter().collect();
         let lines = agents::workers(&workers, screen.paint, screen.width);
