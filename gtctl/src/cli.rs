@@ -22,7 +22,8 @@ pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use polecat::{
-    Polecat, PolecatList, PolecatRef, PolecatRestart, PolecatStart, PolecatStop, PolecatStopAll,
+    Polecat, PolecatList, PolecatRef, PolecatRemove, PolecatRestart, PolecatStart, PolecatStop,
+    PolecatStopAll,
 };
 pub use shared::{Overrides, Plan};
 pub use sling::{Launch, PolecatSpawn, Sling};

@@ -59,6 +59,7 @@ pub const TABLE: &[Row] = &[
     forceable("polecat stop"),
     forceable("polecat stop-all"),
     forceable("polecat restart"),
+    row("polecat remove", Effect::Destructive),
     row("polecat peek", Effect::Read),
     row("polecat attach", Effect::Read),
     row("work create", Effect::Write),

@@ -25,6 +25,8 @@ pub enum Polecat {
     StopAll(PolecatStopAll),
     /// Stop and start it as a new instance
     Restart(PolecatRestart),
+    /// Let go of it: its worktree, its branch and its name; what it has is archived
+    Remove(PolecatRemove),
     /// The last lines of its screen
     #[command(
         visible_alias = "capture",
@@ -142,6 +144,32 @@ pub struct PolecatRestart {
     pub overrides: Overrides,
     #[command(flatten)]
     pub ending: Ending,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `polecat remove`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Refused while it runs, and while it has anything that is not in the default branch: changes that are
+not committed, stashes, commits. With --force it is stopped, and all of that is kept first, under
+refs/gtd/archive/NAME/TIME/ of the rig's repository. What git cannot keep, such as a repository within
+the worktree, is moved aside. Files that git ignores are not kept. Its work is open again.
+
+Examples:
+  gtctl polecat remove alpha/nux --dry-run
+  gtctl polecat remove alpha/nux --force --yes")]
+pub struct PolecatRemove {
+    /// The worker: alpha/polecats/nux, or alpha/nux
+    #[arg(value_name = "AGENT")]
+    pub polecat: String,
+    /// Stop it where it runs, and archive what is only in its worktree
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub waiting: Waiting,
     #[command(flatten)]

@@ -115,8 +115,8 @@ impl TreeError {
 
     /// What helps.
     fn hint(&self) -> Option<String> {
-        // Of a file of the tree git does not say why.
-        let full = |text: &str| text.contains("No space left") || text.contains("unable to write");
+        // Of a file that it checks out git does not say why.
+        let full = |text: &str| text.contains("No space left") || text.contains("unable to write file");
         match self {
             Self::NoRepository { rig } => Some(format!("gtctl rig status {rig}")),
             Self::NoBase { rig, .. } => Some(format!("set default_branch in {rig}/config.json")),

@@ -84,7 +84,6 @@ impl Trees {
             ("core.hooksPath", "/dev/null"),
             ("core.fsmonitor", "false"),
             ("core.fsync", "all"),
-            ("core.fsyncObjectFiles", "true"),
             ("core.quotePath", "true"),
             ("advice.detachedHead", "false"),
         ];

@@ -1,6 +1,7 @@
 //! `gtctl polecat …`: workers, one file per verb.
 
 mod list;
+mod remove;
 mod restart;
 mod start;
 mod status;
@@ -30,6 +31,7 @@ pub async fn run(cx: &mut Context, verb: Polecat) -> Result<Code, Failure> {
         Polecat::Stop(args) => stop::run(cx, args).await,
         Polecat::StopAll(args) => stop_all::run(cx, args).await,
         Polecat::Restart(args) => restart::run(cx, args).await,
+        Polecat::Remove(args) => remove::run(cx, args).await,
         Polecat::Peek(args) => peek::run(cx, &args).await,
         Polecat::Attach(args) => attach::run(cx, &args).await,
     }
