@@ -1,9 +1,12 @@
 //! Workers of a throwaway town: a worktree each, made with the real git, and work for them.
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::run::run;
 use crate::town::Town;
 use crate::wait::{CHANGE, wait_for};
 
@@ -18,17 +21,17 @@ impl Town {
         let source = self.path(rig).join(".repo");
         if !source.exists() {
             std::fs::create_dir_all(&source).expect("make a directory");
-            self.git(&source, &["init", "-q", "-b", "main"]).ok();
+            self.git(&source, &["init", "-q", "-b", "main"]);
             std::fs::write(source.join("README.md"), "a repository\n").expect("write a file");
-            self.git(&source, &["add", "."]).ok();
-            self.git(&source, &["commit", "-q", "-m", "first"]).ok();
+            self.git(&source, &["add", "."]);
+            self.git(&source, &["commit", "-q", "-m", "first"]);
         }
         for name in names {
             let tree = self.worktree(rig, name);
             std::fs::create_dir_all(tree.parent().expect("a worktree is in a directory"))
                 .expect("make a directory");
             let branch = format!("polecat/{name}/t");
-            self.git(&source, &["worktree", "add", "-q", "-b", &branch, &tree.display().to_string()]).ok();
+            self.git(&source, &["worktree", "add", "-q", "-b", &branch, &tree.display().to_string()]);
         }
         if self.daemon().is_some() {
             for name in names {
@@ -40,6 +43,21 @@ impl Town {
     /// A worker's worktree.
     pub fn worktree(&self, rig: &str, name: &str) -> PathBuf {
         self.path(&format!("{rig}/polecats/{name}/{rig}"))
+    }
+
+    /// Runs git in a directory.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn git(&self, dir: &std::path::Path, args: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home());
+        command.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(args).current_dir(dir);
+        run(command, Duration::from_secs(30)).ok().out
     }
 
     /// Makes a work item of a rig.

@@ -46,7 +46,7 @@ fn a_worker_that_crashes_comes_back_to_the_same_work_place_and_environment() {
     assert_eq!((&started["state"], &started["hook"]), (&json!("running"), &json!(work)), "{started:#}");
     assert_eq!(started["branch"], "polecat/nux/t", "{started:#}");
     assert_eq!(started["worktree"], json!(town.worktree("a", "nux")), "{started:#}");
-    let untouched = |dir: &Path| town.git(dir, &["status", "--porcelain", "--ignored"]).ok().out;
+    let untouched = |dir: &Path| town.git(dir, &["status", "--porcelain", "--ignored"]);
     std::fs::write(town.worktree("a", "nux").join("half-done"), "x").unwrap();
     let before = untouched(&town.worktree("a", "nux"));
     let forks = town.call("daemon.status", json!({}))["forks"].clone();
