@@ -471,7 +471,7 @@ fn how_long_a_text_takes() {
     let mut spans = Vec::new();
     for number in 0..50 {
         let began = Instant::now();
-        send(&town, &format!("text {number}"));
+        queue(&town, &format!("text {number}"));
         wait_for(QUICK, "it has arrived", || (heard(&town).len() > number).then_some(()));
         spans.push(began.elapsed());
         wait_prompt(&town);

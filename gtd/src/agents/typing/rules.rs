@@ -16,6 +16,8 @@ const QUIET: Duration = Duration::from_secs(5);
 const QUIET_KNOWN: Duration = Duration::from_secs(2);
 /// How long the last line of an agent that never reports must have stood still.
 const STILL: Duration = Duration::from_secs(2);
+/// How long a program may take to draw its input line after it has reported that its turn is over.
+const REDRAWN: Duration = Duration::from_millis(200);
 /// Pause before the next look at what only a person can change: at first, and at most.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
@@ -136,7 +138,7 @@ pub fn judge(sight: &Sight<'_>, occasion: Occasion, memory: &mut Memory) -> Verd
     }
     let verdict = see(sight, occasion, memory);
     match &verdict {
-        Verdict::Wait { again: Some(_), soon: false, .. } => memory.in_the_way += 1,
+        Verdict::Wait { again: Some(_), .. } => memory.in_the_way = memory.in_the_way.saturating_add(1),
         _ => memory.in_the_way = 0,
     }
     verdict
@@ -167,8 +169,13 @@ fn see(sight: &Sight<'_>, occasion: Occasion, memory: &Memory) -> Verdict {
         || since_it_began(screen.somebody_acted);
     match (occasion, known) {
         (Occasion::Answer, _) | (_, Some(Line::Empty)) => {}
-        (_, Some(Line::Text)) => return Verdict::look("its input line is not empty", pause),
-        (_, Some(Line::Unseen)) => return Verdict::look("its input line is not to be seen", pause),
+        (_, Some(line)) => {
+            let why = if line == Line::Text { "not empty" } else { "not to be seen" };
+            // It may report that a turn has ended a moment before it draws its prompt.
+            let first = memory.in_the_way == 0;
+            let again = Some(if first { REDRAWN } else { pause });
+            return Verdict::Wait { why: format!("its input line is {why}"), again, soon: first };
+        }
         // Nobody can have typed anything who was never there.
         (_, None) if !attached || at_cursor(screen) == Line::Empty => {}
         (_, None) => {

@@ -161,6 +161,20 @@ fn looks_at_somebody_who_stays_become_rarer() {
 }
 
 #[test]
+fn a_line_that_is_not_drawn_yet_is_looked_at_again_in_a_moment() {
+    let half = screen("> half", 6);
+    let mut memory = Memory::default();
+    let mut look = || {
+        let sight = Sight { prompt: Some("> "), ..sight(&half, Said::Idle) };
+        match judge(&sight, Occasion::Turn, &mut memory) {
+            Verdict::Wait { again: Some(again), soon, .. } => (again.as_millis(), soon),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([look(), look(), look()], [(200, true), (1_000, false), (2_000, false)]);
+}
+
+#[test]
 fn what_was_left_in_the_line_gets_nothing_added() {
     let seen = screen("> text", 6);
     let mut memory = Memory::default();
