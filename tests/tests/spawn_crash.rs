@@ -352,13 +352,15 @@ fn with(value: &Value, more: Value) -> Value {
     value
 }
 
+type Blow = fn(&Town, &str);
+
 #[test]
 fn what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted() {
     if !has_points("what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted") {
         return;
     }
     let (town, points) = town("");
-    let blows: [(&str, fn(&Town, &str), i64); 3] = [
+    let blows: [(&str, Blow, i64); 3] = [
         // Its worktree goes.
         (
             "worktree",
@@ -380,7 +382,7 @@ fn what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted()
             points.say("start.before.go", "");
             asking.join().unwrap().unwrap_err()
         });
-        assert_eq!(i64::from(error.code), code, "{what}: {error:?}");
+        assert_eq!(error.code, code, "{what}: {error:?}");
         points.clear();
         town.call("rig.unpark", json!({"rig": "a"}));
         town.call("town.start", json!({}));

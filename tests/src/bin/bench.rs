@@ -8,6 +8,9 @@
 //! with workers that have work, a hundred in one rig. Then, with the numbers as they are by default: a mass death, a
 //! hundred agents started by `up`, and the end of their tmux server.
 
+#[path = "bench/spawns.rs"]
+mod spawns;
+
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -49,6 +52,11 @@ fn main() {
         "{many} polecats with work in one rig, {deaths} crashes one at a time (promised: p99 120 and 40):"
     );
     workers(deaths, many);
+    println!();
+    println!("a worker is made, one after the other (promised: 300 and git's own time):");
+    for (what, times) in spawns::measure() {
+        row(what, if what.contains("rest") { "300" } else { "" }, times);
+    }
     println!();
     println!("default numbers, nothing switched off:");
     mass_death();
