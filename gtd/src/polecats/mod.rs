@@ -5,6 +5,7 @@
 
 mod add;
 mod archive;
+mod aside;
 mod asking;
 mod error;
 mod inspect;
@@ -14,6 +15,7 @@ mod made;
 mod making;
 pub mod names;
 mod points;
+mod removal_plan;
 mod remove;
 pub mod saga;
 mod setup;

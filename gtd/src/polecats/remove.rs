@@ -14,13 +14,11 @@ use super::archive::{self, Archived, Contents};
 use super::error::{TreeError, io_error};
 use super::inspect::{self, Inspection, Seen};
 use super::look::{self, Admin, Kind, Look, Place};
+use super::removal_plan::{planned, step};
 use super::trees::{Repo, Trees};
 
 /// Begins the names of directories on their way out, beside the workers'.
 const LEAVING: &str = ".gtd-removing-";
-/// Begins the names of directories of what could not be kept: also beside the workers', as deep as they were, so that
-/// what leads out of them still does.
-const ASIDE: &str = ".gtd-aside-";
 /// Begins the names under which git's records go out with their directories.
 const RECORD: &str = ".gtd-record-";
 
@@ -203,47 +201,6 @@ impl Trees {
         Ok(done)
     }
 
-    /// Moves a worker's directory, with what git keeps of it, to where nobody but a person removes it.
-    async fn set_aside(
-        &self,
-        repo: &Repo,
-        name: &AgentName,
-        found: &Look,
-        at: Timestamp,
-        mut removed: Removed,
-        (why, within): (String, &[String]),
-    ) -> Result<Removed, TreeError> {
-        let to = repo.home.join("polecats").join(format!("{ASIDE}{name}@{}", archive::stamp(at)));
-        tracing::warn!(rig = %repo.rig, polecat = %name, to = %to.display(), %why, "moved aside");
-        if found.place == Place::Absent {
-            fs::create_dir(&to).map_err(io_error("cannot make", &to))?;
-        } else {
-            rename(&found.dir, &to)?;
-        }
-        self.step("moved aside")?;
-        match &found.place {
-            // It goes on as a worktree of the repository, at another place.
-            Place::Tree(admin) => {
-                let path = match admin.path.strip_prefix(&found.dir) {
-                    Ok(below) => to.join(below),
-                    Err(_) => to.clone(),
-                };
-                let file = admin.dir.join("gitdir");
-                let text = format!("{}\n", path.join(".git").display());
-                crate::host::files::write_atomic(&file, text.as_bytes(), 0o644)
-                    .map_err(io_error("cannot write", &file))?;
-                for admin in &found.stale {
-                    unrecord(admin, Some(&to))?;
-                }
-                lead_back(repo, admin, &path, within).await;
-            }
-            _ => unlist(found, Some(&to))?,
-        }
-        removed.aside = Some(to);
-        removed.why = Some(why);
-        Ok(removed)
-    }
-
     /// Deletes a worker's own branch, if what it points to is kept, and nobody else has it checked out.
     async fn drop_branch(
         &self,
@@ -265,21 +222,6 @@ impl Trees {
         // What it followed, where it did.
         let _ = repo.run(&["config", "--remove-section", &format!("branch.{branch}")]).await;
         Ok(Some(branch))
-    }
-}
-
-/// Tells the submodules of a worktree that was moved where they are now. Their commits are safe without.
-async fn lead_back(repo: &Repo, admin: &Admin, path: &Path, within: &[String]) {
-    for name in within {
-        let place = path.join(name);
-        let kept = look::pointed_at(&place).ok().and_then(|kept| kept.canonicalize().ok());
-        if let (Some(kept), Some(place)) = (kept, place.to_str())
-            && kept.starts_with(&admin.dir)
-        {
-            let file = kept.join("config");
-            let args = ["config", "--file", &file.to_string_lossy(), "core.worktree", place];
-            let _ = repo.run(&args).await;
-        }
     }
 }
 
@@ -366,7 +308,7 @@ async fn late(
 }
 
 /// Takes git's records of a place out of the repository: with the directory that was moved, where that is possible.
-fn unlist(found: &Look, out: Option<&Path>) -> Result<(), TreeError> {
+pub(super) fn unlist(found: &Look, out: Option<&Path>) -> Result<(), TreeError> {
     let used = match &found.place {
         Place::Tree(admin) => Some(admin),
         _ => None,
@@ -377,7 +319,7 @@ fn unlist(found: &Look, out: Option<&Path>) -> Result<(), TreeError> {
     Ok(())
 }
 
-fn unrecord(admin: &Admin, out: Option<&Path>) -> Result<(), TreeError> {
+pub(super) fn unrecord(admin: &Admin, out: Option<&Path>) -> Result<(), TreeError> {
     let id = admin.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // In one step, so that no part of a record stays that git could not read.
     let together = out.is_some_and(|out| fs::rename(&admin.dir, out.join(format!("{RECORD}{id}"))).is_ok());
@@ -406,7 +348,7 @@ fn recorded_branch(out: &Path) -> Result<Option<String>, TreeError> {
 }
 
 /// Whether a branch is one that was made for a worker of this name.
-fn is_own(branch: &str, name: &AgentName) -> bool {
+pub(super) fn is_own(branch: &str, name: &AgentName) -> bool {
     let rest = branch.strip_prefix("polecat/").and_then(|rest| rest.strip_prefix(name.as_str()));
     // Older tools wrote a dash before the time.
     rest.is_some_and(|rest| match rest.split_at_checked(1) {
@@ -441,7 +383,7 @@ fn all_leaving(repo: &Repo) -> Result<Vec<(AgentName, PathBuf)>, TreeError> {
     Ok(found)
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), TreeError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), TreeError> {
     // What is there is not taken the place of: an empty directory would be.
     if look::kind(to)? != Kind::Absent {
         return Err(TreeError::Exists(to.to_owned()));
@@ -455,60 +397,6 @@ fn remove_all(dir: &Path) -> Result<(), TreeError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("cannot remove", dir)(error)),
         _ => Ok(()),
     }
-}
-
-fn step(action: &str, target: impl ToString, why: impl Into<String>) -> PlanStep {
-    PlanStep { action: action.to_owned(), target: target.to_string(), why: why.into() }
-}
-
-/// The steps of a removal, in order.
-fn planned(name: &AgentName, found: &Look, seen: &Seen) -> Vec<PlanStep> {
-    let mut steps = Vec::new();
-    let place = format!("{}TIME", archive::place_of(name));
-    let dir = found.dir.display().to_string();
-    match seen {
-        Seen::Absent => return steps,
-        Seen::Unknown(why) => {
-            steps.push(step("archive", format!("{place}/*"), "whatever of it can be read"));
-            steps.push(step("move aside", dir, why));
-            return steps;
-        }
-        Seen::Bare(others) => {
-            if !others.is_empty() {
-                steps.push(step(
-                    "archive",
-                    format!("{place}/beside"),
-                    format!("{} file(s) in no worktree", others.len()),
-                ));
-            }
-        }
-        Seen::Tree(tree) => {
-            if let Some(tip) = &tree.tip {
-                let on = tree.branch.as_deref().unwrap_or("no branch");
-                steps.push(step("archive", format!("{place}/tip"), format!("{tip}, on {on}")));
-            }
-            if tree.uncommitted > 0 {
-                let why = format!("{} uncommitted change(s)", tree.uncommitted);
-                steps.push(step("archive", format!("{place}/uncommitted"), why));
-            }
-            for (number, stash) in tree.stashes.iter().enumerate() {
-                steps.push(step("archive", format!("{place}/stash-{}", number.saturating_add(1)), stash));
-            }
-            if !tree.others.is_empty() {
-                let why = format!("{} other file(s) beside the worktree", tree.others.len());
-                steps.push(step("archive", format!("{place}/beside"), why));
-            }
-        }
-    }
-    if found.place != Place::Absent {
-        steps.push(step("remove", dir, "with the files in it that git ignores"));
-    }
-    if let Seen::Tree(tree) = seen
-        && let Some(branch) = tree.branch.as_ref().filter(|branch| is_own(branch, name))
-    {
-        steps.push(step("delete branch", branch, "its tip is archived"));
-    }
-    steps
 }
 
 #[cfg(test)]
