@@ -307,7 +307,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "deacon.grace",
     "deacon.on_stale",
     "boot.mode",
-    "polecat.gupp_after",
     "sweep.mode",
     "sweep.min_age",
 ];
