@@ -113,12 +113,10 @@ fn every_text_arrives_once_and_byte_for_byte() {
         &long,
     ];
     for (number, text) in texts.iter().enumerate() {
-        let nudge = send(&town, text);
-        assert_eq!(
-            (nudge["state"].as_str(), nudge["reached"].as_str()),
-            (Some("delivered"), Some("seen")),
-            "{nudge}"
-        );
+        // The last turn may not be over yet.
+        let id =
+            town.call("nudge.send", json!({"agent": WHO, "message": text, "wait_ms": 15_000}))["id"].clone();
+        let nudge = wait_nudge(&town, &id, "seen", |nudge| nudge["reached"] == "seen");
         assert_eq!(nudge["attempts"], 1);
         let arrived = wait_until(QUICK, || heard(&town).len() == number + 1);
         assert!(arrived, "{:?}", &text[..text.len().min(40)]);
@@ -127,7 +125,7 @@ fn every_text_arrives_once_and_byte_for_byte() {
     assert_eq!(heard(&town).len(), texts.len());
     assert_eq!(town.tmux().run(&["list-buffers"]), "");
     // What a terminal would obey is left out.
-    send(&town, "a\u{1b}[201~\u{3}b\tc\r\nd\u{9b}2J\n\n");
+    queue(&town, "a\u{1b}[201~\u{3}b\tc\r\nd\u{9b}2J\n\n");
     let arrived = wait_until(QUICK, || heard(&town).len() == texts.len() + 1);
     assert!(arrived);
     assert_eq!(heard(&town).last().unwrap(), b"a[201~b c\nd2J");
@@ -412,6 +410,40 @@ fn a_daemon_that_is_killed_at_any_step_never_has_it_typed_twice() {
         wait_heard(&town, &["once", "next"]);
         assert_eq!(town.tmux().run(&["list-buffers"]), "", "{step:?}");
     }
+}
+
+/// Killed between the text and its Enter; somebody types on in the meantime. What then stands there is theirs.
+#[test]
+fn what_a_person_typed_on_is_not_sent_off_for_them() {
+    if !Terminal::possible() {
+        return skipped("what_a_person_typed_on_is_not_sent_off_for_them", "there is no `script`");
+    }
+    let town = typist(&["input:> "]).make();
+    let drill = town.base().join("drill");
+    let town = town.with_env("GTD_DRILL", drill.to_str().unwrap());
+    town.start();
+    town.wait_all_running();
+    wait_prompt(&town);
+    says(&town, "idle");
+    let (session, tmux) = (town.agent(WHO)["session"].as_str().unwrap().to_owned(), town.tmux());
+    std::fs::write(&drill, gtd::supervisor::nudges::Step::TypedRecorded.name()).unwrap();
+    assert!(town.try_call("nudge.send", json!({"agent": WHO, "message": "ours"})).is_err());
+    town.wait_daemon(QUICK);
+    let mut terminal = Terminal::attach(&tmux, &session, &town.home());
+    terminal.types(" and theirs");
+    wait_for(QUICK, "it is shown", || {
+        tmux.run(&["capture-pane", "-p", "-t", &session]).contains("> ours and theirs").then_some(())
+    });
+    town.start();
+    let dead = town.wait_event(0, "nudge.dead", WHO, CHANGE);
+    assert_eq!((&dead["data"]["cause"], &dead["data"]["reached"]), (&json!("unsent"), &json!("typed")));
+    // The next one waits for them.
+    says(&town, "idle");
+    let id = queue(&town, "next")["id"].clone();
+    wait_why(&town, &id, "");
+    assert_eq!(heard(&town).len(), 0);
+    terminal.types("\r");
+    wait_heard(&town, &["ours and theirs", "next"]);
 }
 
 #[test]
