@@ -147,7 +147,6 @@ impl Nudges {
     }
 
     /// Takes an agent's turn and looks at its pane. The inner error says why there was no look.
-    #[expect(clippy::type_complexity, reason = "what was seen, or why nothing was looked at, or could be")]
     pub(super) async fn look(
         &self,
         shown: &Agent,
