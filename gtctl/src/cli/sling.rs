@@ -9,9 +9,9 @@ use super::values::assignment;
 /// `sling`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A rig gets a new polecat: a name, a worktree on a branch of its own, the work on its hook, its agent
-started. A polecat gets the work on its hook and is started. Where no polecat comes of it, nothing of
-it is left; work that was made for it with --new stays, open, and is named.
+A rig gets a new polecat: a name, a worktree on a branch of its own, the work on its hook, its
+agent started. A polecat gets the work on its hook and is started. Where no polecat comes of it,
+nothing of it is left; work that was made for it with --new stays, open, and is named.
 
 Examples:
   gtctl sling al-k3x alpha
@@ -49,8 +49,8 @@ pub struct Sling {
 /// `polecat spawn`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where no polecat comes of it, nothing of it is left, unless its agent ran and did something: then its
-worktree is kept, and the error says where.
+Where no polecat comes of it, nothing of it is left, unless its agent ran and did something: then
+its worktree is kept, and the error says where.
 
 Examples:
   gtctl polecat spawn alpha
