@@ -33,9 +33,6 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.words = Words::recalled(memo.word, now);
     machine.waits = memo.waits;
     machine.drain = memo.drain;
-    if machine.drain.as_ref().is_some_and(|drain| drain.working) {
-        machine.activity = Activity::Working;
-    }
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
@@ -81,6 +78,11 @@ pub(super) fn begin_adoption(
     let told = machine.told.take().is_some_and(|told| told == instance);
     machine.words.last = machine.words.last.take().filter(|word| word.instance == instance);
     machine.activity = machine.remembered_activity();
+    // A question in the middle of a turn that is waited for does not end it.
+    let in_turn = machine.words.last.as_ref().is_some_and(|word| word.in_turn);
+    if in_turn && machine.drain.as_ref().is_some_and(|drain| drain.working) {
+        machine.activity = Activity::Working;
+    }
     machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
     machine.since = now;
     match &mut machine.phase {
