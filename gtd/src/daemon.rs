@@ -270,6 +270,7 @@ impl Daemon {
         let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
+        let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -286,6 +287,7 @@ impl Daemon {
         hooks.abort();
         asking.abort();
         nudges.abort();
+        greeting.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;

@@ -22,6 +22,7 @@ impl NudgeServer for Context {
     async fn send(&self, peer: &Extensions, params: params::NudgeSend) -> RpcResult<Reply<NudgeChange>> {
         let agent = params.agent.clone();
         self.may_be_typed_for(&agent).map_err(refuse)?;
+        self.in_service(&agent).map_err(refuse)?;
         if params.dry_run {
             Nudges::checked(&params.message, "/message").map_err(refuse)?;
             let before =

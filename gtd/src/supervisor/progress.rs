@@ -16,6 +16,7 @@ use super::machine::{Machine, Phase};
 use super::planner::Situation;
 use super::policy::{self, since};
 use super::turn::{Turn, millis};
+use crate::agents::dialogs::Dialog;
 
 /// Lines of a screen that an alert shows.
 pub const TAIL: usize = 20;
@@ -102,6 +103,8 @@ pub struct Stall {
 pub enum Seen {
     /// Nothing that explains it.
     Nothing,
+    /// A question to a person.
+    Question(Dialog),
     /// Its account has reached a limit of its provider: the line, and until when.
     Limit {
         /// What it says.
@@ -164,6 +167,10 @@ impl Machine {
         if !same || stalled(&watched, None, now, gupp_after).is_none() {
             return;
         }
+        if let Seen::Question(dialog) = stall.seen {
+            return self.asks(dialog, now, turn);
+        }
+        self.waits_no_longer(turn);
         if let Seen::Limit { line, until } = stall.seen {
             let reason = format!("its screen says: {line}");
             if let Some(account) = self.account.clone() {

@@ -296,6 +296,8 @@ pub struct Heard {
     pub conversation: Option<(String, Timestamp)>,
     /// The settings file of its program, and what is to be said about it.
     pub settings: Option<(String, Timestamp)>,
+    /// The text that is to be typed for its present instance once that is ready.
+    pub to_type: Option<String>,
 }
 
 impl Heard {
@@ -316,6 +318,7 @@ impl Heard {
             past: machine.words.past.iter().map(|(state, at)| (*state, wall(*at))).collect(),
             conversation: machine.conversation.as_ref().map(|row| (row.conversation.clone(), wall(row.at))),
             settings: settings.zip(current.map(|current| wall(current.reserved_at))),
+            to_type: outfit.and_then(|outfit| outfit.to_type.clone()),
         }
     }
 

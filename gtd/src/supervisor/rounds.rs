@@ -14,7 +14,7 @@ use super::handle::Handle;
 use super::policy::after;
 use super::progress::{Seen, Stall, TAIL, Watched, stalled};
 use super::verdict::{LIMIT_MAX, LIMIT_UNTOLD};
-use crate::agents::limits;
+use crate::agents::{dialogs, limits};
 use crate::tmux::Listing;
 
 /// Screens that are read in one round; the others are in the next.
@@ -76,7 +76,10 @@ fn look_at(tail: &[String], wall: Timestamp, line: Timestamp) -> Seen {
             let wait = limit.wait.unwrap_or(LIMIT_UNTOLD).min(LIMIT_MAX);
             Seen::Limit { line: limit.line, until: after(line, wait) }
         }
-        None => Seen::Nothing,
+        None => match dialogs::recognise(tail) {
+            Some(dialog) => Seen::Question(dialog),
+            None => Seen::Nothing,
+        },
     }
 }
 

@@ -91,6 +91,12 @@ impl Machine {
         }
     }
 
+    /// Its screen asks a person something, and it gets nowhere: whatever it said, that is what it waits for.
+    pub(super) fn asks(&mut self, dialog: Dialog, now: Timestamp, turn: &mut Turn) {
+        let text = Some(dialog.text).filter(|text| !text.is_empty());
+        self.waits_for(Waits { since: now, kind: dialog.kind, text, source: WaitSource::Pane }, turn);
+    }
+
     fn waits_for(&mut self, waits: Waits, turn: &mut Turn) {
         let same = self.waits.as_ref().filter(|known| known.is_same(&waits));
         let (since, known) = (same.map(|known| known.since), same.is_some_and(|known| *known == waits));
@@ -107,7 +113,7 @@ impl Machine {
         }
     }
 
-    fn waits_no_longer(&mut self, turn: &mut Turn) {
+    pub(super) fn waits_no_longer(&mut self, turn: &mut Turn) {
         if self.waits.take().is_some() {
             turn.agent_row(self);
             turn.touched(&self.address);

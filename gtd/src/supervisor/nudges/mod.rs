@@ -6,6 +6,7 @@
 
 mod book;
 mod deliver;
+mod first_words;
 mod now;
 mod queue;
 mod recover;
