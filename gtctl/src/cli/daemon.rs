@@ -59,9 +59,9 @@ pub struct Install {
     /// Also start it, in the place of a daemon that runs
     #[arg(long)]
     pub now: bool,
-    /// Let the manager hold the socket: the first client starts the daemon, and none fails during a restart
+    /// Let the manager listen: the first client starts the daemon, and none fails during a restart
     #[arg(long)]
-    pub socket: bool,
+    pub listen: bool,
     #[command(flatten)]
     pub plan: Plan,
 }

@@ -140,7 +140,7 @@ impl Units {
                 return Err(Failure::failed(format!(
                     "the path of the town's socket has {length} bytes, and the manager can make one of at most {SUN_PATH}"
                 ))
-                .hint("install without --socket: the daemon finds a shorter one"));
+                .hint("install without --listen: the daemon finds a shorter one"));
             }
             files.push(File {
                 path: self.template("socket"),

@@ -160,8 +160,13 @@ pub(super) async fn start(
         if !matches!(knock(runner.socket(), deadline).await, Door::Nobody) {
             return Err(error);
         }
-        tracing::warn!(%error, "no tmux server in a scope of its own");
-        not_launched = Some(error.to_string());
+        let why = match &error {
+            // Not tmux, but what was to start it.
+            TmuxError::Unavailable { why, .. } => why.clone(),
+            other => other.to_string(),
+        };
+        tracing::warn!(why, "no tmux server in a scope of its own");
+        not_launched = Some(why);
         // One that hangs says nothing good of its like, and agents wait.
         if matches!(error, TmuxError::Unresponsive { .. }) {
             break;

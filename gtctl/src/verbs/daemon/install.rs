@@ -67,7 +67,7 @@ pub async fn run(cx: &mut Context, args: Install) -> Result<Code, Failure> {
     let own_dir = sibling::this()?.parent().map(Path::to_owned).unwrap_or_default();
     let path = service::path(std::env::var_os("PATH").as_deref(), &own_dir, Path::is_dir);
     let service = Service::of(&root)?;
-    let doing = Doing::of(&service, service.files(&gtd, &path, args.socket)?, args.socket)?;
+    let doing = Doing::of(&service, service.files(&gtd, &path, args.listen)?, args.listen)?;
     if args.plan.dry_run {
         return show(cx, &service, "daemon.install", &doing.steps, &doing.files);
     }
