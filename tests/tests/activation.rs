@@ -33,11 +33,12 @@ fn a_socket_that_was_passed_in_is_served_named_and_left() {
     command.arg("--town").arg(town.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let daemon = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
-    wait_for(QUICK, "it listens", || socket.exists().then_some(()));
+    wait_for(QUICK, "it is bound", || socket.exists().then_some(()));
     let inode = fs::symlink_metadata(&socket).unwrap().ino();
     assert!(!town.path("daemon/endpoint.json").exists(), "nothing is started before somebody wants it");
     // The first client starts it and waits.
-    let mut client = gtd_tests::Client::connect(&socket).unwrap();
+    let connect = || gtd_tests::Client::connect(&socket).ok();
+    let mut client = wait_for(QUICK, "it listens", connect);
     let hello = client.call("daemon.hello", json!({"client": "t", "protocol": 1})).unwrap();
     assert_eq!(hello["pid"], daemon.pid);
     // A client that waits is answered as soon as it can be, the file a moment later.

@@ -12,6 +12,14 @@ use gtd_tests::served::{Served, manager, one_rig, same_agents, tree, unit_of};
 use gtd_tests::{Process, START, Setup, programs, skipped};
 use serde_json::{Value, json};
 
+/// Copies a program, in a process of its own: one that another test starts meanwhile would inherit our handle on the
+/// file, and a file that is open for writing cannot be run.
+#[track_caller]
+fn copy(name: &str, to: &Path) {
+    let copied = Command::new("cp").arg(programs::program(name)).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
 #[test]
 fn a_manager_with_a_bare_path_finds_what_was_on_the_path_of_who_installed() {
     // By name alone, and nowhere on a bare PATH.
@@ -57,7 +65,7 @@ fn a_home_with_spaces_and_a_town_with_worse_are_served() {
     let bin = town.base().join("o p t 50%");
     fs::create_dir(&bin).unwrap();
     for name in ["gtd", "gtd-shim", "gtctl"] {
-        fs::copy(programs::program(name), bin.join(name)).unwrap();
+        copy(name, &bin.join(name));
     }
     let mut command = town.command("gtctl");
     // `bare` would go to a program by its name in the directory of the tests.
@@ -188,7 +196,7 @@ fn new_programs_under_a_running_daemon_and_a_restart_leave_every_agent_its_proce
     let put = || {
         for name in ["gtd", "gtd-shim", "gtctl"] {
             // As installers do: a new file takes the name.
-            fs::copy(programs::program(name), bin.join("new")).unwrap();
+            copy(name, &bin.join("new"));
             fs::rename(bin.join("new"), bin.join(name)).unwrap();
         }
     };

@@ -49,8 +49,8 @@ Example:
 /// `daemon install`
 #[derive(Debug, Clone, Copy, Args)]
 #[command(after_help = "\
-The service is a unit of your own manager: systemd, or launchd on macOS. What is installed already is left as it is,
-and brought up to date where gtd or your PATH have changed.
+The service belongs to your own manager: systemd, or launchd on macOS.
+What is installed already is brought up to date where gtd or your PATH have changed.
 
 Examples:
   gtctl daemon install --dry-run        show the files and what would be done

@@ -25,6 +25,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long the manager may take to see that a daemon is gone.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// How long the question whether we may end it waits.
 const MAY: Duration = Duration::from_secs(5);
 
@@ -99,8 +102,21 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Option<
     let Some((service, holder)) = theirs(root).await? else { return Ok(None) };
     service.stop().await?;
     match holder {
-        Some(holder) => end_holder(holder, root, timeout, force).await.map(Some),
+        Some(holder) => {
+            let stopped = end_holder(holder, root, timeout, force).await?;
+            settle(&service).await;
+            Ok(Some(stopped))
+        }
         None => Ok(None),
+    }
+}
+
+/// Gives the manager the moment that it needs to notice. It is no failure of ours when that takes longer.
+async fn settle(service: &Service) {
+    let deadline = Instant::now() + SETTLE;
+    while Instant::now() < deadline && service.state().await.is_ok_and(|state| state.active == "deactivating")
+    {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
