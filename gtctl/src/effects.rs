@@ -103,6 +103,8 @@ pub const TABLE: &[Row] = &[
     row("daemon log-level", Effect::Write),
     row("daemon heartbeat", Effect::Write),
     row("daemon heartbeats", Effect::Read),
+    row("daemon install", Effect::Disruptive),
+    row("daemon uninstall", Effect::Destructive),
     row("logs", Effect::Read),
     row("config show", Effect::Read),
     row("config check", Effect::Read),

@@ -3,6 +3,7 @@
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
 mod announce;
+mod apart;
 mod feeds;
 mod opening;
 mod rebuilt;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::announce::Announcement;
+use self::apart::Apart;
 use self::reload::Reloader;
 use crate::agents::prepare::Preparer;
 use crate::config::{ConfigError, Live};
@@ -41,7 +43,7 @@ use crate::polecats::Spawner;
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{
-    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
+    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
 use crate::supervisor::nudges::Nudges;
@@ -189,6 +191,8 @@ struct Daemon {
     started_at: Timestamp,
     signals: Signals,
     manager: ServiceManager,
+    /// The socket that the service manager has made for us.
+    passed: Option<Listening>,
     handle: Handle,
     bus: Bus,
     driver: Driver,
@@ -223,13 +227,10 @@ impl Daemon {
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
-        let places = Place::candidates(
-            self.layout.root(),
-            &self.town_id,
-            runtime_dir().as_deref(),
-            rustix::process::getuid(),
-        );
-        let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
+        let listening = match self.passed.take() {
+            Some(passed) => passed,
+            None => Place::bind_first(&self.places(), HoldsLock::by(lock))?,
+        };
         let callers = Callers::new(
             Arc::new(self.handle.clone()),
             self.town_id.clone(),
@@ -292,6 +293,12 @@ impl Daemon {
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
         Ok(())
+    }
+
+    /// Where a socket of our own may be.
+    fn places(&self) -> Vec<Place> {
+        let user = rustix::process::getuid();
+        Place::candidates(self.layout.root(), &self.town_id, runtime_dir().as_deref(), user)
     }
 
     /// Says to everybody that the daemon is there.
@@ -383,8 +390,9 @@ fn methods(context: &Context) -> Result<Methods, String> {
     Ok(all)
 }
 
-async fn hear_tmux(handle: Handle, mut events: mpsc::Receiver<TmuxEvent>) {
+async fn hear_tmux(handle: Handle, mut apart: Apart, mut events: mpsc::Receiver<TmuxEvent>) {
     while let Some(event) = events.recv().await {
+        apart.hear(&event).await;
         handle.tell(Message::Tmux(event)).await;
     }
 }

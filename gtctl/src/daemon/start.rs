@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sibling;
+use super::{managed, sibling};
 use crate::client::Session;
 use crate::client::endpoint::{self, Target};
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::card::ended;
+use crate::output::note;
 
 /// How long a daemon may take until it answers.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -77,6 +78,14 @@ pub async fn ensure(launch: &Launch, started: &mut Vec<Child>) -> Result<Running
         // A socket that is gone or left over: there may be none. The lock will tell.
         Err(failure) if failure.is_no_daemon() => {}
         Err(failure) => return Err(failure),
+    }
+    // Under a hold it is only to stop what it finds, and to end.
+    if !launch.hold
+        && !launch.scrub
+        && let Some(service) = managed::reachable(&launch.root).await
+    {
+        note(format!("starting the service {}", service.name()));
+        return Ok(Running { session: managed::start(&service, &launch.root).await?, already: false });
     }
     let mut words = tempfile::tempfile()
         .map_err(|e| Failure::failed(format!("cannot make a file for the daemon's last words: {e}")))?;

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::apart::{self, Apart};
 use super::feeds;
 use super::reload::{self, Chosen, LAST_GOOD, Reloader, starts, stops};
 use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
@@ -20,10 +21,12 @@ use crate::config::{Config, Hold, Live, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::logs::Logs;
 use crate::host::notify::ServiceManager;
+use crate::host::passed;
 use crate::host::signals::Signals;
 use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
 use crate::polecats::{Spawner, Trees};
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
+use crate::rpc::Listening;
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
@@ -93,8 +96,11 @@ impl Daemon {
                 "gtd-shim was not found beside gtd; install both into one directory".to_owned(),
             )
         })?;
-        let socket =
-            layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
+        let passed = passed::listener().map_err(system("take over the socket that was passed in"))?;
+        let passed = passed.map(Listening::passed_in);
+        let socket = passed.as_ref().and_then(Listening::path).unwrap_or_else(|| {
+            layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw())
+        });
         let prepare = Arc::new(Preparer::new(
             Arc::clone(&first),
             live.clone(),
@@ -177,7 +183,9 @@ impl Daemon {
         prepare.ask_hooks(Arc::clone(handle.shared()) as Arc<_>);
         let last = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
-        tokio::spawn(hear_tmux(handle.clone(), tmux_events));
+        let mut apart = Apart::new(handle.clone(), driver.clone());
+        apart.first().await;
+        tokio::spawn(hear_tmux(handle.clone(), apart, tmux_events));
         let stop = CancellationToken::new();
         let mut resources = resources::Watch::new(layout.root().to_owned());
         resources.first(&handle).await;
@@ -237,6 +245,7 @@ impl Daemon {
             started_at,
             signals,
             manager,
+            passed,
             handle,
             bus,
             driver,
@@ -380,7 +389,7 @@ fn driver_config(config: &Config, layout: &Layout, run_dir: &Path, town_id: &Tow
         size: (config.tmux.size.columns, config.tmux.size.rows),
         tmux: PathBuf::from("tmux"),
         town_id: town_id.to_string(),
-        launcher: Vec::new(),
+        launchers: apart::launchers(town_id),
     }
 }
 

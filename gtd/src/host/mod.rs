@@ -11,5 +11,7 @@ pub mod limits;
 pub mod lock;
 pub mod logs;
 pub mod notify;
+pub mod passed;
 pub mod resources;
 pub mod signals;
+pub mod unit;

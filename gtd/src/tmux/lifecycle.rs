@@ -146,7 +146,10 @@ impl Inner {
             return Ok(known);
         }
         match start(&self.config_now(), &self.runner, &self.holder).await {
-            Ok(known) => Ok(self.settle(known).await),
+            Ok(started) => {
+                self.state.lock().not_launched = started.not_launched;
+                Ok(self.settle(started.known).await)
+            }
             // Somebody else started one at the same moment.
             Err(error @ TmuxError::NameTaken { .. }) => self.find().await?.ok_or(error),
             Err(error) => Err(self.note(self.late(None, error))),

@@ -19,6 +19,7 @@ use super::config::{DriverConfig, scrubbed};
 use super::error::TmuxError;
 use super::version::Version;
 use crate::host::leash::Leashed;
+use crate::host::unit::Launcher;
 
 /// Most output taken from one process: as a block of a control connection.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -121,12 +122,13 @@ impl Runner {
     /// Runs commands and lets them start a server.
     pub(super) async fn start(
         &self,
-        launcher: &[OsString],
+        launcher: Option<&Launcher>,
         config: Option<&Path>,
         args: &[OsString],
         deadline: Duration,
     ) -> Result<Finished, TmuxError> {
-        let mut command = self.command(launcher);
+        let words = launcher.map(Launcher::words).unwrap_or_default();
+        let mut command = self.command(&words);
         command.args(["-u", "-S"]).arg(&self.socket);
         if let Some(config) = config {
             command.arg("-f").arg(config);

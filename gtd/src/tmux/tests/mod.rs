@@ -57,7 +57,7 @@ impl Place {
             size: (200, 50),
             tmux: real_tmux(),
             town_id: "0190-town".into(),
-            launcher: vec![],
+            launchers: vec![],
         }
     }
 
