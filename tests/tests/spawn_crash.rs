@@ -369,7 +369,7 @@ fn what_happens_between_hook_and_launch_leaves_nothing_or_what_a_person_wanted()
         ),
         // The rig is set aside.
         ("rig", |town, _| drop(town.call("rig.park", json!({"rig": "a"}))), 1005),
-        // The work is closed: it is not on the hook any more, and the agent is started to find nothing there.
+        // The town is stopped.
         ("town", |town, _| drop(town.call("town.stop", json!({}))), 1005),
     ];
     for (what, blow, code) in blows {
