@@ -13,6 +13,7 @@ pub mod disk;
 mod guard;
 pub mod journal;
 pub mod manager;
+pub mod nudging;
 pub mod procs;
 pub mod programs;
 mod reaper;

@@ -10,88 +10,9 @@
 
 use std::time::{Duration, Instant};
 
-use gtd_tests::{CHANGE, QUICK, Setup, Terminal, Town, programs, skipped, typist, wait_for, wait_until};
+use gtd_tests::nudging::*;
+use gtd_tests::{CHANGE, QUICK, Setup, Terminal, skipped, wait_for, wait_until};
 use serde_json::{Value, json};
-
-const WHO: &str = "alpha/witness";
-
-/// A witness with an input line; its settings say how that begins.
-fn typist(steps: &[&str]) -> Setup {
-    let mut args = vec!["{J}".to_owned()];
-    args.extend(steps.iter().map(|step| (*step).to_owned()));
-    let entry = json!({
-        "provider": "script", "command": programs::program("scripted-agent"), "args": args,
-        "tmux": {"ready_prompt_prefix": "> "},
-    });
-    Setup::new().rigs(&["alpha"]).no_refineries().command("typist", entry).role("witness", "typist")
-}
-
-fn heard(town: &Town) -> Vec<Vec<u8>> {
-    typist::heard(&town.journal_dir(), WHO)
-}
-
-fn texts(town: &Town) -> Vec<String> {
-    heard(town).into_iter().map(|text| String::from_utf8(text).unwrap()).collect()
-}
-
-fn pane(town: &Town) -> String {
-    town.agent(WHO)["pane"].as_str().unwrap().to_owned()
-}
-
-/// Waits until the pane shows an empty input line.
-fn wait_prompt(town: &Town) {
-    let (tmux, pane) = (town.tmux(), pane(town));
-    let shown = wait_until(CHANGE, || {
-        let screen = tmux.try_run(&["capture-pane", "-p", "-t", &pane]).unwrap_or_default();
-        screen.lines().rev().find(|line| !line.is_empty()).is_some_and(|line| line.trim_end() == ">")
-    });
-    assert!(shown, "no prompt");
-}
-
-fn says(town: &Town, state: &str) {
-    let instance = town.agent(WHO)["instance"].clone();
-    town.call("agent.report", json!({"instance": instance, "state": state}));
-}
-
-fn send(town: &Town, message: &str) -> Value {
-    town.call("nudge.send", json!({"agent": WHO, "message": message}))
-}
-
-fn queue(town: &Town, message: &str) -> Value {
-    town.call("nudge.send", json!({"agent": WHO, "message": message, "wait_ms": 0}))
-}
-
-fn nudge(town: &Town, id: &Value) -> Value {
-    let all = town.call("nudge.list", json!({"all": true}));
-    all["items"].as_array().unwrap().iter().find(|nudge| nudge["id"] == *id).cloned().unwrap_or(Value::Null)
-}
-
-#[track_caller]
-fn wait_nudge(town: &Town, id: &Value, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    let found = wait_until(CHANGE, || {
-        last = nudge(town, id);
-        fits(&last)
-    });
-    assert!(found, "not {what}: {last:#}");
-    last
-}
-
-/// The reason for which a text waits.
-#[track_caller]
-fn wait_why(town: &Town, id: &Value, why: &str) {
-    wait_nudge(town, id, why, |nudge| {
-        nudge["state"] == "queued" && nudge["why"].as_str().is_some_and(|text| text.contains(why))
-    });
-}
-
-/// Everything that was sent has arrived, once and in order.
-#[track_caller]
-fn wait_heard(town: &Town, expected: &[&str]) {
-    let all = wait_until(CHANGE, || heard(town).len() >= expected.len());
-    assert!(all, "{:?}", texts(town));
-    assert_eq!(texts(town), expected);
-}
 
 #[test]
 fn every_text_arrives_once_and_byte_for_byte() {

@@ -100,7 +100,7 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
         "{agent:#}"
     );
     let waits = town.wait_event(since, "agent.waiting", WITNESS, QUICK);
-    assert_eq!(waits["data"], json!({ "kind": "reported", "text": message, "source": "report" }));
+    assert_eq!(waits["data"], json!({ "kind": "permission", "text": message, "source": "reported" }));
     let card = town.gtctl(&["status", WITNESS]).ok().out;
     assert!(card.contains("waiting for a person") && card.contains(message), "{card}");
     assert!(town.gtctl(&["status"]).ok().out.contains("waiting"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const NUX: &str = "a/polecats/nux";
 
-/// A town with a worker that should run, as its ledger says.
+/// A town with a worker that has work.
 fn town() -> Town {
     let setup = Setup::new().rigs(&["a"]).no_refineries().claude("claude").claude("other");
     let town = setup
@@ -16,15 +16,10 @@ fn town() -> Town {
         .role("polecat", "claude")
         .make();
     town.install_claude();
-    fs::create_dir_all(town.path("a/polecats/nux/a")).unwrap();
     town.start();
-    town.stop_daemon();
-    let ledger = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
-    let sql = "INSERT OR REPLACE INTO agents (address, intent, intent_by, intent_reason, intent_at, overrides, policy,
-                 lifetime_restarts) VALUES (?1, 'running', 'person', NULL, '2026-01-01T00:00:00.000000000Z', '{}', '{}', 0)";
-    ledger.execute(sql, params![NUX]).unwrap();
-    drop(ledger);
-    town.start();
+    town.make_workers("a", &["nux"]);
+    let work = town.make_work("a", "Go on with it");
+    town.start_worker(NUX, &work);
     wait_starts(&town, 1);
     town
 }
