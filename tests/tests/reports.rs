@@ -107,7 +107,7 @@ fn claude_reports_by_hooks_in_settings_that_are_there_before_it_is() {
 
     // Nothing happens while it goes on waiting, and idling again is no waiting.
     let since = town.seq();
-    town.claude_event("witness", "Notification", &json!({ "message": "and still" }));
+    town.claude_event("witness", "Notification", &asks);
     let idles = json!({ "message": "Claude is waiting for your input", "notification_type": "idle_prompt" });
     event(&town, "Notification", &idles, "idle");
     assert!(!town.events(since).iter().any(|event| event["kind"] == "agent.waiting"));
