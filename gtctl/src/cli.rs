@@ -143,7 +143,7 @@ pub enum Verb {
     Refinery(RoleVerb),
     /// Give work to a new polecat of a rig, or to one that is there
     Sling(Sling),
-    /// Workers: list, status, spawn, start, stop, stop-all, restart, peek, attach
+    /// Workers: list, status, spawn, start, stop, stop-all, restart, remove, nudge, peek, attach
     #[command(subcommand, visible_alias = "session")]
     Polecat(Polecat),
     /// Work items: create, show, list, close

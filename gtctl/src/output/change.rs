@@ -45,7 +45,7 @@ pub fn change(done: &str, change: &Change, paint: Paint) -> Vec<String> {
     let as_asked = done == agent.state.as_str() && !change.already;
     if !as_asked
         && !matches!(agent.state, State::Running | State::Starting)
-        && let Some(reason) = &agent.reason
+        && let Some(reason) = agent.reason.as_ref().filter(|reason| *reason != done)
     {
         out.push(format!("  {reason}"));
     }

@@ -1,8 +1,10 @@
 //! `gtctl sling` and `gtctl polecat spawn`: work for a new worker, or for one that is there.
 
 use gtd_proto::event::kind;
-use gtd_proto::rpc::{PolecatClient, WorkClient};
-use gtd_proto::{Address, Change, ErrorKind, Event, PlanStep, Reply, RigName, RpcError, WorkId, params};
+use gtd_proto::rpc::{HookClient, PolecatClient, WorkClient};
+use gtd_proto::{
+    Address, Agent, Change, ErrorKind, Event, PlanStep, Reply, RigName, RpcError, State, WorkId, params,
+};
 use serde_json::Value;
 
 use super::progress;
@@ -33,7 +35,7 @@ pub async fn run(cx: &mut Context, args: Sling) -> Result<Code, Failure> {
     let title = args.new || args.work.trim().contains(' ');
     let id = match title {
         true => None,
-        false => Some(work_id(&args.work)?),
+        false => Some(work_id(&args.work).map_err(|failure| perhaps_a_title(failure, &args))?),
     };
     let session = cx.connect().await?;
     let target = target(cx, &session, &args.target).await?;
@@ -41,7 +43,7 @@ pub async fn run(cx: &mut Context, args: Sling) -> Result<Code, Failure> {
         let question = format!("take {} from whoever has it, for {}?", args.work, args.target);
         confirm("sling", args.force, cx.global.yes, &question)?;
     }
-    match target {
+    let done = match target {
         Target::Worker(agent) => {
             if let Some(name) = &args.name {
                 let text = format!("{agent} has a name already, and --name {name} is for a new polecat");
@@ -62,6 +64,23 @@ pub async fn run(cx: &mut Context, args: Sling) -> Result<Code, Failure> {
             };
             make(cx, &session, spawn, title.then_some(args.work.as_str()), "sling").await
         }
+    };
+    done.map_err(|failure| perhaps_a_title(failure, &args))
+}
+
+/// A title of one word reads like an id.
+fn perhaps_a_title(failure: Failure, args: &Sling) -> Failure {
+    match &failure {
+        Failure::Rpc(error)
+            if error.kind == ErrorKind::WorkNotFound
+                && !error.data.contains_key("status")
+                && !args.new
+                && !args.work.trim().is_empty() =>
+        {
+            let as_title = format!("gtctl sling --new {} {}", word(&args.work), word(&args.target));
+            failure.hint(format!("gtctl work list; or, where that is a title: {as_title}"))
+        }
+        _ => failure,
     }
 }
 
@@ -217,6 +236,7 @@ async fn start(
         let plan = params::PolecatStart { dry_run: true, idempotency_key: None, ..request.clone() };
         let planned = client::change(ASKING, PolecatClient::start(&session.client, plan)).await?;
         let Some(rig) = agent.rig() else { return Err(no_target(&args.target)) };
+        takes_new_work(session, &planned.body.agent, rig, args).await?;
         let item = create(session, &args.work, rig, request.dry_run, &key, request.reason.clone()).await?;
         if request.dry_run {
             return plan_with_work(cx, "sling", planned, &args.work);
@@ -237,6 +257,34 @@ async fn start(
         None => failure,
     })?;
     shown(cx, "sling", &answer, "started")
+}
+
+/// Refuses where the daemon would refuse the work once it is made: an item that nobody can do would stay.
+async fn takes_new_work(
+    session: &Session,
+    worker: &Agent,
+    rig: &RigName,
+    args: &Sling,
+) -> Result<(), Failure> {
+    let agent = &worker.agent;
+    let busy = |text: String, hint: String| Err(RpcError::new(ErrorKind::Busy, text).hint(hint).into());
+    if worker.running || matches!(worker.state, State::Starting | State::Stopping) {
+        let title = word(&args.work);
+        let new = if args.new { "--new " } else { "" };
+        let hint = format!(
+            "gtctl sling {new}{title} {rig} for a new worker; for this one: gtctl work create {title} --rig {rig}, then gtctl hook set {agent} ID",
+        );
+        return busy(format!("{agent} runs already"), hint);
+    }
+    let asked = params::AgentRef { agent: agent.clone() };
+    let hook = client::change(ASKING, HookClient::show(&session.client, asked)).await?;
+    match hook.body.work {
+        Some(held) if !args.force => busy(
+            format!("the hook of {agent} holds {} already", held.id),
+            format!("gtctl hook clear {agent}, or --force to put it back"),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// A rig, or a worker; everything else is no target.
@@ -266,7 +314,7 @@ fn no_target(text: &str) -> Failure {
 fn work_id(text: &str) -> Result<WorkId, Failure> {
     WorkId::new(text).map_err(|error| {
         RpcError::new(ErrorKind::WorkNotFound, format!("there is no work item {text:?}: {error}"))
-            .hint(format!("gtctl work list, or make it: gtctl sling --new {} TARGET", word(text)))
+            .hint("gtctl work list")
             .into()
     })
 }

@@ -13,6 +13,8 @@ mod demo;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod sling;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod terminal;

@@ -262,6 +262,10 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
 
 fn start_command(agent: &Agent) -> String {
     match &agent.rig {
+        // A rig has many of them.
+        Some(_) if matches!(agent.role, Role::Polecat | Role::Crew) => {
+            format!("gtctl {} start {}", agent.role, agent.agent)
+        }
         Some(rig) => format!("gtctl {} start {rig}", agent.role),
         None => format!("gtctl {} start", agent.role),
     }

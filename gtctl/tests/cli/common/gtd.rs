@@ -74,6 +74,7 @@ fn run(root: &Path, hold: bool) -> i32 {
     let lock = std::fs::File::create(root.join("daemon/daemon.lock")).unwrap();
     if FileExt::try_lock_exclusive(&lock).is_err() {
         eprintln!("error: daemon already running (lock held by another process)");
+        std::fs::write(root.join("found-the-lock-held"), "").unwrap();
         return 1;
     }
     let ended = Arc::new(AtomicBool::new(false));
