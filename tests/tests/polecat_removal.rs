@@ -186,6 +186,79 @@ fn a_removal_that_fails_keeps_the_worker() {
     gone(&town, &agent, &work);
 }
 
+/// From the moment that a removal has begun nothing is started in what is being kept and removed, whoever asks.
+#[test]
+fn nobody_starts_a_worker_that_is_being_removed() {
+    let points = tempfile::tempdir().unwrap();
+    let town = town(Setup::new().env("GTD_TEST_POINTS", &points.path().display().to_string()));
+    let (agent, worktree, work) = busy(&town, "nux");
+    std::fs::write(points.path().join("remove.stopped"), "hold").unwrap();
+    town.call("polecat.remove", json!({"agent": agent, "force": true, "wait_ms": 0}));
+    let reached = points.path().join("remove.stopped.reached");
+    wait_for(CHANGE, "the removal", || reached.exists().then_some(()));
+    // Its directory is there still, and is seen with the next look at the town.
+    town.call("polecat.spawn", json!({"rig": "a", "name": "ace"}));
+    town.wait_agent(&agent, CHANGE, "is seen again", |agent| agent["state"] == "stopped");
+    for (method, params) in [
+        ("polecat.start", json!({"agent": agent})),
+        ("polecat.start", json!({"agent": agent, "work": work})),
+        ("polecat.restart", json!({"agent": agent})),
+        ("hook.set", json!({"agent": agent, "work": work})),
+        ("nudge.send", json!({"agent": agent, "message": "hello", "wait_ms": 0})),
+        ("rig.remove", json!({"rig": "a", "force": true})),
+    ] {
+        let refused = town.call_fails(method, params);
+        assert_eq!(refused.code, 1011, "{method}: {refused:?}");
+    }
+    assert!(worktree.join("new").is_file());
+    std::fs::write(points.path().join("remove.stopped.go"), "").unwrap();
+    wait_until(CHANGE, || town.try_agent(&agent).is_none());
+    town.call("polecat.stop", json!({"agent": "a/polecats/ace", "now": true}));
+    town.call("polecat.remove", json!({"agent": "a/polecats/ace"}));
+    gone(&town, &agent, &work);
+    // The bar goes with it.
+    let again = town.call("polecat.spawn", json!({"rig": "a", "work": work, "name": "nux"}));
+    assert_eq!(again["running"], true);
+    town.call("polecat.restart", json!({"agent": agent}));
+    town.assert_never_two();
+}
+
+/// Nor in what is being made: its start is the last thing that is done, with what was asked for.
+#[test]
+fn nobody_starts_a_worker_that_is_being_made() {
+    let points = tempfile::tempdir().unwrap();
+    let town = town(Setup::new().env("GTD_TEST_POINTS", &points.path().display().to_string()));
+    let agent = "a/polecats/nux";
+    let before = town.traces("a");
+    for end in ["fail", ""] {
+        for file in std::fs::read_dir(points.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        std::fs::write(points.path().join("tree.after"), "hold").unwrap();
+        if !end.is_empty() {
+            std::fs::write(points.path().join("hook.before"), end).unwrap();
+        }
+        let seq = town.seq();
+        town.call("polecat.spawn", json!({"rig": "a", "name": "nux", "wait_ms": 0}));
+        let reached = points.path().join("tree.after.reached");
+        wait_for(CHANGE, "the spawn", || reached.exists().then_some(()));
+        town.wait_agent(agent, CHANGE, "is seen", |agent| agent["state"] == "stopped");
+        let refused = town.call_fails("polecat.start", json!({"agent": agent}));
+        assert_eq!(refused.code, 1011, "{refused:?}");
+        let refused = town.call_fails("rig.remove", json!({"rig": "a", "force": true}));
+        assert_eq!(refused.code, 1011, "{refused:?}");
+        std::fs::write(points.path().join("tree.after.go"), "").unwrap();
+        if end.is_empty() {
+            town.wait_event(seq, "polecat.spawned", agent, CHANGE);
+            town.call("polecat.stop", json!({"agent": agent, "now": true}));
+            town.call("polecat.remove", json!({"agent": agent}));
+        } else {
+            town.wait_event(seq, "polecat.spawn_failed", agent, CHANGE);
+            assert!(wait_until(CHANGE, || town.traces("a") == before), "{:?}", town.traces("a"));
+        }
+    }
+}
+
 #[test]
 fn a_worktree_that_is_missing_or_broken_is_told_and_kept() {
     let town = town(Setup::new());

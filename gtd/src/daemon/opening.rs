@@ -234,7 +234,7 @@ impl Daemon {
             stop.clone(),
         );
         // Before anybody can ask for more: names and work are taken by what is under way.
-        spawner.take_up(polecats);
+        spawner.take_up(polecats).await;
         let nudges = Nudges::new(handle.clone(), bus.clone(), texts);
         Ok(Self {
             layout,

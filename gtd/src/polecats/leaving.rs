@@ -16,6 +16,7 @@ use super::saga::is_leaving;
 use super::spawn::{Spawner, belongings, ledger_error};
 use super::{Seen, TreeError};
 use crate::ledger::{NewEvent, PolecatRow, PolecatState, PolecatWrite, Write};
+use crate::supervisor::closed::Closed;
 use crate::supervisor::requests::{Ask, How, Request, Wait};
 use crate::work::{By, WorkError};
 
@@ -124,6 +125,7 @@ impl Spawner {
                 } else {
                     tracing::error!(%agent, %error, "its worktree is gone, and the rest of it is not yet");
                 }
+                self.handle.open(&agent).await?;
                 Err(error)
             }
         }
@@ -218,7 +220,12 @@ impl Spawner {
             journal: None,
         });
         let row = PolecatRow { state: PolecatState::Removing, journal: Some(journal), ..row };
-        self.commit(vec![Write::Polecat(PolecatWrite::Set(row.clone()))]).await?;
+        // Forgotten, it is seen again by its directory, as long as that is there.
+        self.handle.close(&under.1, Closed::Removing).await?;
+        if let Err(error) = self.commit(vec![Write::Polecat(PolecatWrite::Set(row.clone()))]).await {
+            self.handle.open(&under.1).await?;
+            return Err(error);
+        }
         self.handle.belongs(&row.address(), Some(belongings(&row, Some("it is being removed".to_owned()))));
         Ok((under, row))
     }
@@ -261,6 +268,8 @@ impl Spawner {
         self.points.reach("remove.unhooked").await?;
         // It may have been seen once more before its directory was gone.
         self.dismiss_if_known(leave).await?;
+        // Before its name is free: whoever has it next closes it.
+        self.handle.open(&agent).await?;
         self.commit(vec![
             Write::Polecat(PolecatWrite::Forget { rig: leave.rig.clone(), name: leave.name.clone() }),
             Write::Event(self.told(leave, &removed, work.as_ref())),

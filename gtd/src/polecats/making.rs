@@ -19,6 +19,7 @@ use super::spawn::{Progress, Spawner, belongings, encoded, leaving, ledger_error
 use super::taking_back::Undoing;
 use super::{Gate, NewTree, TreeError};
 use crate::ledger::{PolecatRow, PolecatState, PolecatWrite, Write};
+use crate::supervisor::closed::Closed;
 use crate::supervisor::requests::{Ask, Request, Wait};
 use crate::work::{By, WorkError};
 
@@ -176,6 +177,9 @@ impl Spawner {
         let agent = making.agent();
         tracing::warn!(%agent, step = step.as_str(), error = %failed.why, "no worker comes of it: it is taken back");
         making.journal.turn_back(step, failed.why, failed.blank);
+        if let Err(error) = self.handle.close(&agent, Closed::Making).await {
+            tracing::warn!(%agent, %error, "nothing bars a start of what is taken back");
+        }
         if let Err(error) = self.save(making, Vec::new()).await {
             tracing::warn!(%agent, %error, "that a spawn is taken back is not written down");
         }
@@ -352,6 +356,7 @@ impl Spawner {
     async fn start(&self, making: &mut Making) -> Result<(), Failed> {
         let agent = making.agent();
         self.handle.enlist(&agent).await.map_err(|why| Failed { why, blank: true })?;
+        self.handle.open(&agent).await.map_err(|why| Failed { why, blank: true })?;
         let wish = &making.journal.wish;
         let ask = Ask { by: wish.by.clone(), reason: wish.reason.clone(), wait: Wait::ToTheEnd };
         let mut result = Ok(());
@@ -375,6 +380,8 @@ impl Spawner {
     /// The worker is there, and everybody may know: one commit, so that it is told once.
     async fn announce(&self, making: &mut Making) -> Result<(), RpcError> {
         let agent = making.agent();
+        // Where an earlier daemon started it, this one has closed it again.
+        self.handle.open(&agent).await?;
         let row = PolecatRow { state: PolecatState::Ready, journal: None, ..making.row.clone() };
         self.handle.belongs(&agent, Some(belongings(&row, None)));
         let shown = self.handle.view().agent(&agent);

@@ -22,6 +22,7 @@ use crate::agents::prepare::Preparer;
 use crate::feed::Bus;
 use crate::ledger::{LedgerError, NewEvent, PolecatRow, PolecatState, PolecatWrite, Write};
 use crate::supervisor::Handle;
+use crate::supervisor::closed::Closed;
 use crate::supervisor::workers::{Admission, Belongings};
 use crate::work::Desk;
 
@@ -139,7 +140,7 @@ impl Spawner {
     }
 
     /// Takes up what an earlier daemon did not end. To be called once, before anybody can ask for anything.
-    pub fn take_up(self: &Arc<Self>, rows: Vec<PolecatRow>) {
+    pub async fn take_up(self: &Arc<Self>, rows: Vec<PolecatRow>) {
         for row in rows {
             let agent = row.address();
             let note = match row.state {
@@ -149,6 +150,16 @@ impl Spawner {
                 _ => None,
             };
             self.handle.belongs(&agent, Some(belongings(&row, note)));
+            let closed = match row.state {
+                PolecatState::Spawning => Some(Closed::Making),
+                PolecatState::Removing => Some(Closed::Removing),
+                _ => None,
+            };
+            if let Some(closed) = closed
+                && let Err(error) = self.handle.close(&agent, closed).await
+            {
+                tracing::warn!(%agent, %error, "what is under way with this worker bars nobody's start");
+            }
             if row.state == PolecatState::Removing {
                 let spawner = Arc::clone(self);
                 tokio::spawn(async move {
@@ -318,7 +329,10 @@ impl Spawner {
         let written = PolecatRow { journal: encoded(&journal)?, ..row.clone() };
         // Of an earlier one of that name there may be a row that says where it was.
         let forget = PolecatWrite::Forget { rig: row.rig.clone(), name: row.name.clone() };
-        let events = self
+        // Its directory is seen before it is whole: nobody else starts what is being made.
+        let agent = row.address();
+        self.handle.close(&agent, Closed::Making).await?;
+        let committed = self
             .handle
             .ledger()
             .commit(vec![
@@ -331,10 +345,15 @@ impl Spawner {
                     json!({ "step": Step::Reserve }),
                 )),
             ])
-            .await
-            .map_err(|error| ledger_error(&error))?;
-        self.bus.publish(events);
-        self.handle.belongs(&row.address(), Some(belongings(&row, Some("it is being made".to_owned()))));
+            .await;
+        match committed {
+            Ok(events) => self.bus.publish(events),
+            Err(error) => {
+                self.handle.open(&agent).await?;
+                return Err(ledger_error(&error));
+            }
+        }
+        self.handle.belongs(&agent, Some(belongings(&row, Some("it is being made".to_owned()))));
         Ok((row, journal))
     }
 
@@ -359,7 +378,8 @@ impl Spawner {
 }
 
 pub(super) fn belongings(row: &PolecatRow, note: Option<String>) -> Belongings {
-    Belongings { worktree: row.worktree.clone(), branch: row.branch.clone(), note }
+    let leaving = row.state == PolecatState::Removing;
+    Belongings { worktree: row.worktree.clone(), branch: row.branch.clone(), leaving, note }
 }
 
 pub(super) fn encoded(journal: &Journal) -> Result<Option<serde_json::Value>, RpcError> {

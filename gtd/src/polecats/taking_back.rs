@@ -107,6 +107,8 @@ impl Spawner {
             Err(error) if matches!(error.kind, ErrorKind::AgentNotFound | ErrorKind::RigNotFound) => {}
             Err(error) => return Err(error),
         }
+        // Before its name is free: whoever has it next closes it.
+        self.handle.open(&agent).await?;
         let forget = PolecatWrite::Forget { rig: making.row.rig.clone(), name: making.row.name.clone() };
         let writes = vec![Write::Polecat(forget), self.failure(making)];
         let events = self.handle.ledger().commit(writes).await.map_err(|error| ledger_error(&error))?;
@@ -119,6 +121,7 @@ impl Spawner {
     pub(super) async fn keep(&self, making: &mut Making) -> Result<(), RpcError> {
         let row = PolecatRow { state: PolecatState::Abandoned, journal: None, ..making.row.clone() };
         let mut pause = AGAIN.0;
+        self.handle.open(&making.agent()).await?;
         loop {
             let writes = vec![Write::Polecat(PolecatWrite::Set(row.clone())), self.failure(making)];
             match self.handle.ledger().commit(writes).await {

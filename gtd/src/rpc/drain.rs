@@ -6,6 +6,7 @@ use jsonrpsee::core::RpcResult;
 
 use super::context::Context;
 use super::plan::step;
+use crate::supervisor::closed::{self, Closed};
 use crate::supervisor::drain::refusal;
 use crate::supervisor::requests::Request;
 
@@ -71,11 +72,14 @@ impl Context {
         vec![step("undrain", agent, why)]
     }
 
-    /// An agent that is drained gets no work and no text.
+    /// An agent that is drained, or being removed, gets no work and no text.
     ///
     /// # Errors
     /// `busy`, with the way back.
     pub(super) fn in_service(&self, agent: &Address) -> Result<(), RpcError> {
+        if self.handle.view().read(|shown| shown.is_leaving(agent)) {
+            return Err(closed::refusal(agent, Closed::Removing));
+        }
         let drain = self.handle.view().agent(agent).and_then(|one| one.drain);
         drain.map_or(Ok(()), |drain| Err(refusal(agent, drain.done)))
     }

@@ -37,6 +37,8 @@ impl Context {
         let agent = params.agent;
         let overrides = overrides(params.agent_preset, params.account, params.env, params.reset_overrides);
         let shown = self.worker(&agent)?;
+        // Before its work is touched; the supervisor says so once more.
+        self.in_service(&agent)?;
         let hook = if let Some(work) = params.work.as_ref() {
             let had = shown.hook.as_deref() == Some(work.as_str());
             if runs(&shown) && !had {
@@ -166,6 +168,8 @@ fn never_ran(error: &RpcError) -> bool {
         | ErrorKind::TmuxUnavailable
         | ErrorKind::ConfigInvalid
         | ErrorKind::NameInvalid => true,
+        // It was drained, or begun to be removed, after it was looked at.
+        ErrorKind::Busy => error.data.contains_key("reason"),
         ErrorKind::DiedDuringStartup => error.data.contains_key("exec_error"),
         _ => false,
     }
@@ -182,12 +186,16 @@ fn hook_steps(agent: &Address, work: Option<&WorkId>, hook: Option<&Hooking>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::closed::{self, Closed};
 
     #[test]
     fn only_what_never_ran_loses_its_work_again() {
         let died = |field: &str| RpcError::new(ErrorKind::DiedDuringStartup, "x").with(field, 1);
         assert!(never_ran(&died("exec_error")));
         assert!(!never_ran(&died("exit")));
+        let agent: Address = "a/polecats/nux".parse().unwrap();
+        assert!(never_ran(&crate::supervisor::drain::refusal(&agent, false)));
+        assert!(never_ran(&closed::refusal(&agent, Closed::Removing)));
         for (kind, never) in [
             (ErrorKind::RigNotOperational, true),
             (ErrorKind::Throttled, true),

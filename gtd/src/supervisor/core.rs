@@ -12,6 +12,7 @@ use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
+use super::closed::Closed;
 use super::hooked::{Finding, Question};
 use super::hooks::Hooks;
 use super::incident::Breaker;
@@ -127,6 +128,8 @@ pub struct Core {
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) rigs: BTreeMap<RigName, Record>,
+    /// Workers that are being made or removed.
+    pub(super) closed: BTreeMap<Address, Closed>,
     /// What agents have on their hooks, as last said.
     pub(super) hooks: Arc<Hooks>,
     questions: u64,
@@ -162,6 +165,7 @@ impl Core {
             surveyed: !observing,
             agents: BTreeMap::new(),
             rigs: BTreeMap::new(),
+            closed: BTreeMap::new(),
             hooks: Arc::default(),
             questions: 0,
             orphaned: BTreeMap::new(),
@@ -314,6 +318,7 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             rigs: &self.rigs,
+            closed: &self.closed,
             hooks: &self.hooks,
             questions: &mut self.questions,
             held: self.hold.is_some(),

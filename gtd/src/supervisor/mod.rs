@@ -6,6 +6,7 @@
 //! for a death.
 
 pub mod asking;
+pub mod closed;
 mod conversation;
 pub mod core;
 mod dating;

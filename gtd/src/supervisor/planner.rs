@@ -6,6 +6,7 @@ use std::time::Duration;
 use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
+use super::closed::{self, Closed};
 use super::hooks::Hooks;
 use super::incident;
 use super::policy::Numbers;
@@ -110,6 +111,8 @@ pub struct Situation<'a> {
     pub facts: &'a Facts,
     /// What the ledger says of the rigs.
     pub rigs: &'a BTreeMap<RigName, Record>,
+    /// Workers that are being made or removed.
+    pub closed: &'a BTreeMap<Address, Closed>,
     /// What agents have on their hooks, as last said.
     pub hooks: &'a Hooks,
     /// Counts questions to the stores of work.
@@ -149,6 +152,7 @@ impl Situation<'_> {
             let why = "the registry has not been read yet";
             return Err(not_operational(agent, "state file unreadable", why, "gtctl status"));
         }
+        closed::bar(agent, self.closed.get(agent).copied())?;
         if let Some(rig) = agent.rig() {
             let Some(facts) = self.facts.rigs.get(rig) else {
                 let reason = "the rig is not registered".to_owned();

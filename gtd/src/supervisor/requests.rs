@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
+use super::closed::Closed;
 use super::core::Core;
 use super::machine::{Phase, Then};
 use super::moves::End;
@@ -90,6 +91,13 @@ pub enum Request {
     Enlist {
         /// Which.
         agent: Address,
+    },
+    /// A worker is being made or removed, and nobody else starts it; or no longer.
+    Close {
+        /// Which.
+        agent: Address,
+        /// What is under way with it.
+        closed: Option<Closed>,
     },
     /// Say whether a new worker could be started now.
     Admit(Box<Admission>),
@@ -209,6 +217,7 @@ impl Core {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
             Request::Enlist { agent } => self.enlist(ticket, &agent, now, turn),
+            Request::Close { agent, closed } => self.close(ticket, &agent, closed, now, turn),
             Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
             Request::Said { instance, said } => self.said(ticket, &instance, &said, now, turn),

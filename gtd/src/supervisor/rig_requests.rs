@@ -128,6 +128,12 @@ impl Core {
             .filter(|machine| !standing(&machine.address) && !is_still(machine))
             .map(|machine| machine.address.to_string())
             .collect();
+        let under_way = self.closed.iter().find(|(agent, _)| agent.rig() == Some(rig));
+        if let Some((agent, closed)) = under_way {
+            let text = format!("rig {rig} cannot be removed: {agent} is {}", closed.words());
+            let error = RpcError::new(ErrorKind::Busy, text);
+            return Some(error.hint(format!("gtctl events -f --agent {agent}")));
+        }
         let first = running.first()?;
         let error = RpcError::new(ErrorKind::Busy, format!("rig {rig} cannot be removed: {first} is there"))
             .hint(format!("gtctl status {rig}; stop them first"));

@@ -227,6 +227,7 @@ impl Request {
             | Self::TownStart { ask } => Some(&ask.by),
             Self::Admit(_)
             | Self::Enlist { .. }
+            | Self::Close { .. }
             | Self::Said { .. }
             | Self::Wait { .. }
             | Self::RigSettled { .. } => None,

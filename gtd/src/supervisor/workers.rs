@@ -37,6 +37,8 @@ pub struct Belongings {
     pub worktree: Option<String>,
     /// The branch that was made for it.
     pub branch: Option<String>,
+    /// It is being removed, and takes nothing new.
+    pub leaving: bool,
     /// Something about how it came to be that a person should know, while it is at rest.
     pub note: Option<String>,
 }
@@ -54,6 +56,12 @@ impl Shown {
         }
     }
 
+    /// A worker that is being removed takes nothing new.
+    #[must_use]
+    pub fn is_leaving(&self, agent: &Address) -> bool {
+        self.belongings.get(agent).is_some_and(|belongings| belongings.leaving)
+    }
+
     /// Shows an agent with what belongs to it.
     pub(super) fn dress(&self, agent: &mut Agent) {
         let Some(belongings) = self.belongings.get(&agent.agent) else { return };
@@ -69,7 +77,7 @@ impl Shown {
     }
 }
 
-const DONE: Answer = Answer::Changed { already: false, accepted: false, survivors: Vec::new() };
+pub(super) const DONE: Answer = Answer::Changed { already: false, accepted: false, survivors: Vec::new() };
 
 impl Core {
     /// Takes in which workers there are.
