@@ -158,13 +158,14 @@ pub fn count(n: u64, noun: &str) -> String {
 pub fn table(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
     let mut sorted = agents.to_vec();
     sorted.sort_by_key(|agent| order(agent));
-    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "RESTARTS", "PID", "REASON"]);
+    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "HOOK", "RESTARTS", "PID", "REASON"]);
     for agent in sorted {
         table.row(vec![
             agent.agent.to_string().into(),
             Cell::new(agent.state.as_str(), tone(agent.state)),
             activity(agent),
             time::ago(agent.since).into(),
+            agent.hook.clone().unwrap_or_default().into(),
             agent.restarts.lifetime.to_string().into(),
             agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
             reason(agent).into(),
