@@ -16,6 +16,9 @@ use crate::town::{self, Surroundings};
 /// Names that are proposed for one that fits nothing.
 const NEAREST: usize = 3;
 
+/// Names that are given of those that fit where one is wanted.
+const NAMED: usize = 6;
+
 /// The run of one verb.
 pub struct Context {
     /// Flags that every verb takes.
@@ -97,11 +100,14 @@ impl Context {
             [] => Err(no_agent(session, text).await),
             several => {
                 let names: Vec<String> = several.iter().map(|agent| agent.agent.to_string()).collect();
-                Err(Failure::usage(format!("{text:?} fits {} agents: {}", names.len(), names.join(", ")))
-                    .hint(format!(
-                        "name one by its address, such as {}",
-                        names.first().map_or("", String::as_str)
-                    )))
+                let mut some = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+                if names.len() > NAMED {
+                    some.push_str(&format!(" and {} more", names.len() - NAMED));
+                }
+                // Workers come last, and are the ones of whom there are many.
+                let such = names.last().map_or("", String::as_str);
+                Err(Failure::usage(format!("{text:?} fits {} agents: {some}", names.len()))
+                    .hint(format!("name one by its address, such as {such}")))
             }
         }
     }

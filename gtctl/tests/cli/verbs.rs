@@ -404,7 +404,20 @@ fn an_agent_is_named_by_address_or_by_what_fits_only_one() {
     let none = town.gtctl(&["explain", "gamma"]).expect(4);
     assert_eq!(none.err, "error: no agent fits \"gamma\"\nhint: gtctl status\n");
     let many = town.gtctl(&["exits", "alpha"]).expect(2);
-    assert!(many.err.contains("fits 2 agents: alpha/witness, alpha/refinery"), "{}", many.err);
+    assert!(many.err.contains("fits 2 agents: alpha/witness, alpha/refinery\n"), "{}", many.err);
+
+    let town = Town::with_endpoint();
+    let all = canned(&town);
+    let _fake = Fake::start(&town.socket(), move |method, params| match method {
+        "agent.list" => {
+            let worker = |n: u32| values::agent(&format!("alpha/polecats/w{n}"), State::Running);
+            answer(gtd_proto::Items { items: (1..=20).map(worker).collect() })
+        }
+        _ => all(method, params),
+    });
+    let many = town.gtctl(&["polecat", "stop", "alpha"]).expect(2);
+    assert!(many.err.contains("fits 20 agents: ") && many.err.contains("w6 and 14 more\n"), "{}", many.err);
+    assert!(many.err.ends_with("such as alpha/polecats/w20\n"), "{}", many.err);
 }
 
 #[test]
