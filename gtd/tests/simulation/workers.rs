@@ -326,3 +326,24 @@ fn what_is_being_made_or_removed_is_started_by_nobody_until_it_is_opened() {
     closed(&mut world, Some(Closed::Making));
     assert_eq!(state(&world), State::Running);
 }
+
+/// A store that was not asked yet is not one that has nothing.
+#[test]
+fn orphaned_work_is_told_once_also_while_a_new_daemon_has_asked_nobody() {
+    let mut world = World::workshop(3);
+    world.sure = true;
+    world.hook(worker(0));
+    let round = |world: &mut World| {
+        let turn = world.core.step(Input::Orphans, world.now);
+        let told = turn.writes.iter();
+        let told = told.filter(|write| matches!(write, Write::Event(event) if event.kind == "work.orphaned"));
+        let told = told.count();
+        world.carry_out(turn, true);
+        told
+    };
+    assert_eq!(round(&mut world), 1);
+    world.step(Input::Hooks(Arc::default()), true);
+    assert_eq!(round(&mut world), 0);
+    world.show_hooks(true);
+    assert_eq!(round(&mut world), 0);
+}
