@@ -192,6 +192,9 @@ fn nobody_starts_a_worker_that_is_being_removed() {
     let points = tempfile::tempdir().unwrap();
     let town = town(Setup::new().env("GTD_TEST_POINTS", &points.path().display().to_string()));
     let (agent, worktree, work) = busy(&town, "nux");
+    town.call("polecat.stop", json!({"agent": agent, "now": true}));
+    let seq = town.seq();
+    town.call("nudge.send", json!({"agent": agent, "message": "for this one", "wait_ms": 0}));
     std::fs::write(points.path().join("remove.stopped"), "hold").unwrap();
     town.call("polecat.remove", json!({"agent": agent, "force": true, "wait_ms": 0}));
     let reached = points.path().join("remove.stopped.reached");
@@ -216,6 +219,9 @@ fn nobody_starts_a_worker_that_is_being_removed() {
     town.call("polecat.stop", json!({"agent": "a/polecats/ace", "now": true}));
     town.call("polecat.remove", json!({"agent": "a/polecats/ace"}));
     gone(&town, &agent, &work);
+    // What was to be typed for it is not typed for who gets its name.
+    let dead = town.wait_event(seq, "nudge.dead", &agent, CHANGE);
+    assert_eq!(dead["data"]["why"], format!("{agent} was removed"), "{dead:#}");
     // The bar goes with it.
     let again = town.call("polecat.spawn", json!({"rig": "a", "work": work, "name": "nux"}));
     assert_eq!(again["running"], true);

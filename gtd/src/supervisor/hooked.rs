@@ -73,11 +73,15 @@ impl Hooks {
     /// store has anything for it.
     #[must_use]
     pub fn is_empty(&self, agent: &Address) -> bool {
+        self.has_answered(agent) && self.of(agent).is_none()
+    }
+
+    /// Whether the store of an agent's own rig answered when it was asked last.
+    #[must_use]
+    pub fn has_answered(&self, agent: &Address) -> bool {
         let home = agent.rig().and_then(|rig| self.homes.get(rig));
-        let answered = home
-            .and_then(|key| self.stores.get(key))
-            .is_some_and(|store| store.at.is_some() && store.error.is_none());
-        answered && self.of(agent).is_none()
+        home.and_then(|key| self.stores.get(key))
+            .is_some_and(|store| store.at.is_some() && store.error.is_none())
     }
 }
 

@@ -65,6 +65,16 @@ impl Core {
                 }
             }
         }
+        // A store that was not asked yet, as by a new daemon, is as silent as one that fails.
+        let unasked = |agent: &Address| {
+            let registered = agent.rig().is_none_or(|rig| self.facts.rigs.contains_key(rig));
+            self.hooks.stores.is_empty() || (registered && !self.hooks.has_answered(agent))
+        };
+        for (agent, known) in &self.orphaned {
+            if !found.contains_key(agent) && unasked(agent) && self.hooks.of(agent).is_none() {
+                found.insert(agent.clone(), known.clone());
+            }
+        }
         for (agent, orphan) in found.iter().take(MOST) {
             let before = self.orphaned.get(agent).filter(|known| known.work == orphan.work);
             if orphan.told && !before.is_some_and(|known| known.told) {

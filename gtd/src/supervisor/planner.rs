@@ -1,6 +1,6 @@
 //! What should run, and whether it may be started now: pure questions about the town as it was last seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gtd_proto::town::Alert;
@@ -56,6 +56,8 @@ pub struct Facts {
     pub findings: Vec<Alert>,
     /// When the reading of its files began.
     pub read_at: Timestamp,
+    /// Rigs whose workers' directories could not be listed in that reading: nobody is missing there.
+    pub unlisted: BTreeSet<RigName>,
 }
 
 /// What the heart needs to know of a rig, and what results show of it.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gtd_proto::{Address, Agent, Intent, Role, State, Timestamp};
+use gtd_proto::{Activity, Address, Agent, Intent, Role, State, Timestamp};
 use jiff::tz::TimeZone;
 
 use super::core::Input;
@@ -48,8 +48,10 @@ pub(super) async fn gupp(handle: &Handle, listing: &Listing, gupp_after: Duratio
         let idle = stalled(watched, changed, now, gupp_after)?;
         (!watched.stalled).then(|| (agent.clone(), watched.clone(), idle))
     };
-    let late: Vec<(Address, Watched, Duration)> =
-        handle.view().read(|shown| shown.watched.iter().filter_map(late).take(SCREENS).collect());
+    let late = handle.view().read(|shown| {
+        let asks = |agent: &Address| shown.agents.get(agent).is_some_and(|a| a.activity == Activity::Waiting);
+        in_turn(shown.watched.iter().filter_map(late).collect(), asks)
+    });
     let looked = late.into_iter().map(|(agent, watched, idle)| async move {
         let lines = u32::try_from(TAIL).unwrap_or(u32::MAX);
         let tail = handle.runtime().capture(&agent, lines).await.unwrap_or_default();
@@ -67,6 +69,17 @@ pub(super) async fn gupp(handle: &Handle, listing: &Listing, gupp_after: Duratio
             .map(|(agent, watched)| format!("{agent} gets nowhere with {}", watched.work))
             .collect()
     })
+}
+
+/// Those whose screens are read in this round. Whoever is known to wait for a person stays late for as long as nobody
+/// answers, and must not keep the others from being looked at.
+fn in_turn<T>(
+    mut late: Vec<(Address, T, Duration)>,
+    asks: impl Fn(&Address) -> bool,
+) -> Vec<(Address, T, Duration)> {
+    late.sort_by_key(|(agent, ..)| asks(agent));
+    late.truncate(SCREENS);
+    late
 }
 
 /// What the end of a screen tells. `line` is the same instant as `wall`, on the heart's line.
@@ -141,6 +154,16 @@ mod tests {
         assert_eq!(until.to_string(), "2026-03-01T09:48:20Z");
         assert_eq!(look_at(&["thinking about rate limits".to_owned()], wall, line), Seen::Nothing);
         assert_eq!(look_at(&[], wall, line), Seen::Nothing);
+    }
+
+    #[test]
+    fn those_who_wait_for_a_person_keep_nobody_from_being_looked_at() {
+        let agent = |n: usize| format!("a/polecats/p{n:03}").parse::<Address>().unwrap();
+        let late = (0..=SCREENS).map(|n| (agent(n), (), Duration::ZERO)).collect();
+        let last = agent(SCREENS);
+        let looked = in_turn(late, |agent| *agent != last);
+        assert_eq!(looked.len(), SCREENS);
+        assert_eq!(looked[0].0, last);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Machine {
         );
     }
 
-    /// The answer to this question, if an end waits for it.
+    /// The answer to this question, or to one that took its place, if an end waits for it.
     pub(super) fn judge_if_asked(
         &mut self,
         question: u64,
@@ -77,7 +77,7 @@ impl Machine {
         situation: &mut Situation<'_>,
         turn: &mut Turn,
     ) {
-        if let Some(end) = self.unjudged.take_if(|end| end.question == question) {
+        if let Some(end) = self.unjudged.take_if(|end| end.question <= question) {
             self.judge(*end, open, situation, turn);
         }
     }

@@ -110,7 +110,7 @@ impl Core {
         let Address::Polecat(rig, name) = &machine.address else { return false };
         let Some(facts) = self.facts.rigs.get(rig) else { return false };
         // What was made since the files were read cannot be missing from them.
-        let seen = self.facts.read_at > machine.since;
+        let seen = self.facts.read_at > machine.since && !self.facts.unlisted.contains(rig);
         seen && !facts.polecats.contains(name) && machine.wish.is_of_policy() && is_still(machine)
     }
 
@@ -139,9 +139,12 @@ impl Core {
         let mut machine = before.clone().unwrap_or_else(|| Machine::new(agent.clone(), now));
         machine.overrides.account = account;
         self.agents.insert(agent.clone(), machine);
+        // Whether the name is somebody's is not asked here: another one is found for it.
+        let closed = self.closed.remove(&agent);
         let asker = if by_person { Asker::Person } else { Asker::Program };
         let allowed =
             self.each(&agent, now, turn, |machine, situation, _| machine.may_start(situation, asker));
+        self.closed.extend(closed.map(|closed| (agent.clone(), closed)));
         match before {
             Some(machine) => self.agents.insert(agent, machine),
             None => self.agents.remove(&agent),

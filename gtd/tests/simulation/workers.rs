@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use gtd::supervisor::closed::Closed;
 use gtd::supervisor::hooked::{Finding, Question, Task};
 use gtd::supervisor::hooks::{HookFact, Hooks, StoreFact};
 use gtd::supervisor::progress::{Seen, Stall};
@@ -277,4 +278,72 @@ fn workers_are_brought_back_for_their_work_and_for_nothing_else() {
     {
         assert!(told.contains(kind), "{kind}: {told:?}");
     }
+}
+
+/// A directory that cannot be listed is not an empty one.
+#[test]
+fn a_worker_is_not_forgotten_because_its_directory_cannot_be_listed() {
+    let mut world = World::workshop(1);
+    world.sure = true;
+    world.ask(Request::Drain { agent: worker(0), ask: person() }, true);
+    let rig = RigName::new("a").unwrap();
+    world.now = after(world.now, Duration::from_secs(60));
+    world.facts.read_at = world.now;
+    world.facts.rigs.get_mut(&rig).unwrap().polecats.clear();
+    world.facts.unlisted.insert(rig);
+    let facts = world.facts.clone();
+    world.step(Input::Facts(facts), true);
+    assert!(world.core.agents()[&worker(0)].drain.is_some());
+    world.facts.unlisted.clear();
+    let facts = world.facts.clone();
+    world.step(Input::Facts(facts), true);
+    assert!(!world.core.agents().contains_key(&worker(0)), "its directory is gone");
+}
+
+#[test]
+fn what_is_being_made_or_removed_is_started_by_nobody_until_it_is_opened() {
+    let mut world = World::workshop(2);
+    world.sure = true;
+    let closed = |world: &mut World, closed| {
+        world.ask(Request::Close { agent: worker(0), closed }, true);
+    };
+    let start = Request::Start { agent: worker(0), overrides: None, ask: person() };
+    let state = |world: &World| world.core.agents()[&worker(0)].state();
+    closed(&mut world, Some(Closed::Removing));
+    world.ask(start.clone(), true);
+    assert_eq!(state(&world), State::Stopped);
+    // Forgotten, and seen once more.
+    world.ask(Request::Dismiss { agent: worker(0), ask: person() }, true);
+    let facts = world.facts.clone();
+    world.step(Input::Facts(facts), true);
+    world.ask(start.clone(), true);
+    assert_eq!(state(&world), State::Stopped);
+    closed(&mut world, None);
+    world.ask(start, true);
+    world.pass(after(world.now, Duration::from_secs(20)));
+    assert_eq!(state(&world), State::Running, "{}", world.story());
+    // What runs of it runs on.
+    closed(&mut world, Some(Closed::Making));
+    assert_eq!(state(&world), State::Running);
+}
+
+/// A store that was not asked yet is not one that has nothing.
+#[test]
+fn orphaned_work_is_told_once_also_while_a_new_daemon_has_asked_nobody() {
+    let mut world = World::workshop(3);
+    world.sure = true;
+    world.hook(worker(0));
+    let round = |world: &mut World| {
+        let turn = world.core.step(Input::Orphans, world.now);
+        let told = turn.writes.iter();
+        let told = told.filter(|write| matches!(write, Write::Event(event) if event.kind == "work.orphaned"));
+        let told = told.count();
+        world.carry_out(turn, true);
+        told
+    };
+    assert_eq!(round(&mut world), 1);
+    world.step(Input::Hooks(Arc::default()), true);
+    assert_eq!(round(&mut world), 0);
+    world.show_hooks(true);
+    assert_eq!(round(&mut world), 0);
 }

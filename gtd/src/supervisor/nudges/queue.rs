@@ -21,7 +21,7 @@ const NAP: Duration = Duration::from_secs(60);
 /// Pause before an agent is looked at again whose pane, or whose tmux server, did not answer.
 const BLIND: Duration = Duration::from_secs(1);
 /// Kinds of events after which a look may be worth it.
-const KINDS: [&str; 2] = ["agent.*", "tmux.*"];
+const KINDS: [&str; 3] = ["agent.*", "tmux.*", kind::POLECAT_REMOVED];
 
 /// What is to be done about a text, by what is known without a look.
 enum Standing {
@@ -197,6 +197,9 @@ impl Nudges {
 
     async fn heard(&self, event: &Event) {
         let Some(agent) = &event.agent else { return self.with_book(|book| book.stir(None)) };
+        if event.kind == kind::POLECAT_REMOVED {
+            self.removed(agent, event.at).await;
+        }
         if event.kind == kind::AGENT_REPORTED
             && let Some(instance) = &event.instance
         {
@@ -207,6 +210,21 @@ impl Nudges {
             }
         }
         self.with_book(|book| book.stir(Some(agent)));
+    }
+
+    /// Who gets its name later is somebody else.
+    async fn removed(&self, agent: &Address, at: gtd_proto::Timestamp) {
+        let queued = |row: &NudgeRow| {
+            row.agent == *agent
+                && row.state == NudgeState::Queued
+                && self.0.handle.dated(row.created_at) <= at
+        };
+        let rows: Vec<NudgeRow> = self.with_book(|book| {
+            book.open.values().map(|entry| &entry.row).filter(|row| queued(row)).cloned().collect()
+        });
+        for row in rows {
+            self.bury(row, "instance", format!("{agent} was removed")).await;
+        }
     }
 
     async fn expire(&self, row: &NudgeRow, why: Option<String>) {
