@@ -108,3 +108,28 @@ fn while_bd_hangs_a_crash_is_followed_by_a_restart_and_a_clean_end_by_doubt() {
     town.wait_new_instance(agent, back["instance"].as_str().unwrap());
     town.assert_never_two();
 }
+
+#[test]
+fn a_worker_of_a_rig_that_was_added_just_now_stays_away_once_its_work_is_done() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().script(&["obey"]).make();
+    town.start();
+    town.make_repo("source", 3);
+    let source = town.origin("source").display().to_string();
+    town.call("rig.add", json!({"name": "late", "source": source}));
+    let work = town.make_work("late", "one");
+    let worker = town.call("polecat.spawn", json!({"rig": "late", "work": work}));
+    let address = worker["agent"].as_str().unwrap().to_owned();
+    town.call("work.close", json!({"id": work}));
+    // One that is killed in the same moment may come back once; then it is known that nothing is left to do.
+    for _ in 0..3 {
+        let before = town.agent(&address)["instance"].clone();
+        town.process(&address).kill();
+        let now = town.wait_agent(&address, CHANGE, "stopped or back", |agent| {
+            agent["state"] == "stopped" || (agent["running"] == true && agent["instance"] != before)
+        });
+        if now["state"] == "stopped" {
+            return;
+        }
+    }
+    panic!("it comes back again and again: {:#}", town.agent(&address));
+}
