@@ -42,6 +42,9 @@ package() {
         cc:apk) echo gcc musl-dev ;;
         cc:*) echo gcc ;;
         sqlite3:dnf | sqlite3:pacman | sqlite3:apk | sqlite3:brew) echo sqlite ;;
+        # Where there is no systemd the tests that need it say that they were skipped.
+        systemctl:apk | systemctl:brew) ;;
+        systemctl:*) echo systemd ;;
         *) echo "$1" ;;
     esac
 }
@@ -51,8 +54,9 @@ need() {
     for program in "$@"; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $(package "$program")"
     done
+    missing=$(echo $missing)
     [ -z "$missing" ] && return 0
-    echo "installing:$missing" >&2
+    echo "installing: $missing" >&2
     # shellcheck disable=SC2086 # a list of words
     install $missing
 }

@@ -7,7 +7,12 @@ mod config;
 mod daemon;
 mod doctor;
 mod look;
+mod mail;
+mod nudge;
+mod own;
+mod polecat;
 mod shared;
+mod sling;
 mod town;
 mod values;
 mod work;
@@ -16,12 +21,20 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub use agents::{Attach, DeclareDead, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
+pub use agents::{Attach, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
-pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, LogLevel, Reload, Rpc};
+pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Install, LogLevel, Reload, Rpc};
 pub use doctor::{Crew, CrewList, Doctor, Orphans, OrphansSweep, Session};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
+pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
+pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, PolecatNudge, Respond};
+pub use own::{AgentReport, AgentVerb, Prime};
+pub use polecat::{
+    Polecat, PolecatList, PolecatRef, PolecatRemove, PolecatRestart, PolecatStart, PolecatStop,
+    PolecatStopAll,
+};
 pub use shared::{Overrides, Plan};
+pub use sling::{Launch, PolecatSpawn, Sling};
 pub use town::{Demo, Down, Init, Rig, RigAdd, RigAside, RigRemove, Up};
 pub use values::{Since, address, millis};
 pub use work::{Hook, HookClear, HookSet, Work, WorkClose, WorkCreate, WorkList};
@@ -157,12 +170,25 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// Give work to a new polecat of a rig, or to one that is there
+    Sling(Sling),
+    /// Workers: list, status, spawn, start, stop, stop-all, restart, remove, nudge, peek, attach
+    #[command(subcommand)]
+    Polecat(Polecat),
     /// Work items: create, show, list, close
     #[command(subcommand)]
     Work(Work),
     /// What agents have on their hooks: show, set, clear
     #[command(subcommand)]
     Hook(Hook),
+    /// Mail: send, inbox, read, archive
+    #[command(subcommand)]
+    Mail(Mail),
+    /// Text for an agent, typed when its input line is free: send, list, cancel
+    #[command(visible_alias = "inject")]
+    Nudge(Nudge),
+    /// Answer an agent that waits for a person
+    Respond(Respond),
     /// The last lines of an agent's screen
     #[command(visible_alias = "capture")]
     Peek(Peek),
@@ -194,12 +220,38 @@ pub enum Verb {
 Example:
   gtctl towns")]
     Towns,
+    /// Who waits for a person, and on what
+    #[command(after_help = "\
+Agents that say so, and dialogs on the screens of those that do not say what they do.
+
+Example:
+  gtctl waiting")]
+    Waiting,
+    /// Let an agent end its turn, stop it, and keep it stopped
+    #[command(after_help = "\
+Only a turn that the agent reported is waited for, however long it takes. Meanwhile, and until
+`gtctl undrain`, it gets no work and is not started, whoever asks.
+
+Examples:
+  gtctl drain alpha/witness --reason 'new settings'
+  gtctl drain alpha/polecats/nux --no-wait")]
+    Drain(Drain),
+    /// The end of a drain: the agent is started again if it should run
+    #[command(after_help = "\
+Example:
+  gtctl undrain alpha/witness")]
+    Undrain(Drain),
     /// Clear an agent's back-off, quarantine, throttle or hold, and try at once
     Reset(Reset),
     /// Say that an agent of which nothing can be told is dead
     DeclareDead(DeclareDead),
     /// Wait until an agent is ready, idle, gone, or in a state
     Wait(Wait),
+    /// Run by an agent: who it is, what it has to do, and with which verbs
+    Prime(Prime),
+    /// Run by an agent's hooks: what it does
+    #[command(subcommand)]
+    Agent(AgentVerb),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),
@@ -264,10 +316,13 @@ mod tests {
     #[test]
     fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
         fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            let by_itself = command.get_positionals().next().is_some();
             if command.get_subcommands().next().is_some() {
                 for sub in command.get_subcommands() {
                     walk(sub, &format!("{path} {}", sub.get_name()), found);
                 }
+            }
+            if command.get_subcommands().next().is_some() && !by_itself {
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

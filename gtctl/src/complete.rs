@@ -67,6 +67,7 @@ fn kind(arg: &Arg) -> Option<Kind> {
     match arg.get_id().as_str() {
         "agent" if arg.is_positional() || placeholder == Some("SEL") => Some(Kind::Agent),
         "selector" | "target" => Some(Kind::Either),
+        "polecat" => Some(Kind::Agent),
         "rig" => Some(Kind::Rig),
         _ => None,
     }
@@ -147,6 +148,7 @@ mod tests {
         };
         assert_eq!(kind_of(&["peek"], "agent"), Some(Kind::Agent));
         assert_eq!(kind_of(&["events"], "agent"), Some(Kind::Agent));
+        assert_eq!(kind_of(&["polecat", "start"], "polecat"), Some(Kind::Agent));
         assert_eq!(kind_of(&["status"], "selector"), Some(Kind::Either));
         assert_eq!(kind_of(&["witness", "start"], "rig"), Some(Kind::Rig));
         assert_eq!(kind_of(&["witness", "start"], "agent"), None);

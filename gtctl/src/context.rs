@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use gtd_proto::nearest::nearest;
-use gtd_proto::rpc::AgentClient;
-use gtd_proto::{Address, params};
+use gtd_proto::rpc::{AgentClient, RigClient};
+use gtd_proto::{Address, AgentName, RigName, params};
 
 use crate::cli::Global;
 use crate::client::endpoint::{self, Target};
@@ -15,6 +15,9 @@ use crate::town::{self, Surroundings};
 
 /// Names that are proposed for one that fits nothing.
 const NEAREST: usize = 3;
+
+/// Names that are given of those that fit where one is wanted.
+const NAMED: usize = 6;
 
 /// The run of one verb.
 pub struct Context {
@@ -87,19 +90,38 @@ impl Context {
         }
         let request = params::AgentList { selector: Some(text.to_owned()) };
         let found = client::read(AgentClient::list(&session.client, request)).await?.body.items;
+        if found.is_empty()
+            && let Some(worker) = worker(session, text).await
+        {
+            return Ok(worker);
+        }
         match found.as_slice() {
             [one] => Ok(one.agent.clone()),
             [] => Err(no_agent(session, text).await),
             several => {
                 let names: Vec<String> = several.iter().map(|agent| agent.agent.to_string()).collect();
-                Err(Failure::usage(format!("{text:?} fits {} agents: {}", names.len(), names.join(", ")))
-                    .hint(format!(
-                        "name one by its address, such as {}",
-                        names.first().map_or("", String::as_str)
-                    )))
+                let mut some = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+                if names.len() > NAMED {
+                    some.push_str(&format!(" and {} more", names.len() - NAMED));
+                }
+                // Workers come last, and are the ones of whom there are many.
+                let such = names.last().map_or("", String::as_str);
+                Err(Failure::usage(format!("{text:?} fits {} agents: {some}", names.len()))
+                    .hint(format!("name one by its address, such as {such}")))
             }
         }
     }
+}
+
+/// The worker that a short name such as `alpha/nux` means, where no person's workspace is called so too.
+async fn worker(session: &Session, text: &str) -> Option<Address> {
+    let (rig, name) = text.split_once('/')?;
+    let (rig, name) = (RigName::new(rig).ok()?, AgentName::new(name).ok()?);
+    let shown =
+        client::read(RigClient::status(&session.client, params::RigRef { rig: rig.clone() })).await.ok()?;
+    let namesake = shown.body.crew.iter().any(|crew| crew == name.as_str());
+    let known = shown.body.polecats.iter().any(|polecat| polecat.name.as_ref() == Some(&name));
+    (known && !namesake).then_some(Address::Polecat(rig, name))
 }
 
 /// Nothing fits a selector. What was probably meant is asked for, and left out where it cannot be had.

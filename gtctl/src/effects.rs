@@ -49,6 +49,19 @@ pub const TABLE: &[Row] = &[
     forceable("refinery restart"),
     row("refinery status", Effect::Read),
     row("refinery attach", Effect::Disruptive),
+    // What is taken from another may be half done there.
+    forceable("sling"),
+    row("polecat list", Effect::Read),
+    row("polecat status", Effect::Read),
+    // What is taken from another may be half done there.
+    Row { verb: "polecat spawn", effect: Effect::Write, forced: Effect::Destructive, raw: false },
+    forceable("polecat start"),
+    forceable("polecat stop"),
+    forceable("polecat stop-all"),
+    forceable("polecat restart"),
+    row("polecat remove", Effect::Destructive),
+    row("polecat peek", Effect::Read),
+    row("polecat attach", Effect::Read),
     row("work create", Effect::Write),
     row("work show", Effect::Read),
     row("work list", Effect::Read),
@@ -57,6 +70,15 @@ pub const TABLE: &[Row] = &[
     // What is taken from another may be half done there.
     Row { verb: "hook set", effect: Effect::Write, forced: Effect::Destructive, raw: false },
     row("hook clear", Effect::Write),
+    row("mail send", Effect::Write),
+    row("mail inbox", Effect::Read),
+    row("mail read", Effect::Write),
+    row("mail archive", Effect::Write),
+    row("polecat nudge", Effect::Write),
+    row("nudge", Effect::Write),
+    row("nudge list", Effect::Read),
+    row("nudge cancel", Effect::Write),
+    row("respond", Effect::Write),
     row("peek", Effect::Read),
     row("attach", Effect::Read),
     row("explain", Effect::Read),
@@ -71,9 +93,14 @@ pub const TABLE: &[Row] = &[
     row("session list", Effect::Read),
     row("crew list", Effect::Read),
     row("towns", Effect::Read),
+    row("waiting", Effect::Read),
+    row("drain", Effect::Disruptive),
+    row("undrain", Effect::Disruptive),
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),
     row("wait", Effect::Read),
+    row("prime", Effect::Read),
+    row("agent report", Effect::Write),
     row("daemon run", Effect::Disruptive),
     row("daemon start", Effect::Disruptive),
     forceable("daemon stop"),
@@ -83,6 +110,8 @@ pub const TABLE: &[Row] = &[
     row("daemon log-level", Effect::Write),
     row("daemon heartbeat", Effect::Write),
     row("daemon heartbeats", Effect::Read),
+    row("daemon install", Effect::Disruptive),
+    row("daemon uninstall", Effect::Destructive),
     row("logs", Effect::Read),
     row("config show", Effect::Read),
     row("config check", Effect::Read),
@@ -112,7 +141,8 @@ mod tests {
 
     fn leaves(command: &clap::Command, path: &str, out: &mut Vec<(String, bool, bool)>) {
         let mut subs = command.get_subcommands().peekable();
-        if subs.peek().is_none() {
+        // Some do something by themselves as well.
+        if subs.peek().is_none() || command.get_positionals().next().is_some() {
             let has = |id: &str| command.get_arguments().any(|arg| arg.get_id() == id);
             out.push((path.to_owned(), has("dry_run"), has("force")));
         }

@@ -125,6 +125,17 @@ impl Failure {
         self
     }
 
+    /// Goes on with the sentence.
+    #[must_use]
+    pub fn more(mut self, text: &str) -> Self {
+        match &mut self {
+            Self::Rpc(error) => error.message.push_str(text),
+            Self::Local(error) => error.message.push_str(text),
+            Self::BrokenPipe => {}
+        }
+        self
+    }
+
     /// Makes the command of the hint mean the town that was named to us.
     #[must_use]
     pub fn in_town(self, dir: &str) -> Self {

@@ -12,8 +12,10 @@ mod exit;
 mod failure;
 mod interrupt;
 mod output;
+mod service;
 mod town;
 mod verbs;
+mod who;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,10 @@ use exit::Code;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    // Before everything that takes time: an agent waits for it.
+    if let Some(code) = verbs::agent::answer_a_hook() {
+        return code.into();
+    }
     complete::answer_a_shell();
     interrupt::leave_on_ctrl_c();
     let cli = match Cli::read() {
@@ -34,7 +40,7 @@ fn main() -> ExitCode {
     let mut context = Context::new(cli.global);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(verbs::run(&mut context, cli.verb)),
+        Ok(runtime) => runtime.block_on(run(&mut context, cli.verb)),
         Err(error) => Err(Failure::failed(format!("cannot set up asynchronous input and output: {error}"))),
     };
     let flushed = context.screen.flush();
@@ -50,6 +56,17 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// Runs the verb. Where no daemon answers whose manager has given it up, the failure says that too.
+async fn run(context: &mut Context, verb: Option<cli::Verb>) -> Result<Code, Failure> {
+    match verbs::run(context, verb).await {
+        Err(failure) if failure.is_no_daemon() => match town::find(&context.around) {
+            Ok(root) => Err(service::explain(failure, &root).await),
+            Err(_) => Err(failure),
+        },
+        other => other,
+    }
 }
 
 /// Says what went wrong: as an envelope on stdout, or in words on stderr.

@@ -3,6 +3,7 @@
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
 mod announce;
+mod apart;
 mod feeds;
 mod opening;
 mod rebuilt;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer,
-    OrphansServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, MailServer,
+    NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer,
+    WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -26,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::announce::Announcement;
+use self::apart::Apart;
 use self::reload::Reloader;
 use crate::agents::prepare::Preparer;
 use crate::config::{ConfigError, Live};
@@ -37,14 +40,16 @@ use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
 use crate::host::signals::{Signal, Signals};
 use crate::ledger::{self, Condition, NewEvent, Write};
+use crate::polecats::Spawner;
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
 use crate::rpc::{
-    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Server, ServerHandle,
+    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::run::Message;
-use crate::supervisor::{Handle, facts, heartbeat};
+use crate::supervisor::{Handle, asking, facts, heartbeat};
 use crate::tmux::{Driver, TmuxEvent};
 use crate::town::memory::Memory;
 use crate::town::watch::Watch;
@@ -187,12 +192,16 @@ struct Daemon {
     started_at: Timestamp,
     signals: Signals,
     manager: ServiceManager,
+    /// The socket that the service manager has made for us.
+    passed: Option<Listening>,
     handle: Handle,
     bus: Bus,
     driver: Driver,
     watch: Watch,
     prepare: Arc<Preparer>,
     desk: Arc<work::Desk>,
+    spawner: Arc<Spawner>,
+    nudges: Nudges,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -213,16 +222,16 @@ impl Daemon {
             counters: counters.clone(),
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
+            spawner: Arc::clone(&self.spawner),
+            office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
+            nudges: self.nudges.clone(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
-        let places = Place::candidates(
-            self.layout.root(),
-            &self.town_id,
-            runtime_dir().as_deref(),
-            rustix::process::getuid(),
-        );
-        let listening = Place::bind_first(&places, HoldsLock::by(lock))?;
+        let listening = match self.passed.take() {
+            Some(passed) => passed,
+            None => Place::bind_first(&self.places(), HoldsLock::by(lock))?,
+        };
         let callers = Callers::new(
             Arc::new(self.handle.clone()),
             self.town_id.clone(),
@@ -260,6 +269,10 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
+        let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
+        let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
+        let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -274,10 +287,19 @@ impl Daemon {
         watchdog.abort();
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
+        asking.abort();
+        nudges.abort();
+        greeting.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
         Ok(())
+    }
+
+    /// Where a socket of our own may be.
+    fn places(&self) -> Vec<Place> {
+        let user = rustix::process::getuid();
+        Place::candidates(self.layout.root(), &self.town_id, runtime_dir().as_deref(), user)
     }
 
     /// Says to everybody that the daemon is there.
@@ -357,6 +379,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(CrewServer::into_rpc(context.clone()).into())?;
@@ -365,13 +388,16 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(DoctorServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
+    add(MailServer::into_rpc(context.clone()).into())?;
+    add(NudgeServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;
     add(Discover::module(VERSION).into())?;
     Ok(all)
 }
 
-async fn hear_tmux(handle: Handle, mut events: mpsc::Receiver<TmuxEvent>) {
+async fn hear_tmux(handle: Handle, mut apart: Apart, mut events: mpsc::Receiver<TmuxEvent>) {
     while let Some(event) = events.recv().await {
+        apart.hear(&event).await;
         handle.tell(Message::Tmux(event)).await;
     }
 }
@@ -391,6 +417,8 @@ async fn hear_town(
         loop {
             let config = live.now();
             handle.input(Input::Facts(facts::of(&snapshot, &config, handle.now()))).await;
+            handle.settled().await;
+            handle.look_at_all_worktrees().await;
             // A configuration that was put in force meanwhile must not be overtaken by the one before it.
             if Arc::ptr_eq(&config, &live.now()) {
                 break;

@@ -8,6 +8,8 @@ pub mod doctor;
 pub mod feed;
 pub mod host;
 pub mod ledger;
+pub mod mail;
+pub mod polecats;
 pub mod process;
 pub mod rpc;
 pub mod supervisor;

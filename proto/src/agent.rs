@@ -162,6 +162,12 @@ pub struct Agent {
     pub state: State,
     /// What it says that it does.
     pub activity: Activity,
+    /// Its remark on that: of one that waits, what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity_detail: Option<String>,
+    /// Since when it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity_since: Option<Timestamp>,
     /// True exactly while the agent's process is proven alive.
     pub running: bool,
     /// What should be.
@@ -229,6 +235,9 @@ pub struct Agent {
     pub account: Option<String>,
     /// Whether somebody looks at its session, at the last listing.
     pub attached: bool,
+    /// It is taken out of service, until somebody puts it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<crate::drain::Drain>,
     /// Parts of the launch that today's configuration would make otherwise: `argv`, `env`, `cwd`.
     pub stale: Vec<String>,
 }

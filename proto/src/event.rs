@@ -63,8 +63,16 @@ pub mod kind {
     pub const AGENT_LINGERING: &str = "agent.lingering";
     /// It cannot be observed. `{why}`
     pub const AGENT_UNKNOWN: &str = "agent.unknown";
-    /// It said what it does. `{state, detail}`
+    /// It said what it does. `{state, detail?, next_due?, conversation?, source, said_at?}`; `said_at` when that was
+    /// earlier than it was heard.
     pub const AGENT_REPORTED: &str = "agent.reported";
+    /// The conversation that it was to go on with is not there any more; its next start begins a new one.
+    /// `{conversation, why}`
+    pub const AGENT_CONVERSATION_LOST: &str = "agent.conversation_lost";
+    /// It waits for a person; told once for each wait. `{kind, text, source}`
+    pub const AGENT_WAITING: &str = "agent.waiting";
+    /// It was drained: nothing of it runs, and nothing starts it. `{by, reason}`
+    pub const AGENT_DRAINED: &str = "agent.drained";
     /// Our tmux server began. `{socket, pid}`
     pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
     /// Our tmux server ended. `{socket, pid}`
@@ -81,6 +89,16 @@ pub mod kind {
     pub const RIG_PARKED: &str = "rig.parked";
     /// The end of that. `{by, why, still}`: `still` is why its agents may not be started even so
     pub const RIG_UNPARKED: &str = "rig.unparked";
+    /// A step of the making of a worker begins. `{step, key, work, worktree, branch, resumed}`
+    pub const POLECAT_SPAWNING: &str = "polecat.spawning";
+    /// A worker is made, and its agent was started. `{key, work, worktree, branch, agent_preset, account, by, duration_ms}`
+    /// and what went otherwise than asked for: `{unhooked, unconfirmed, archived, replaced, taken_from}`
+    pub const POLECAT_SPAWNED: &str = "polecat.spawned";
+    /// A worker could not be made; nothing of it is left but `kept`. `{key, step, work, error, kept, archived}`
+    pub const POLECAT_SPAWN_FAILED: &str = "polecat.spawn_failed";
+    /// A worker was removed; what it had is kept. `{by, reason, archived[{ref, commit}], branch, worktree, aside, why,
+    /// work}`: `aside` is where its directory was moved to when git cannot keep all of it, for the reason `why`.
+    pub const POLECAT_REMOVED: &str = "polecat.removed";
     /// Many agents died together. `{id, count, window_ms, sessions, possible_cause, agents}`
     pub const INCIDENT_OPENED: &str = "incident.opened";
     /// It is over. `{id, recovered, duration_ms, count, cause}`
@@ -89,6 +107,15 @@ pub mod kind {
     pub const RIG_DOCKED: &str = "rig.docked";
     /// The end of that. `{by, why, still}`
     pub const RIG_UNDOCKED: &str = "rig.undocked";
+    /// An agent has work, lives, and gets nowhere. `{rig, agent, work, title, since, idle_ms, pane_tail}`; when it
+    /// moves again, `agent.released` with `from: stalled`.
+    pub const AGENT_STALLED: &str = "agent.stalled";
+    /// Work is on the hook of an agent that does not run and will not be started. `{rig, agent, work, title, since,
+    /// why}`; `since` is when it was hooked.
+    pub const WORK_ORPHANED: &str = "work.orphaned";
+    /// Starting a worker again after a crash does not work: told once in a row of failures.
+    /// `{rig, agent, work, title, error, attempt}`
+    pub const POLECAT_RESTART_FAILED: &str = "polecat.restart_failed";
     /// Work was put on an agent's hook. `{work, title, store, by, replaced?, taken_from?}`; `by` is `store` when
     /// others did it.
     pub const WORK_HOOKED: &str = "work.hooked";
@@ -96,6 +123,17 @@ pub mod kind {
     pub const WORK_UNHOOKED: &str = "work.unhooked";
     /// A work item was closed. `{work, title?, store, by, reason?}`
     pub const WORK_CLOSED: &str = "work.closed";
+    /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
+    pub const MAIL_SENT: &str = "mail.sent";
+    /// A text for an agent was taken. `{id, from, bytes, expires_at, key?}`
+    pub const NUDGE_SENT: &str = "nudge.sent";
+    /// A text was typed for an agent and sent off. `{id, reached, attempts, waited_ms}`
+    pub const NUDGE_DELIVERED: &str = "nudge.delivered";
+    /// The agent reported after a text that it works. `{id}`
+    pub const NUDGE_SEEN: &str = "nudge.seen";
+    /// A text is not typed any more. `{id, cause, why, reached}`; `cause` is `expired`, `cancelled`, `replaced`,
+    /// `instance`, `refused`, `unsent` (it stands in the input line without Enter) or `unclear`.
+    pub const NUDGE_DEAD: &str = "nudge.dead";
     /// A round of the heartbeat ended. `{number, duration_ms}`
     pub const HEARTBEAT_COMPLETED: &str = "heartbeat.completed";
     /// Something of ours that nobody needs was removed, on proof. `{kind, pane, session_name, proof}`, or of

@@ -192,6 +192,33 @@ text_id! {
     WorkId, "work id", check_work
 }
 
+/// A key that no other request has, for `idempotency_key`.
+#[must_use]
+pub fn fresh_key() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+text_id! {
+    /// The id of a text that was given to be typed for an agent.
+    NudgeId, "nudge id", |what, text| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (3..=40).contains(&text.len()) && text.starts_with("n-") && text.bytes().all(plain) {
+            Ok(())
+        } else {
+            Err(InvalidName { what, given: text.to_owned(), why: "does not look like `n-1f3a…`" })
+        }
+    }
+}
+
+impl NudgeId {
+    /// A new random id.
+    #[must_use]
+    pub fn generate() -> Self {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        Self(format!("n-{}", random.get(..12).unwrap_or(&random)))
+    }
+}
+
 impl RigName {
     /// Whether a *new* rig may carry this name: role words and the town's own directories may not be one.
     /// Rigs that a registry already has are not asked.

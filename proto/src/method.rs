@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Reply, RpcError, agent, config, daemon, doctor, event,
-    explain, town, wait, work,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, daemon, doctor,
+    event, explain, mail, nudge, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -171,14 +171,26 @@ methods! {
     "refinery.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's refinery; it stays stopped";
     "refinery.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's refinery as a new instance";
     "refinery.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's refinery";
+    "polecat.spawn" Write (params::PolecatSpawn) -> Reply<Change>, "Make a worker: a name, a worktree, work on its hook, and its agent started";
+    "polecat.list" Read (params::PolecatList) -> Reply<Items<Agent>>, "Workers";
+    "polecat.status" Read (params::AgentRef) -> Reply<Agent>, "One worker";
+    "polecat.start" Disruptive (params::PolecatStart) -> Reply<Change>, "Put work on a worker's hook, and start it";
+    "polecat.stop" Disruptive (params::PolecatStop) -> Reply<Change>, "Stop a worker; it stays stopped, with its work on its hook";
+    "polecat.stop_all" Disruptive (params::PolecatStopAll) -> Reply<polecat::PolecatsChange>, "Stop a rig's workers, and nobody else";
+    "polecat.restart" Disruptive (params::PolecatRestart) -> Reply<Change>, "Stop and start a worker as a new instance";
+    "polecat.remove" Destructive (params::PolecatRemove) -> Reply<polecat::PolecatRemoved>, "Remove a worker; what it has is archived";
+    "polecat.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of a worker's screen";
     "agent.list" Read (params::AgentList) -> Reply<Items<Agent>>, "Agents";
     "agent.capture" Read (params::AgentCapture) -> Reply<agent::Capture>, "The last lines of an agent's screen";
     "agent.explain" Read (params::AgentExplain) -> Reply<explain::Explanation>, "Why an agent is as it is";
     "agent.reset" Write (params::AgentReset) -> Reply<Change>, "Clear back-off, quarantine, throttle and hold";
     "agent.declare_dead" Disruptive (params::AgentDeclareDead) -> Reply<Change>, "Say that an agent of which nothing can be told is dead";
-    "agent.report" Write (params::AgentReport) -> Reply<Change>, "What an agent's own hooks say";
+    "agent.report" Write (params::AgentReport) -> Reply<report::Reported>, "What an agent's own hooks say";
     "agent.wait" Read (wait::AgentWait) -> Reply<wait::Waited>, "Wait until an agent is as wanted";
     "agent.attach" Read (params::AgentRef) -> Reply<agent::Attach>, "How to look at an agent's session";
+    "agent.waiting" Read (params::None) -> Reply<waiting::WaitingList>, "Agents that wait for a person, and for what";
+    "agent.drain" Disruptive (params::AgentDrain) -> Reply<Change>, "Let an agent end its turn, stop it, and keep it stopped";
+    "agent.undrain" Disruptive (params::AgentDrain) -> Reply<Change>, "The end of a drain: the agent is started again if it should run";
     "agent.exits" Read (params::AgentExits) -> Reply<Items<Exit>>, "Ended instances, newest first";
     "agent.signals" Read (params::AgentSignals) -> Reply<Items<agent::SignalSent>>, "Signals that we sent, newest first";
     "deaths.list" Read (params::DeathsList) -> Reply<Items<Exit>>, "Ends that nobody asked for, of all agents, newest first";
@@ -197,6 +209,15 @@ methods! {
     "work.show" Read (params::WorkRef) -> Reply<work::Work>, "One work item";
     "work.list" Read (params::WorkList) -> Reply<Items<work::Work>>, "Work items, the most urgent first";
     "work.close" Write (params::WorkClose) -> Reply<work::WorkChange>, "Close a work item";
+    "mail.send" Write (params::MailSend) -> Reply<mail::MailChange>, "Write to an agent, or to the person";
+    "mail.inbox" Read (params::MailInbox) -> Reply<mail::Inbox>, "A mailbox, newest first";
+    "mail.read" Write (params::MailRead) -> Reply<mail::MailChange>, "One mail; it counts as read when its recipient asks";
+    "mail.archive" Write (params::MailArchive) -> Reply<mail::MailChange>, "Put a mail aside";
+    "nudge.send" Write (params::NudgeSend) -> Reply<nudge::NudgeChange>, "Text for an agent, typed when its input line is free";
+    "nudge.list" Read (params::NudgeList) -> Reply<Items<Nudge>>, "Texts for agents, in the order in which they are typed";
+    "nudge.cancel" Write (params::NudgeCancel) -> Reply<nudge::NudgeChange>, "Take a text back that was not typed yet";
+    "polecat.inject" Write (params::PolecatInject) -> Reply<nudge::NudgeChange>, "Text for an agent that runs, typed and confirmed or not typed at all";
+    "agent.respond" Write (params::AgentRespond) -> Reply<nudge::NudgeChange>, "A person's answer to an agent that waits for one";
     "events.history" Read (params::EventsHistory) -> Reply<event::History>, "Past events, oldest first";
     "events.subscribe" Read (params::EventsSubscribe) -> String, "Events as they happen", subscription;
     "events.unsubscribe" Read (params::Unsubscribe) -> bool, "End a subscription";

@@ -9,11 +9,16 @@ use serde_json::Value;
 use crate::{Activity, Address, InstanceId, Seq, Timestamp};
 
 mod doctor;
+mod polecat;
 mod rig;
 
 pub use doctor::*;
+pub use polecat::*;
 pub use rig::*;
 
+pub use crate::drain::params::*;
+pub use crate::mail::params::*;
+pub use crate::nudge::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.
@@ -234,12 +239,15 @@ params! {
         /// Before this instant silence is no stall.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_due: Option<Timestamp>,
-        /// The conversation it now leads.
+        /// The conversation it now leads: the id that its next start takes up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         conversation: Option<String>,
-        /// A remark.
+        /// A remark; with `waiting`, what it waits for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// When that was, by the wall clock: now unless given. What is older than the last report is ignored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
     }
 
     /// `agent.exits`
@@ -327,6 +335,21 @@ pub enum ReportState {
 }
 
 impl ReportState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Started, Self::Working, Self::Idle, Self::Waiting, Self::Ended];
+
+    /// The word used on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Working => "working",
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+        }
+    }
+
     /// The activity that follows from it.
     #[must_use]
     pub fn activity(self) -> Activity {

@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Reply, agent, config, daemon, doctor, event, explain, params,
-        town, wait, work,
+        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, daemon, doctor, event,
+        explain, mail, nudge, params, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -157,6 +157,48 @@ mod traits {
         async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::RoleStatus>>;
     }
 
+    /// Workers.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Polecat {
+        /// Make a worker: a name, a worktree, work on its hook, and its agent started.
+        #[method(name = "polecat.spawn", with_extensions)]
+        async fn spawn(&self, params: params::PolecatSpawn) -> RpcResult<Reply<Change>>;
+        /// Workers.
+        #[method(name = "polecat.list")]
+        async fn list(&self, params: params::PolecatList) -> RpcResult<Reply<Items<Agent>>>;
+
+        /// One worker.
+        #[method(name = "polecat.status")]
+        async fn status(&self, params: params::AgentRef) -> RpcResult<Reply<Agent>>;
+
+        /// Put work on a worker's hook, and start it.
+        #[method(name = "polecat.start", with_extensions)]
+        async fn start(&self, params: params::PolecatStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop a worker; it stays stopped, with its work on its hook.
+        #[method(name = "polecat.stop", with_extensions)]
+        async fn stop(&self, params: params::PolecatStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop a rig's workers, and nobody else.
+        #[method(name = "polecat.stop_all", with_extensions)]
+        async fn stop_all(&self, params: params::PolecatStopAll)
+        -> RpcResult<Reply<polecat::PolecatsChange>>;
+
+        /// Stop and start a worker as a new instance.
+        #[method(name = "polecat.restart", with_extensions)]
+        async fn restart(&self, params: params::PolecatRestart) -> RpcResult<Reply<Change>>;
+
+        /// Remove a worker: its worktree, its branch, its name. What it has is archived.
+        #[method(name = "polecat.remove", with_extensions)]
+        async fn remove(&self, params: params::PolecatRemove) -> RpcResult<Reply<polecat::PolecatRemoved>>;
+
+        /// The last lines of a worker's screen.
+        #[method(name = "polecat.capture")]
+        async fn capture(&self, params: params::AgentCapture) -> RpcResult<Reply<agent::Capture>>;
+    }
+
     /// Agents of any role.
     #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
     #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
@@ -184,7 +226,7 @@ mod traits {
 
         /// What an agent's own hooks say.
         #[method(name = "agent.report", with_extensions)]
-        async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<Change>>;
+        async fn report(&self, params: params::AgentReport) -> RpcResult<Reply<report::Reported>>;
 
         /// Wait until an agent is as wanted; the wait ends with the connection.
         #[method(name = "agent.wait", with_extensions)]
@@ -193,6 +235,18 @@ mod traits {
         /// How to look at an agent's session.
         #[method(name = "agent.attach")]
         async fn attach(&self, params: params::AgentRef) -> RpcResult<Reply<agent::Attach>>;
+
+        /// Agents that wait for a person, and for what.
+        #[method(name = "agent.waiting")]
+        async fn waiting(&self, params: params::None) -> RpcResult<Reply<waiting::WaitingList>>;
+
+        /// Let an agent end its turn, stop it, and keep it stopped.
+        #[method(name = "agent.drain", with_extensions)]
+        async fn drain(&self, params: params::AgentDrain) -> RpcResult<Reply<Change>>;
+
+        /// The end of a drain.
+        #[method(name = "agent.undrain", with_extensions)]
+        async fn undrain(&self, params: params::AgentDrain) -> RpcResult<Reply<Change>>;
 
         /// Ended instances, newest first.
         #[method(name = "agent.exits")]
@@ -307,6 +361,54 @@ mod traits {
         /// Close a work item.
         #[method(name = "work.close", with_extensions)]
         async fn close(&self, params: params::WorkClose) -> RpcResult<Reply<work::WorkChange>>;
+    }
+
+    /// Mail.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Mail {
+        /// Write to an agent, or to the person.
+        #[method(name = "mail.send", with_extensions)]
+        async fn send(&self, params: params::MailSend) -> RpcResult<Reply<mail::MailChange>>;
+
+        /// A mailbox, newest first.
+        #[method(name = "mail.inbox", with_extensions)]
+        async fn inbox(&self, params: params::MailInbox) -> RpcResult<Reply<mail::Inbox>>;
+
+        /// One mail; it counts as read when its recipient asks.
+        #[method(name = "mail.read", with_extensions)]
+        async fn read(&self, params: params::MailRead) -> RpcResult<Reply<mail::MailChange>>;
+
+        /// Put a mail aside.
+        #[method(name = "mail.archive", with_extensions)]
+        async fn archive(&self, params: params::MailArchive) -> RpcResult<Reply<mail::MailChange>>;
+    }
+
+    /// Text for agents, however it is asked for: one function types all of it.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Nudge {
+        /// Text for an agent, typed when its input line is free.
+        #[method(name = "nudge.send", with_extensions)]
+        async fn send(&self, params: params::NudgeSend) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// Texts for agents.
+        #[method(name = "nudge.list")]
+        async fn list(&self, params: params::NudgeList) -> RpcResult<Reply<Items<Text>>>;
+
+        /// Take a text back.
+        #[method(name = "nudge.cancel", with_extensions)]
+        async fn cancel(&self, params: params::NudgeCancel) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// Text for an agent that runs, typed and confirmed or not typed at all.
+        #[method(name = "polecat.inject", with_extensions)]
+        async fn inject(&self, params: params::PolecatInject) -> RpcResult<Reply<nudge::NudgeChange>>;
+
+        /// A person's answer to an agent that waits for one.
+        #[method(name = "agent.respond", with_extensions)]
+        async fn respond(&self, params: params::AgentRespond) -> RpcResult<Reply<nudge::NudgeChange>>;
     }
 
     /// What happened, and what happens.

@@ -19,8 +19,8 @@ use gtd_proto::daemon::StepOutcome;
 use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
-    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Reply, Role, RpcError, agent,
-    config, daemon, doctor, event, explain, method, town, work,
+    Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Nudge, Reply, Role, RpcError,
+    agent, config, daemon, doctor, event, explain, mail, method, nudge, report, town, waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -80,14 +80,26 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("refinery.stop", "change_bare", round::<Reply<Change>>),
     ("refinery.restart", "change_bare", round::<Reply<Change>>),
     ("refinery.status", "refinery_status", round::<Reply<town::RoleStatus>>),
+    ("polecat.spawn", "change", round::<Reply<Change>>),
+    ("polecat.list", "agents", round::<Reply<Items<Agent>>>),
+    ("polecat.status", "polecat", round::<Reply<Agent>>),
+    ("polecat.start", "change", round::<Reply<Change>>),
+    ("polecat.stop", "change", round::<Reply<Change>>),
+    ("polecat.stop_all", "polecats_change", round::<Reply<gtd_proto::polecat::PolecatsChange>>),
+    ("polecat.restart", "change", round::<Reply<Change>>),
+    ("polecat.remove", "polecat_removed", round::<Reply<gtd_proto::polecat::PolecatRemoved>>),
+    ("polecat.capture", "capture", round::<Reply<agent::Capture>>),
     ("agent.list", "agents", round::<Reply<Items<Agent>>>),
     ("agent.capture", "capture", round::<Reply<agent::Capture>>),
     ("agent.explain", "explanation", round::<Reply<explain::Explanation>>),
     ("agent.reset", "change", round::<Reply<Change>>),
     ("agent.declare_dead", "change", round::<Reply<Change>>),
-    ("agent.report", "change", round::<Reply<Change>>),
+    ("agent.report", "reported", round::<Reply<report::Reported>>),
     ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
+    ("agent.waiting", "waiting", round::<Reply<waiting::WaitingList>>),
+    ("agent.drain", "change_drained", round::<Reply<Change>>),
+    ("agent.undrain", "change", round::<Reply<Change>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),
     ("agent.signals", "signals", round::<Reply<Items<agent::SignalSent>>>),
     ("deaths.list", "deaths", round::<Reply<Items<Exit>>>),
@@ -106,6 +118,15 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("work.show", "work", round::<Reply<work::Work>>),
     ("work.list", "works", round::<Reply<Items<work::Work>>>),
     ("work.close", "work_change", round::<Reply<work::WorkChange>>),
+    ("mail.send", "mail_accepted", round::<Reply<mail::MailChange>>),
+    ("mail.inbox", "inbox", round::<Reply<mail::Inbox>>),
+    ("mail.read", "mail", round::<Reply<mail::MailChange>>),
+    ("mail.archive", "mail_archived", round::<Reply<mail::MailChange>>),
+    ("nudge.send", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("nudge.list", "nudges", round::<Reply<Items<Nudge>>>),
+    ("nudge.cancel", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("polecat.inject", "nudge_change", round::<Reply<nudge::NudgeChange>>),
+    ("agent.respond", "nudge_change", round::<Reply<nudge::NudgeChange>>),
     ("events.history", "history", round::<Reply<event::History>>),
     ("events.subscribe", "subscription", round::<String>),
     ("events.unsubscribe", "unsubscribed", round::<bool>),
@@ -182,9 +203,13 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(ErrorKind::Unknown));
     assert!(read(IncidentCause::Unknown));
     assert!(read(IncidentState::Unknown));
+    assert!(read(nudge::NudgeState::Unknown));
+    assert!(read(nudge::NudgeReached::Unknown));
     assert!(read(config::Origin::Unknown));
     assert!(read(doctor::CheckStatus::Unknown));
     assert!(read(doctor::FixClass::Destructive));
+    assert!(read(waiting::WaitKind::Unknown));
+    assert!(read(waiting::WaitSource::Unknown));
 }
 
 #[test]
@@ -227,8 +252,32 @@ fn every_word_is_written_as_it_is_called() {
     for state in [At::Holding, At::Canary, At::Releasing, At::Closed, At::Unknown] {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
     }
+    for state in [
+        nudge::NudgeState::Queued,
+        nudge::NudgeState::Delivering,
+        nudge::NudgeState::Delivered,
+        nudge::NudgeState::Dead,
+    ] {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
+    for reached in [
+        nudge::NudgeReached::Queued,
+        nudge::NudgeReached::Typed,
+        nudge::NudgeReached::Submitted,
+        nudge::NudgeReached::Seen,
+    ] {
+        assert_eq!(serde_json::to_value(reached).unwrap(), reached.as_str());
+    }
     for activity in [Activity::Working, Activity::Idle, Activity::Waiting, Activity::Unknown] {
         assert_eq!(serde_json::to_value(activity).unwrap(), activity.as_str());
+    }
+    use waiting::WaitKind as Kind;
+    for kind in [Kind::Permission, Kind::Trust, Kind::Login, Kind::Question, Kind::Input, Kind::Unknown] {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+    }
+    use waiting::WaitSource as Source;
+    for source in [Source::Reported, Source::Pane, Source::Unknown] {
+        assert_eq!(serde_json::to_value(source).unwrap(), source.as_str());
     }
     for intent in [Intent::Running, Intent::Stopped, Intent::Paused, Intent::Parked, Intent::Unknown] {
         assert_eq!(serde_json::to_value(intent).unwrap(), intent.as_str());

@@ -7,19 +7,26 @@
 
 mod agents;
 pub mod bd;
+pub mod claude;
 pub mod client;
 pub mod disk;
 mod guard;
 pub mod journal;
+pub mod manager;
+pub mod nudging;
 pub mod procs;
 pub mod programs;
 mod reaper;
+mod repo;
 pub mod run;
+pub mod served;
 pub mod setup;
 pub mod terminal;
 pub mod tmux;
 pub mod town;
+pub mod typist;
 pub mod wait;
+pub mod workers;
 
 pub use client::{Client, Failure, Follower};
 pub use journal::{Entry, What};

@@ -26,6 +26,10 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("tmux.size", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("tmux.names", (HERE, "new_sessions_get_the_new_size_and_name")),
     ("start.timeout", (HERE, "a_start_is_waited_for_no_longer_than_its_timeout")),
+    (
+        "polecat.max_per_rig",
+        ("tests/tests/spawn.rs", "a_spawn_beyond_a_limit_is_refused_with_the_figure_and_a_restart_waits"),
+    ),
     ("start.concurrency", ("gtd/src/daemon/reload.rs", "places_for_starts_and_stops_are_as_configured")),
     (
         "stop.drain",
@@ -37,6 +41,10 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("stop.grace", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.concurrency", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.spare", ("tests/tests/startup.rs", "what_the_user_has_spared_outlives_even_a_kill_of_the_shim")),
+    (
+        "polecat.gupp_after",
+        ("tests/tests/workers_health.rs", "one_that_gets_nowhere_is_told_of_once_and_released_when_it_moves"),
+    ),
     ("restart.initial", (HERE, "the_numbers_of_restarts_change_at_once")),
     ("restart.base", HEART),
     ("restart.factor", HEART),

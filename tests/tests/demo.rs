@@ -32,7 +32,7 @@ fn demo_succeeds_in_under_fifteen_seconds_and_leaves_nothing() {
     assert_eq!(output.code, 0, "{output:?}");
     assert!(output.took < Duration::from_secs(15), "{:?}", output.took);
     let all = format!("{}{}", output.out, output.err);
-    for word in ["witness", "running", "SIGKILL", "ms"] {
+    for word in ["witness", "polecats", "running", "SIGKILL", "incident.opened", "incident.closed", "ms"] {
         assert!(all.contains(word), "{word} is missing: {all}");
     }
     assert!(processes.is_empty(), "{processes:#?}");
@@ -49,6 +49,10 @@ fn demo_as_json_is_one_envelope_with_an_empty_census() {
         (&serde_json::json!(1), Some("demo")),
         "{envelope:#}"
     );
+    let incident = envelope["result"]["incident"].as_array().unwrap();
+    let times = |what: &str| incident.iter().filter(|row| row["what"] == what).count();
+    assert_eq!((times("incident.opened"), times("incident.closed")), (1, 1), "{envelope:#}");
+    assert_eq!(envelope["result"]["work"].as_object().unwrap().len(), 3, "{envelope:#}");
     let census = &envelope["result"]["census"];
     for list in ["sessions", "processes", "files"] {
         assert_eq!(census[list], serde_json::json!([]), "{envelope:#}");

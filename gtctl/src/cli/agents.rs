@@ -135,6 +135,19 @@ pub struct Reset {
     pub plan: Plan,
 }
 
+/// `drain`, `undrain`
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// The agent
+    pub agent: String,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
 /// `declare-dead`
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -37,6 +37,33 @@ Example:
     Heartbeat(Plan),
     /// Past rounds, newest first
     Heartbeats(Heartbeats),
+    /// Make it a service that starts with your session and is watched over
+    Install(Install),
+    /// Take the service away: the daemon ends, agents go on
+    #[command(after_help = "\
+Example:
+  gtctl daemon uninstall --yes")]
+    Uninstall(Plan),
+}
+
+/// `daemon install`
+#[derive(Debug, Clone, Copy, Args)]
+#[command(after_help = "\
+The service belongs to your own manager: systemd, or launchd on macOS.
+What is installed already is brought up to date where gtd or your PATH have changed.
+
+Examples:
+  gtctl daemon install --dry-run        show the files and what would be done
+  gtctl daemon install --now            and let the daemon run as a service from now on")]
+pub struct Install {
+    /// Also start it, in the place of a daemon that runs
+    #[arg(long)]
+    pub now: bool,
+    /// Let the manager listen: the first client starts the daemon, and none fails during a restart
+    #[arg(long)]
+    pub listen: bool,
+    #[command(flatten)]
+    pub plan: Plan,
 }
 
 /// `daemon run`

@@ -59,6 +59,19 @@ pub fn instant(text: &str) -> Result<gtd_proto::Timestamp, String> {
     gtd_proto::Timestamp::now().checked_sub(ago).map_err(|e| e.to_string())
 }
 
+/// An instant to come, or so long from now.
+///
+/// # Errors
+/// How to write it.
+pub fn ahead(text: &str) -> Result<gtd_proto::Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let wait =
+        duration(text).map_err(|_| "write an instant as 2026-01-31T12:00:00Z, or so long from now as 30m")?;
+    gtd_proto::Timestamp::now().checked_add(wait).map_err(|e| e.to_string())
+}
+
 /// An event's number, or an instant.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 pub mod identity;
 pub mod lock;
+pub mod managed;
 pub mod sibling;
 pub mod start;
 pub mod stop;

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sibling;
+use super::lock::{self, Lock};
+use super::{managed, sibling};
 use crate::client::Session;
 use crate::client::endpoint::{self, Target};
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::card::ended;
+use crate::output::note;
 
 /// How long a daemon may take until it answers.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -22,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long to wait for the daemon that won a race for the lock.
 const WINNER: Duration = Duration::from_secs(3);
+
+/// Daemons that are started one after the other when each finds the lock held and it is free afterwards.
+const TRIES: u32 = 5;
 
 /// gtd's exit code when another daemon holds the lock.
 const LOCK_HELD: i32 = 1;
@@ -78,6 +83,26 @@ pub async fn ensure(launch: &Launch, started: &mut Vec<Child>) -> Result<Running
         Err(failure) if failure.is_no_daemon() => {}
         Err(failure) => return Err(failure),
     }
+    // Under a hold it is only to stop what it finds, and to end.
+    if !launch.hold
+        && !launch.scrub
+        && let Some(service) = managed::reachable(&launch.root).await
+    {
+        note(format!("starting the service {}", service.name()));
+        return Ok(Running { session: managed::start(&service, &launch.root).await?, already: false });
+    }
+    for _ in 0..TRIES {
+        if let Some(running) = attempt(launch, started).await? {
+            return Ok(running);
+        }
+    }
+    let root = launch.root.display();
+    Err(Failure::failed(format!("gtd did not start: {root}/daemon/daemon.lock is taken again and again"))
+        .hint("gtctl daemon status"))
+}
+
+/// Starts one, and waits until it answers. None: it found the lock held, and nobody holds it any more.
+async fn attempt(launch: &Launch, started: &mut Vec<Child>) -> Result<Option<Running>, Failure> {
     let mut words = tempfile::tempfile()
         .map_err(|e| Failure::failed(format!("cannot make a file for the daemon's last words: {e}")))?;
     let heard = words.try_clone().map_err(|e| Failure::failed(format!("cannot share a file: {e}")))?;
@@ -94,7 +119,7 @@ pub async fn ensure(launch: &Launch, started: &mut Vec<Child>) -> Result<Running
         let mine = endpoint::endpoint(&launch.root).is_some_and(|end| end.pid.unsigned_abs() == pid);
         if mine {
             match Session::open(&Target::of_town(&launch.root)).await {
-                Ok(session) => return Ok(Running { session, already: false }),
+                Ok(session) => return Ok(Some(Running { session, already: false })),
                 Err(failure) if failure.code() == Code::Unreachable => {}
                 Err(failure) => return Err(failure),
             }
@@ -142,7 +167,7 @@ async fn after_its_end(
     launch: &Launch,
     status: ExitStatus,
     words: &mut std::fs::File,
-) -> Result<Running, Failure> {
+) -> Result<Option<Running>, Failure> {
     use std::os::unix::process::ExitStatusExt;
     let root = launch.root.display();
     let said = last_words(words, &launch.root);
@@ -152,7 +177,12 @@ async fn after_its_end(
             let deadline = Instant::now() + WINNER;
             while Instant::now() < deadline {
                 if let Ok(session) = Session::open(&Target::of_town(&launch.root)).await {
-                    return Ok(Running { session, already: true });
+                    return Ok(Some(Running { session, already: true }));
+                }
+                // A daemon that was killed a moment ago keeps the lock until the kernel is done with it, and a
+                // look at the lock from outside takes it for an instant.
+                if matches!(lock::look(&launch.root), Lock::Free) {
+                    return Ok(None);
                 }
                 tokio::time::sleep(LOOK_EVERY * 10).await;
             }

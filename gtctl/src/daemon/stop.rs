@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::identity::{Identity, Sent};
 use super::lock::{self, Lock};
+use super::managed;
 use crate::client::endpoint::{self, Target};
 use crate::client::{self, Session};
 use crate::failure::Failure;
@@ -23,6 +24,9 @@ const AFTER_LOCK: Duration = Duration::from_secs(2);
 
 /// How long the daemon may take to answer the request to end.
 const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a daemon may take to end that nobody hurries.
+pub const PATIENT: Duration = Duration::from_secs(30);
 
 /// How long it is waited for without a word.
 const QUIET: Duration = Duration::from_secs(3);
@@ -43,6 +47,9 @@ pub enum Stopped {
 /// # Errors
 /// A timeout when it did not end; a failure when the holder of the lock cannot be proven to be the daemon.
 pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped, Failure> {
+    if let Some(stopped) = managed::stop(root, timeout, force).await? {
+        return Ok(stopped);
+    }
     match lock::look(root) {
         Lock::Free => return Ok(Stopped::Already),
         Lock::Held => {}
@@ -65,6 +72,20 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
         ))
         .hint(format!("see who it is: fuser -v {}/daemon/daemon.lock", root.display())));
     };
+    end_holder(holder, root, timeout, force).await
+}
+
+/// Waits until a daemon that was told to end has let go of the lock; with `force` it is killed when that takes too
+/// long.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn end_holder(
+    holder: Identity,
+    root: &Path,
+    timeout: Duration,
+    force: bool,
+) -> Result<Stopped, Failure> {
     let quiet = timeout.min(QUIET);
     let mut free = lock::wait_until_free(root, quiet).await;
     if !free && timeout > quiet {
@@ -94,7 +115,7 @@ pub async fn stop(root: &Path, timeout: Duration, force: bool) -> Result<Stopped
 
 /// Gives a daemon that has let go of its lock the moment it needs to be gone altogether. One that takes longer
 /// supervises nothing any more: that is not waited for.
-async fn linger(holder: Identity) {
+pub async fn linger(holder: Identity) {
     let deadline = Instant::now() + AFTER_LOCK;
     while holder.is_alive() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -105,7 +126,13 @@ async fn linger(holder: Identity) {
 /// says that it listens on the socket and the town's own record agrees.
 async fn ask(root: &Path) -> Result<Option<Identity>, Failure> {
     let target = Target::of_town(root);
-    if let Ok(session) = Session::open(&target).await {
+    if let Ok(mut session) = Session::open(&target).await {
+        // A connection that waited for a daemon still names who held the socket until then.
+        if session.peer.is_some_and(|peer| peer != session.hello.body.pid)
+            && let Ok(again) = Session::open(&target).await
+        {
+            session = again;
+        }
         let Ok(said) = Identity::of(session.hello.body.pid) else { return Ok(None) };
         // Where the kernel tells who listens, it has to be the same.
         if session.peer.is_some_and(|peer| peer != said.pid) {

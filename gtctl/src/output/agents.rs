@@ -3,6 +3,7 @@
 use gtd_proto::town::{Alert, Rig, Severity, TmuxState, TownStatus};
 use gtd_proto::{Activity, Address, Agent, Incident, RigName, Role, State};
 
+use super::error::plain;
 use super::paint::{Paint, Tone, tone};
 use super::table::{Cell, Table};
 use super::time;
@@ -157,15 +158,39 @@ pub fn count(n: u64, noun: &str) -> String {
 pub fn table(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
     let mut sorted = agents.to_vec();
     sorted.sort_by_key(|agent| order(agent));
-    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "RESTARTS", "PID", "REASON"]);
+    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "HOOK", "RESTARTS", "PID", "REASON"]);
     for agent in sorted {
         table.row(vec![
             agent.agent.to_string().into(),
             Cell::new(agent.state.as_str(), tone(agent.state)),
             activity(agent),
             time::ago(agent.since).into(),
+            agent.hook.clone().unwrap_or_default().into(),
             agent.restarts.lifetime.to_string().into(),
             agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+            reason(agent).into(),
+        ]);
+    }
+    table.render(paint, width)
+}
+
+/// Workers, a line each, with what they work on.
+#[must_use]
+pub fn workers(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
+    let mut sorted = agents.to_vec();
+    sorted.sort_by_key(|agent| order(agent));
+    let mut table =
+        Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "HOOK", "RESTARTS", "PID", "BRANCH", "REASON"]);
+    for agent in sorted {
+        table.row(vec![
+            agent.agent.to_string().into(),
+            Cell::new(agent.state.as_str(), tone(agent.state)),
+            activity(agent),
+            time::ago(agent.since).into(),
+            agent.hook.clone().unwrap_or_default().into(),
+            agent.restarts.lifetime.to_string().into(),
+            agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+            agent.branch.clone().unwrap_or_default().into(),
             reason(agent).into(),
         ]);
     }
@@ -192,6 +217,10 @@ fn activity(agent: &Agent) -> Cell {
 #[must_use]
 pub fn reason(agent: &Agent) -> String {
     let mut parts: Vec<String> = agent.reason.iter().cloned().collect();
+    if agent.running && agent.activity == Activity::Waiting {
+        // An agent wrote it.
+        parts.extend(agent.activity_detail.as_deref().map(|text| format!("waits for: {}", plain(text))));
+    }
     if let Some(at) = agent.next_attempt {
         parts.push(format!("next attempt {}", time::until(at)));
     }

@@ -218,6 +218,7 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
     let me = agent.agent.to_string();
     let on = |verb: &str| match (agent.role, &agent.rig) {
         (Role::Witness | Role::Refinery, Some(rig)) => Some(format!("gtctl {} {verb} {rig}", agent.role)),
+        (Role::Polecat, _) => Some(format!("gtctl polecat {verb} {me}")),
         _ => None,
     };
     let mut out: Vec<(Option<String>, &'static str)> = Vec::new();
@@ -235,12 +236,16 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             out.push((on("stop"), "call the start off"));
         }
         State::Stopping => {
+            if agent.drain.is_some() {
+                out.push((plain("undrain"), "let it go on after all"));
+            }
             out.push((Some(format!("gtctl wait {me} --for gone")), "wait for its end"));
             out.push((on("stop").map(|stop| format!("{stop} --force")), "KILL it at once"));
         }
         State::Stopped if aside(agent).is_some() => {
             out.push((aside(agent), "its rig is set aside: the end of that brings it back"));
         }
+        _ if agent.drain.is_some() => out.push((plain("undrain"), "put it back into service")),
         // What bars it has to go first; a start would be refused.
         State::Stopped if agent.intent == Intent::Running => {
             let down = agent.reason.as_ref().is_some_and(|reason| reason.contains("town is"));

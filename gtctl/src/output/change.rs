@@ -1,6 +1,6 @@
 //! What became of a request to change something, and what would become of it.
 
-use gtd_proto::town::{Census, TownChange};
+use gtd_proto::town::{Census, Outcome, TownChange};
 use gtd_proto::{Change, PlanStep, State};
 
 use super::paint::{Paint, Tone, tone};
@@ -45,7 +45,7 @@ pub fn change(done: &str, change: &Change, paint: Paint) -> Vec<String> {
     let as_asked = done == agent.state.as_str() && !change.already;
     if !as_asked
         && !matches!(agent.state, State::Running | State::Starting)
-        && let Some(reason) = &agent.reason
+        && let Some(reason) = agent.reason.as_ref().filter(|reason| *reason != done)
     {
         out.push(format!("  {reason}"));
     }
@@ -56,8 +56,14 @@ pub fn change(done: &str, change: &Change, paint: Paint) -> Vec<String> {
 /// What became of each agent of a town, failures first.
 #[must_use]
 pub fn town(done: &str, change: &TownChange, paint: Paint, width: Option<usize>) -> Vec<String> {
+    outcomes(done, &change.items, paint, width)
+}
+
+/// What became of each of several agents, failures first.
+#[must_use]
+pub fn outcomes(done: &str, items: &[Outcome], paint: Paint, width: Option<usize>) -> Vec<String> {
     let mut table = Table::new(&["AGENT", "RESULT"]);
-    let mut items: Vec<_> = change.items.iter().collect();
+    let mut items: Vec<_> = items.iter().collect();
     items.sort_by_key(|item| item.ok);
     for item in items {
         let result = match &item.error {

@@ -40,7 +40,9 @@ fn mood(of: &str) -> Tone {
         | kind::TMUX_SERVER_DIED
         | kind::DAEMON_DEGRADED
         | kind::INCIDENT_OPENED => Tone::Bad,
-        kind::AGENT_RESTARTING | kind::AGENT_BACKOFF | kind::CONFIG_REJECTED => Tone::Warn,
+        kind::AGENT_RESTARTING | kind::AGENT_BACKOFF | kind::AGENT_WAITING | kind::CONFIG_REJECTED => {
+            Tone::Warn
+        }
         kind::AGENT_READY | kind::INCIDENT_CLOSED => Tone::Good,
         _ => Tone::Plain,
     }
@@ -132,6 +134,20 @@ pub fn facts(event: &Event) -> String {
             parts.extend(text("work").map(str::to_owned));
             parts.extend(text("title").map(str::to_owned));
             parts.extend(text("why").or_else(|| text("reason")).map(str::to_owned));
+        }
+        kind::MAIL_SENT => {
+            parts.extend(text("id").map(str::to_owned));
+            let from = text("from").unwrap_or_default();
+            parts.push(format!("from {from} to {}", text("to").unwrap_or_default()));
+            parts.extend(text("subject").map(str::to_owned));
+        }
+        kind::AGENT_WAITING => {
+            parts.extend(text("kind").map(str::to_owned));
+            parts.extend(text("text").map(str::to_owned));
+        }
+        kind::AGENT_DRAINED => {
+            parts.extend(text("by").map(|by| format!("by {by}")));
+            parts.extend(text("reason").map(str::to_owned));
         }
         kind::TMUX_UNRESPONSIVE => parts.extend(text("why").map(str::to_owned)),
         _ => return cut(&plain(&generic(data)), FACTS_MAX),

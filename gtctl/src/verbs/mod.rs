@@ -1,5 +1,6 @@
 //! One file per verb: ask the daemon, print the answer, say how it went.
 
+pub mod agent;
 mod attach;
 mod completions;
 mod config;
@@ -9,26 +10,33 @@ mod declare_dead;
 mod demo;
 mod doctor;
 mod down;
+mod drain;
 mod events;
 mod exits;
 mod explain;
 mod hook;
 mod init;
 mod logs;
+mod mail;
+mod nudge;
 mod orphans;
 mod peek;
+mod polecat;
+mod prime;
 mod progress;
 mod reset;
 mod rig;
 mod role;
 mod rpc;
 mod signals;
+mod sling;
 mod socket;
 mod status;
 mod towns;
 mod up;
 mod version;
 mod wait;
+mod waiting;
 mod work;
 
 use crate::cli::{Status, Verb};
@@ -49,8 +57,13 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Rig(verb) => rig::run(cx, verb).await,
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Sling(args) => sling::run(cx, args).await,
+        Verb::Polecat(verb) => polecat::run(cx, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
+        Verb::Mail(verb) => mail::run(cx, verb).await,
+        Verb::Nudge(args) => nudge::run(cx, args).await,
+        Verb::Respond(args) => nudge::respond(cx, args).await,
         Verb::Peek(args) => peek::run(cx, &args).await,
         Verb::Attach(args) => attach::run(cx, &args).await,
         Verb::Explain(args) => explain::run(cx, &args).await,
@@ -63,9 +76,14 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Session(verb) => orphans::session(cx, verb).await,
         Verb::Crew(verb) => orphans::crew(cx, verb).await,
         Verb::Towns => towns::run(cx),
+        Verb::Waiting => waiting::run(cx).await,
+        Verb::Drain(args) => drain::run(cx, args, false).await,
+        Verb::Undrain(args) => drain::run(cx, args, true).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Wait(args) => wait::run(cx, &args).await,
+        Verb::Prime(args) => prime::run(cx, &args).await,
+        Verb::Agent(verb) => agent::run(cx, &verb),
         Verb::Daemon(verb) => daemon::run(cx, verb).await,
         Verb::Logs(args) => logs::run(cx, &args).await,
         Verb::Config(verb) => config::run(cx, verb).await,

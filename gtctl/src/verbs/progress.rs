@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::rpc::EventsClient;
-use gtd_proto::{Frame, params};
+use gtd_proto::{Event, Frame, params};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::client::Session;
@@ -34,10 +34,27 @@ pub async fn with_events<T>(
     what: &str,
     request: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let wish = params::EventsSubscribe {
-        kinds: Some(KINDS.map(str::to_owned).to_vec()),
-        ..params::EventsSubscribe::default()
+    let line = |event: &Event| {
+        let who = event.agent.as_ref().map(ToString::to_string).unwrap_or_default();
+        let did = event.kind.trim_start_matches("agent.");
+        Some(format!("  {who}: {did} {}", event::facts(event)).trim_end().to_owned())
     };
+    with_steps(session, what, &KINDS, line, request).await
+}
+
+/// Runs a request and shows events of some kinds, those that `line` has words for.
+///
+/// # Errors
+/// The request's own. That events cannot be had is no error.
+pub async fn with_steps<T>(
+    session: &Session,
+    what: &str,
+    kinds: &[&str],
+    line: impl Fn(&Event) -> Option<String>,
+    request: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let kinds = Some(kinds.iter().map(|kind| (*kind).to_owned()).collect());
+    let wish = params::EventsSubscribe { kinds, ..params::EventsSubscribe::default() };
     let mut events = EventsClient::follow(&session.client, wish).await.ok();
     tokio::pin!(request);
     let (began, mut clock) = (Instant::now(), clock());
@@ -53,10 +70,10 @@ pub async fn with_events<T>(
             done = &mut request => return done,
             frame = next => match frame {
                 Some(Ok(Frame::Event(event))) => {
-                    clock.reset();
-                    let who = event.agent.as_ref().map(ToString::to_string).unwrap_or_default();
-                    let did = event.kind.trim_start_matches("agent.");
-                    note(format!("  {who}: {did} {}", event::facts(&event)).trim_end());
+                    if let Some(line) = line(&event) {
+                        clock.reset();
+                        note(line);
+                    }
                 }
                 Some(_) => {}
                 None => events = None,

@@ -130,6 +130,20 @@ fn why_it_did_not_start() {
     assert!(error["data"]["output"][0].as_str().unwrap().contains("lock held by another process"), "{error}");
 }
 
+/// The kernel needs a moment for a daemon that was killed, and its lock is held until then.
+#[test]
+fn a_lock_that_comes_free_meanwhile_is_no_reason_to_give_up() {
+    let home = Home::new("");
+    let lock = File::create(home.town.root().join("daemon/daemon.lock")).unwrap();
+    FileExt::lock_exclusive(&lock).unwrap();
+    let mut command = home.town.command_of(&home.gtctl, &["up"]);
+    let mut up = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("a first try", || home.town.root().join("found-the-lock-held").exists());
+    drop(lock);
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+    home.run(&["daemon", "stop"]).expect(0);
+}
+
 #[test]
 fn two_starts_at_once_make_one_daemon() {
     let home = Home::new("");

@@ -21,13 +21,19 @@ fn it_kills_recovers_explains_and_leaves_nothing() {
     let run = home
         .run_with(&["demo"], &[("GT_TOWN_ROOT", "/nowhere"), ("GT_SOCKET", "/nowhere"), ("GT_INSTANCE", "x")])
         .expect(0);
-    for word in
-        ["SIGKILL", "agent.exited", "agent.restarting", "new process", "agent.ready", "nothing is left"]
-    {
+    for word in [
+        "SIGKILL",
+        "agent.exited",
+        "agent.restarting",
+        "new process",
+        "agent.ready",
+        "incident.closed",
+        "nothing is left",
+    ] {
         assert!(run.out.contains(word), "{word} in:\n{}", run.out);
     }
-    for step in 1..=7 {
-        assert!(run.err.contains(&format!("[{step}/7] ")), "{}", run.err);
+    for step in 1..=9 {
+        assert!(run.err.contains(&format!("[{step}/9] ")), "{}", run.err);
     }
     assert_eq!(demos(home.town.home()), 0);
 }
@@ -39,6 +45,8 @@ fn in_json_there_is_one_object() {
     let value = run.json();
     assert_eq!(value["kind"], "demo");
     assert_eq!(value["result"]["recovery"][0]["what"], "SIGKILL");
+    assert_eq!(value["result"]["incident"].as_array().unwrap().last().unwrap()["what"], "incident.closed");
+    assert_eq!(value["result"]["work"].as_object().unwrap().len(), 3);
     assert_eq!(value["result"]["census"]["processes"], serde_json::json!([]));
 }
 
@@ -79,7 +87,7 @@ fn interrupt_at(step: &str) {
     let rest: Vec<String> = said.collect();
     let code = child.wait().unwrap().code();
     // It may have ended by itself before the signal came.
-    if code != Some(0) || !step.starts_with("[7/7]") {
+    if code != Some(0) || !step.starts_with("[9/9]") {
         assert_eq!(code, Some(130), "{rest:?}");
         assert!(rest.iter().any(|line| line == "hint: nothing is left"), "{rest:?}");
     }
@@ -90,25 +98,35 @@ fn interrupt_at(step: &str) {
 
 #[test]
 fn ctrl_c_before_there_is_a_town() {
-    interrupt_at("[1/7]");
+    interrupt_at("[1/9]");
 }
 
 #[test]
 fn ctrl_c_while_the_daemon_comes_up() {
-    interrupt_at("[2/7]");
+    interrupt_at("[2/9]");
 }
 
 #[test]
 fn ctrl_c_while_rigs_are_added() {
-    interrupt_at("[3/7]");
+    interrupt_at("[3/9]");
 }
 
 #[test]
 fn ctrl_c_after_the_kill() {
-    interrupt_at("[4/7]");
+    interrupt_at("[5/9]");
+}
+
+#[test]
+fn ctrl_c_while_workers_are_made() {
+    interrupt_at("[4/9]");
+}
+
+#[test]
+fn ctrl_c_after_all_were_killed() {
+    interrupt_at("[7/9]");
 }
 
 #[test]
 fn ctrl_c_while_it_cleans_up() {
-    interrupt_at("[7/7]");
+    interrupt_at("[9/9]");
 }

@@ -1,6 +1,8 @@
 //! The real `gtctl` against a daemon that is not one: what it asks, what it prints, how it ends.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod config;
@@ -10,6 +12,8 @@ mod daemon;
 mod demo;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod sling;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -59,6 +59,11 @@ fn reads_in_words() {
         &["work", "list"],
         &["work", "show", "al-k3x"],
         &["hook", "show", "alpha/witness"],
+        &["mail", "inbox"],
+        &["mail", "inbox", "alpha/witness", "--unread"],
+        &["mail", "read", "m-12"],
+        &["waiting"],
+        &["nudge", "list"],
         &["events"],
         &["wait", "alpha/witness"],
         &["wait", "alpha/witness", "--for", "gone"],
@@ -98,6 +103,15 @@ fn changes_in_words() {
         &["hook", "set", "alpha/witness", "al-k3x"],
         &["hook", "set", "alpha/witness", "al-k3x", "--force"],
         &["hook", "clear", "alpha/witness"],
+        &["mail", "send", "alpha/witness", "Look after nux", "-silent for an hour"],
+        &["mail", "archive", "m-12"],
+        &["drain", "alpha/witness"],
+        &["undrain", "alpha/witness"],
+        &["nudge", "alpha/witness", "--", "-x;"],
+        &["inject", "alpha/witness", "You have mail.", "--key", "mail"],
+        &["nudge", "cancel", "n-1f3a5c7e9b0d"],
+        &["polecat", "nudge", "alpha/witness", "Go on."],
+        &["respond", "alpha/witness", "yes"],
     ]
     .iter()
     .map(|args| golden(args))
@@ -109,7 +123,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 39] = [
+    let cases: [(&[&str], &str); 51] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -149,6 +163,18 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["session", "list"], "session.list"),
         (&["crew", "list"], "crew.list"),
         (&["crew", "list", "alpha"], "crew.list"),
+        (&["mail", "send", "mayor/", "x"], "mail.send"),
+        (&["mail", "inbox"], "mail.inbox"),
+        (&["mail", "read", "m-12"], "mail.read"),
+        (&["mail", "archive", "m-12"], "mail.archive"),
+        (&["waiting"], "agent.waiting"),
+        (&["drain", "alpha/witness"], "agent.drain"),
+        (&["undrain", "alpha/witness"], "agent.undrain"),
+        (&["nudge", "alpha/witness", "x"], "nudge.send"),
+        (&["nudge", "list", "alpha/witness", "--all"], "nudge.list"),
+        (&["nudge", "cancel", "n-1f3a5c7e9b0d"], "nudge.cancel"),
+        (&["polecat", "inject", "alpha/witness", "x"], "polecat.inject"),
+        (&["respond", "alpha/witness", "y"], "agent.respond"),
     ];
     for (args, kind) in cases {
         let run = town.gtctl(&[args, &["--json"]].concat()).expect(0);
@@ -187,6 +213,34 @@ fn what_a_start_hands_on() {
         fake.params("witness.stop"),
         json!({"rig": "alpha", "now": true, "force": false, "dry_run": false, "wait_ms": 0})
     );
+}
+
+#[test]
+fn what_a_mail_hands_on() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    town.gtctl(&["mail", "send", "alpha/nux", "-v says nothing"]).expect(0);
+    let expected = json!({"to": "alpha/nux", "subject": "-v says nothing", "body": "", "dry_run": false});
+    assert_eq!(fake.params("mail.send"), expected);
+    town.gtctl(&["mail", "inbox"]).expect(0);
+    assert_eq!(fake.params("mail.inbox"), json!({"unread": false}), "whose is for the daemon to tell");
+    town.gtctl(&["mail", "inbox", "mayor/", "--unread"]).expect(0);
+    assert_eq!(fake.params("mail.inbox"), json!({"for": "mayor/", "unread": true}));
+    let long = "x".repeat(100_000);
+    let run = town.gtctl(&["mail", "send", "mayor/", "s", &long]).expect(2);
+    assert!(run.err.contains("at most 65536 bytes"), "{}", run.err);
+}
+
+#[test]
+fn that_nobody_waits_is_said() {
+    let town = Town::with_endpoint();
+    let all = canned(&town);
+    let _fake = Fake::start(&town.socket(), move |method, params| match method {
+        "agent.waiting" => answer(gtd_proto::waiting::WaitingList { items: Vec::new(), unseen: Vec::new() }),
+        _ => all(method, params),
+    });
+    let run = town.gtctl(&["waiting"]).expect(0);
+    assert_eq!((run.out.as_str(), run.err.as_str()), ("", "nobody waits for you\n"));
 }
 
 #[test]
@@ -365,7 +419,20 @@ fn an_agent_is_named_by_address_or_by_what_fits_only_one() {
     let none = town.gtctl(&["explain", "gamma"]).expect(4);
     assert_eq!(none.err, "error: no agent fits \"gamma\"\nhint: gtctl status\n");
     let many = town.gtctl(&["exits", "alpha"]).expect(2);
-    assert!(many.err.contains("fits 2 agents: alpha/witness, alpha/refinery"), "{}", many.err);
+    assert!(many.err.contains("fits 2 agents: alpha/witness, alpha/refinery\n"), "{}", many.err);
+
+    let town = Town::with_endpoint();
+    let all = canned(&town);
+    let _fake = Fake::start(&town.socket(), move |method, params| match method {
+        "agent.list" => {
+            let worker = |n: u32| values::agent(&format!("alpha/polecats/w{n}"), State::Running);
+            answer(gtd_proto::Items { items: (1..=20).map(worker).collect() })
+        }
+        _ => all(method, params),
+    });
+    let many = town.gtctl(&["polecat", "stop", "alpha"]).expect(2);
+    assert!(many.err.contains("fits 20 agents: ") && many.err.contains("w6 and 14 more\n"), "{}", many.err);
+    assert!(many.err.ends_with("such as alpha/polecats/w20\n"), "{}", many.err);
 }
 
 #[test]
@@ -503,6 +570,40 @@ fn watch_looks_again_and_survives_a_restart_of_the_daemon() {
     crate::common::until("a second look", || looks.load(std::sync::atomic::Ordering::SeqCst) >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_text_goes_out_as_it_was_given() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    let args = [
+        "nudge",
+        "alpha/witness",
+        "-x; 'y'\n",
+        "--key",
+        "k",
+        "--expires",
+        "2m",
+        "--no-wait",
+        "--this-instance",
+    ];
+    town.gtctl(&args).expect(0);
+    let sent = fake.params("nudge.send");
+    assert_eq!(sent["message"], "-x; 'y'\n");
+    assert_eq!(
+        (&sent["key"], &sent["expires_ms"], &sent["wait_ms"]),
+        (&json!("k"), &json!(120_000), &json!(0))
+    );
+    assert!(sent["instance"].is_string(), "{sent}");
+    let mut command = town.command(&["respond", "alpha/witness", "-"]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "from afar\n".as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fake.params("agent.respond")["text"], "from afar\n");
+    // A verb of its own, and an agent is missing.
+    town.gtctl(&["nudge"]).expect(2);
+    town.gtctl(&["nudge", "alpha/witness"]).expect(2);
 }
 
 #[test]

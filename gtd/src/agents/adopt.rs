@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::abandon::abandon;
 use super::begin::{Living, Revoked, exec_failed, found, revoke};
-use super::order::{EndedBy, Ending, Life, Place, What};
+use super::order::{EndedBy, Ending, Life, Outfit, Place, What};
 use super::remains::{after_the_shim, recorded};
 use super::runtime::Shared;
 use super::task::{Asked, EndOrder, Work};
@@ -234,6 +234,7 @@ fn stranger((place, _): (Place, Pane), shim: ProcessId) -> Life {
         cwd: String::new(),
         grace_ms: 10_000,
         launch: std::collections::BTreeMap::new(),
+        outfit: Outfit::default(),
     }
 }
 
@@ -318,6 +319,7 @@ fn lost_place(shared: &Shared, record: &Record) -> Option<Life> {
             cwd: String::new(),
             grace_ms: 10_000,
             launch: std::collections::BTreeMap::new(),
+            outfit: Outfit::default(),
         },
         record,
     ))

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use gtd_proto::InstanceId;
 use gtd_proto::exit::ExecError;
 
+use super::claude_settings;
+use super::converse::Talk;
 use super::launch::Launch;
 use super::launch::Ready;
-use super::order::{FailureKind, Life, Overrides, Place, What};
+use super::order::{FailureKind, Life, Outfit, Overrides, Place, What};
 use super::runtime::{Prepared, Shared, target};
 use super::task::{EndOrder, Work};
 use super::tend::is_over;
@@ -48,11 +50,12 @@ pub(super) struct Living {
 pub(super) async fn begin(
     work: &mut Work<'_>,
     overrides: &Overrides,
+    talk: &Talk,
     before: Option<Place>,
     place: Option<waves::Place>,
 ) -> Option<Living> {
     let shared = work.shared.clone();
-    let prepared = match shared.prepare.prepare(work.agent, work.instance, overrides) {
+    let prepared = match shared.prepare.prepare(work.agent, work.instance, overrides, Some(talk)) {
         Ok(prepared) => prepared,
         Err(failure) => {
             work.report(What::NotLaunched(failure)).await;
@@ -69,6 +72,10 @@ pub(super) async fn begin(
     };
     if let Some(end) = work.end_was_ordered() {
         work.not_launched(FailureKind::Cancelled, format!("asked by {}", end.by), None).await;
+        return None;
+    }
+    if let Err(why) = write_settings(&prepared).await {
+        work.not_launched(FailureKind::Ours, why, Some("df -h; gtctl daemon status")).await;
         return None;
     }
     if let Err(why) = write_launch_file(&shared, work, &prepared) {
@@ -103,6 +110,7 @@ pub(super) async fn begin(
         cwd: prepared.launch.cwd.to_string_lossy().into_owned(),
         grace_ms: u64::try_from(prepared.grace.as_millis()).unwrap_or(u64::MAX),
         launch: digest(&prepared.launch),
+        outfit: outfit(&prepared),
     };
     let living = follow(work, life, prepared.launch.ready).await;
     work.starting = None;
@@ -289,6 +297,31 @@ pub(super) fn revoke(shared: &Shared, instance: &InstanceId) -> Revoked {
         Ok(()) => Revoked::Yes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Revoked::TooLate,
         Err(error) => Revoked::Unknown(format!("its launch file cannot be taken away: {error}")),
+    }
+}
+
+/// The settings of its program are there before the program is.
+async fn write_settings(prepared: &Prepared) -> Result<(), String> {
+    let Some(plan) = &prepared.settings else { return Ok(()) };
+    if let Some(note) = &plan.note {
+        tracing::warn!("{note}");
+    }
+    let Some(text) = plan.write.clone() else { return Ok(()) };
+    let path = plan.path.clone();
+    let written = tokio::task::spawn_blocking(move || claude_settings::write(&path, &text)).await;
+    let written = written.map_err(std::io::Error::other).and_then(|written| written);
+    written.map_err(|error| format!("its settings {} cannot be written: {error}", plan.path.display()))
+}
+
+fn outfit(prepared: &Prepared) -> Outfit {
+    let launch = &prepared.launch;
+    let settings = prepared.settings.as_ref();
+    Outfit {
+        conversation: launch.conversation.clone(),
+        settings: settings.filter(|plan| plan.used).map(|plan| plan.path.to_string_lossy().into_owned()),
+        settings_note: settings.and_then(|plan| plan.note.clone()),
+        reports: launch.ready == Ready::Report,
+        to_type: launch.prompt.clone().filter(|_| !launch.prompt_in_argv),
     }
 }
 

@@ -73,7 +73,7 @@ const KEPT_PREFIXES: [&str; 12] = [
 ];
 
 /// Who an agent is, and what its terminal tells it: never taken from settings or requests.
-const IDENTITY: [&str; 16] = [
+const IDENTITY: [&str; 17] = [
     "GT_ROLE",
     "GT_RIG",
     "GT_POLECAT",
@@ -83,6 +83,7 @@ const IDENTITY: [&str; 16] = [
     "GT_TOWN_ID",
     "GT_INSTANCE",
     "GT_SOCKET",
+    "GT_SPOOL",
     "GT_AGENT",
     "GT_SESSION",
     "GT_REFINERY",
@@ -134,6 +135,8 @@ pub struct Identity<'a> {
     pub instance: &'a InstanceId,
     /// The daemon's socket.
     pub socket: &'a Path,
+    /// Where its reports are left while the daemon does not answer.
+    pub spool: &'a Path,
     /// The entry or preset it is launched with.
     pub preset: &'a str,
 }
@@ -154,6 +157,7 @@ pub fn identity(identity: &Identity<'_>) -> Env {
         ("GT_TOWN_ID", identity.town.to_string()),
         ("GT_INSTANCE", identity.instance.to_string()),
         ("GT_SOCKET", identity.socket.to_string_lossy().into_owned()),
+        ("GT_SPOOL", identity.spool.to_string_lossy().into_owned()),
         ("GT_AGENT", identity.preset.to_owned()),
         ("BD_ACTOR", actor),
         ("GIT_AUTHOR_NAME", author),
@@ -242,6 +246,7 @@ mod tests {
             town: &town,
             instance: &instance,
             socket: Path::new("/t/daemon/gtd.sock"),
+            spool: Path::new("/t/daemon/run/reports"),
             preset: "claude",
         };
         let mut env = identity(&who);
@@ -250,6 +255,7 @@ mod tests {
         for (key, value) in [
             ("GT_ROOT", "/t"),
             ("GT_SOCKET", "/t/daemon/gtd.sock"),
+            ("GT_SPOOL", "/t/daemon/run/reports"),
             ("GT_AGENT", "claude"),
             ("GIT_CEILING_DIRECTORIES", "/t"),
         ] {
@@ -353,6 +359,7 @@ mod tests {
             town: &town,
             instance: &instance,
             socket: Path::new("/s"),
+            spool: Path::new("/r"),
             preset: "x",
         };
         let base = env(&[("A", "0"), ("B", "0"), ("PATH", "/bin"), ("GIT_AUTHOR_NAME", "daemon")]);
@@ -384,7 +391,8 @@ mod tests {
             let agent: Address = "a/polecats/nux".parse().unwrap();
             let (town, instance) = (TownId::generate(), InstanceId::generate());
             let who = Identity { agent: &agent, root: Path::new("/t"), town: &town, instance: &instance,
-                socket: Path::new("/s"), preset: "x" };
+                socket: Path::new("/s"),
+            spool: Path::new("/r"), preset: "x" };
             let made = compose(&env(&[(&key, &value)]), &who, &[]).unwrap();
             for (key, value) in identity(&who) {
                 prop_assert_eq!(made.get(&key), Some(&value));

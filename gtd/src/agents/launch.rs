@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::Account;
 use super::environment::{self, Env, EnvError, Identity};
 use super::preset::{PromptArg, Resume};
-use super::prompt::{self, Occasion};
+use super::prompt::{self, Occasion, Work};
 use super::resolve::Choice;
 
 /// When an agent counts as ready. A report of its own always makes it ready, whatever is here.
@@ -67,6 +67,8 @@ pub struct Request<'a> {
     pub town: &'a TownId,
     /// The daemon's socket.
     pub socket: &'a Path,
+    /// Where its reports are left while the daemon does not answer.
+    pub spool: &'a Path,
     /// Where it works: [`crate::town::rigs::workdir`].
     pub cwd: &'a Path,
     /// What it gets of the daemon's environment: [`environment::allowed`].
@@ -82,7 +84,7 @@ pub struct Request<'a> {
     /// Whether the program's hooks are set up to report to us.
     pub report_hooks: bool,
     /// The work on its hook.
-    pub work: Option<&'a str>,
+    pub work: Option<&'a Work>,
 }
 
 /// One start, whole. Its environment holds keys and tokens: the debug form shows names only, and whoever
@@ -197,6 +199,7 @@ pub fn launch(request: &Request<'_>) -> Result<Launch, LaunchError> {
         town: request.town,
         instance: request.instance,
         socket: request.socket,
+        spool: request.spool,
         preset: name,
     };
     let layers = [&preset_env, &entry.env, &account_env, request.overrides];
@@ -393,8 +396,20 @@ impl Launch {
             Ok(_) => return Err(fail("chdir", "ENOTDIR", &self.cwd)),
             Err(error) => return Err(fail("chdir", errno(&error), &self.cwd)),
         }
+        self.look_at_program()
+    }
+
+    /// Looks whether its program can be executed.
+    ///
+    /// # Errors
+    /// What the launch would fail with.
+    pub fn look_at_program(&self) -> Result<(), ExecError> {
         let program = Path::new(self.argv.first().map_or("", String::as_str));
-        executable(program).map_err(|errno| fail("execve", errno, program))
+        executable(program).map_err(|errno| ExecError {
+            op: "execve".to_owned(),
+            errno: errno.to_owned(),
+            path: Some(program.display().to_string()),
+        })
     }
 
     /// What a launch made today would have otherwise: `argv`, `env`, `cwd`. What differs from start to

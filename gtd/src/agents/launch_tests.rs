@@ -54,7 +54,7 @@ struct Case<'a> {
     conversation: Option<Conversation>,
     settings_file: Option<&'a Path>,
     report_hooks: bool,
-    work: Option<&'a str>,
+    work: Option<Work>,
 }
 
 impl<'a> Case<'a> {
@@ -82,6 +82,7 @@ impl<'a> Case<'a> {
             root: Path::new("/t"),
             town: &town,
             socket: Path::new("/t/daemon/gtd.sock"),
+            spool: Path::new("/t/daemon/run/reports"),
             cwd: Path::new("/t/a"),
             base_env: self.base,
             account: self.account.as_ref(),
@@ -89,7 +90,7 @@ impl<'a> Case<'a> {
             conversation: self.conversation.as_ref(),
             settings_file: self.settings_file,
             report_hooks: self.report_hooks,
-            work: self.work,
+            work: self.work.as_ref(),
         })
     }
 }
@@ -123,7 +124,7 @@ fn claude_is_started_as_its_users_expect() {
     );
     assert_eq!(launched.argv.last(), launched.prompt.as_ref());
     case.conversation = Some(Conversation::Resume("id-1".into()));
-    case.work = Some("a-7");
+    case.work = Some(Work { id: "a-7".into(), title: "t".into() });
     let resumed = case.launch().unwrap();
     assert_eq!(resumed.argv[4..6], ["--resume", "id-1"]);
     assert!(resumed.prompt.as_ref().unwrap().contains("a-7"));

@@ -11,6 +11,8 @@ use gtd_proto::exit::{ExecError, Usage};
 use gtd_proto::{Address, InstanceId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::converse::Talk;
+use super::launch::Conversation;
 use crate::process::ProcessId;
 
 /// What a person gave at a start, beside the settings: kept for restarts until a start says otherwise.
@@ -65,6 +67,37 @@ pub struct Life {
     /// A digest of what it was launched with, part by part, to tell drift.
     #[serde(default)]
     pub launch: BTreeMap<String, String>,
+    /// What else it was given.
+    #[serde(default, skip_serializing_if = "Outfit::is_blank")]
+    pub outfit: Outfit,
+}
+
+/// What an instance was given beside program and environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outfit {
+    /// The conversation that it began or went on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Conversation>,
+    /// The settings file that was generated, or found, for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// What a person should know about that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_note: Option<String>,
+    /// Its hooks report to us.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports: bool,
+    /// Its start-up text, where its program does not take one as an argument: to be typed once it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_type: Option<String>,
+}
+
+impl Outfit {
+    /// It was given nothing.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A task's next thing to do.
@@ -78,6 +111,10 @@ pub enum Order {
         overrides: Overrides,
         /// Where the agent's last instance ran: its pane is used again when it is still there.
         before: Option<Place>,
+        /// Work is on its hook.
+        hooked: bool,
+        /// The conversation that it may lead.
+        talk: Talk,
     },
     /// After a restart of the daemon: find this instance, or prove that it is not and will not be.
     Adopt {

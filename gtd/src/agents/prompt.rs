@@ -5,11 +5,36 @@
 
 use gtd_proto::Address;
 
+/// Longest title that is said, in characters: the whole is in the store.
+const TITLE: usize = 120;
+
+/// A piece of work, as far as it is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Its id.
+    pub id: String,
+    /// What is to be done.
+    pub title: String,
+}
+
+impl Work {
+    /// The id and a title of one plain line: somebody else wrote it, and it must not look like more than a title.
+    fn said(&self) -> String {
+        let plain: String = self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut title: String = words.chars().take(TITLE).collect();
+        if words.chars().count() > TITLE {
+            title.push('\u{2026}');
+        }
+        if title.is_empty() { self.id.clone() } else { format!("{} ({title})", self.id) }
+    }
+}
+
 /// What a start is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occasion<'a> {
-    /// The id of the work on the agent's hook.
-    pub work: Option<&'a str>,
+    /// The work on the agent's hook.
+    pub work: Option<&'a Work>,
     /// The conversation goes on: the agent knows who it is.
     pub resumed: bool,
 }
@@ -26,7 +51,7 @@ pub fn text(agent: &Address, occasion: Occasion<'_>) -> Option<String> {
         Address::Refinery(rig) => format!("You are the refinery of the rig {rig}"),
         Address::Polecat(rig, name) => format!("You are {name}, a worker of the rig {rig}"),
     };
-    let work = occasion.work.map(|work| format!("Your hook holds {work}.")).unwrap_or_default();
+    let work = occasion.work.map(|work| format!("Your hook holds {}.", work.said())).unwrap_or_default();
     if occasion.resumed {
         let next = match occasion.work {
             Some(_) => "See in your worktree how far it is, and go on with it.",
@@ -69,9 +94,13 @@ mod tests {
     #[test]
     fn work_and_a_second_start_are_told() {
         let worker: Address = "a/polecats/nux".parse().unwrap();
-        let hooked = text(&worker, Occasion { work: Some("a-12"), resumed: false }).unwrap();
-        assert!(hooked.contains("a-12") && hooked.contains("nux"), "{hooked}");
-        let again = text(&worker, Occasion { work: Some("a-12"), resumed: true }).unwrap();
+        let work = Work { id: "a-12".into(), title: "mend the\n\x1b gate".into() };
+        let hooked = text(&worker, Occasion { work: Some(&work), resumed: false }).unwrap();
+        assert!(hooked.contains("a-12 (mend the gate)") && hooked.contains("nux"), "{hooked}");
+        let long = Work { id: "a-12".into(), title: "very ".repeat(100) };
+        let long = text(&worker, Occasion { work: Some(&long), resumed: false }).unwrap();
+        assert!(long.chars().count() < 400, "{long}");
+        let again = text(&worker, Occasion { work: Some(&work), resumed: true }).unwrap();
         assert!(again.contains("a-12") && !again.contains("gtctl prime"), "{again}");
         assert!(text(&worker, Occasion { work: None, resumed: true }).unwrap().contains("started again"));
     }

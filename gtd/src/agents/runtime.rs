@@ -12,12 +12,16 @@ use gtd_proto::{Address, InstanceId};
 use tokio::sync::mpsc;
 
 use super::attention::Attention;
+use super::claude_settings;
+use super::converse::Talk;
+use super::descent::Descent;
 use super::launch::Launch;
 use super::oom::OomWatch;
 use super::order::{Failure, Life, Order, Overrides, Place, Report, What};
 use super::slots::Slots;
 use super::task::{self, Given};
-use super::waves::{Waves, rank};
+use super::typing::Turns;
+use super::waves::{Waves, urgency};
 use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
@@ -35,11 +39,13 @@ pub struct Prepared {
     pub spare: Vec<String>,
     /// Name of the session, if it is free.
     pub session_name: String,
+    /// The settings file of its program, where it takes one.
+    pub settings: Option<claude_settings::Plan>,
 }
 
 /// Makes launches out of settings. Looks at files and the search path, changes nothing.
 pub trait Prepare: Send + Sync {
-    /// The launch of an agent, as the settings stand now.
+    /// The launch of an agent, as the settings stand now. Without `talk` only a look at what it would be.
     ///
     /// # Errors
     /// When the settings name something that is not there.
@@ -48,6 +54,7 @@ pub trait Prepare: Send + Sync {
         agent: &Address,
         instance: &InstanceId,
         overrides: &Overrides,
+        talk: Option<&Talk>,
     ) -> Result<Prepared, Failure>;
 
     /// The program and directory that a broken agent waits for are there now.
@@ -59,6 +66,10 @@ pub trait Prepare: Send + Sync {
     /// # Errors
     /// What is in the way.
     fn look(&self, agent: &Address) -> Result<(), Failure>;
+    /// How the input line of an agent begins that was launched as `entry`, where that is known.
+    fn prompt(&self, _agent: &Address, _entry: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What all tasks share.
@@ -88,9 +99,12 @@ pub struct Shared {
     pub attention: Attention,
     /// Whether the kernel killed for want of memory.
     pub oom: OomWatch,
+    /// Who types for which agent.
+    pub(super) turns: Turns,
     places: RwLock<BTreeMap<Address, Place>>,
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
+    pub(super) descent: Descent,
 }
 
 impl Shared {
@@ -124,9 +138,11 @@ impl Shared {
             stops: Slots::new(stops),
             attention: Attention::default(),
             oom: OomWatch::default(),
+            turns: Turns::default(),
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),
+            descent: Descent::default(),
         }
     }
 
@@ -252,7 +268,10 @@ impl Runtime {
             sender
         });
         // In the order in which the supervisor gives them, whichever task runs first.
-        let place = matches!(order, Order::Launch { .. }).then(|| self.shared.starts.queue(rank(agent)));
+        let place = match &order {
+            Order::Launch { hooked, .. } => Some(self.shared.starts.queue(urgency(agent, *hooked))),
+            _ => None,
+        };
         if let Err(error) = sender.try_send(Given { order, place }) {
             // The supervisor never has more than a launch and an end or two under way for one agent.
             tracing::error!(%agent, %error, "an order could not be passed on");

@@ -23,9 +23,9 @@ pub(super) struct Given {
 pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::Receiver<Given>) {
     while let Some(Given { order, place }) = orders.recv().await {
         match order {
-            Order::Launch { instance, overrides, before } => {
+            Order::Launch { instance, overrides, before, talk, .. } => {
                 let mut work = Work::new(&shared, &agent, &instance, &mut orders);
-                if let Some(life) = begin::begin(&mut work, &overrides, before, place).await {
+                if let Some(life) = begin::begin(&mut work, &overrides, &talk, before, place).await {
                     tend::tend(&mut work, life).await;
                 }
             }

@@ -19,8 +19,14 @@ pub fn rank(agent: &Address) -> u8 {
         Role::Witness => 3,
         Role::Refinery => 4,
         Role::Polecat => 5,
-        Role::Crew | Role::Unknown => 6,
+        Role::Crew | Role::Unknown => 7,
     }
+}
+
+/// The same, with what is on its hook: workers with work go before those without.
+#[must_use]
+pub fn urgency(agent: &Address, hooked: bool) -> u8 {
+    rank(agent) + u8::from(agent.role() == Role::Polecat && !hooked)
 }
 
 /// The gate that starts go through. Clones share it.

@@ -265,7 +265,7 @@ section! {
     Polecat = "polecat" {
         /// Time without progress on hooked work after which the witness is told.
         gupp_after: Duration = secs(30 * MINUTE), at_least("1s");
-        /// Most workers of one rig.
+        /// Workers of one rig that run at once: beyond it a spawn is refused, and a restart waits.
         max_per_rig: u32 = 0, zero_or("no limit", "1");
     }
 }
@@ -307,8 +307,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "deacon.grace",
     "deacon.on_stale",
     "boot.mode",
-    "polecat.gupp_after",
-    "polecat.max_per_rig",
 ];
 
 /// A program that is told of events.

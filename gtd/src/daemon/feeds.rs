@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use gtd_proto::Address;
 use gtd_proto::town::{Alert, Severity};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -15,7 +16,9 @@ use crate::feed::hooks::{self, Outcome, Surroundings};
 use crate::feed::lines::{self, Bounds};
 use crate::feed::{Bus, Cursor};
 use crate::ledger::Loaded;
+use crate::mail::{self, Post};
 use crate::supervisor::Handle;
+use crate::supervisor::requests::{Ask, PERSON, Request, Wait};
 use crate::town::Layout;
 
 /// Key of the alert about a file that cannot be written.
@@ -28,6 +31,7 @@ const OUTCOMES: usize = 64;
 pub(super) struct Cursors {
     lines: Option<Value>,
     hooks: BTreeMap<String, Value>,
+    mail: Option<Value>,
 }
 
 impl Cursors {
@@ -35,6 +39,7 @@ impl Cursors {
         let hooks = state.facts.iter().filter(|(key, _)| key.starts_with(hooks::CURSORS));
         Self {
             lines: state.facts.get(lines::CURSOR).cloned(),
+            mail: state.facts.get(mail::CURSOR).cloned(),
             hooks: hooks.map(|(key, fact)| (key.clone(), fact.clone())).collect(),
         }
     }
@@ -77,9 +82,48 @@ pub(super) async fn start(
         outcomes,
         stop.clone(),
     ));
+    tasks.spawn(mail::deliver(
+        handle.ledger().clone(),
+        bus.clone(),
+        cursors.mail,
+        PostOf(handle.clone()),
+        stop.clone(),
+    ));
     tasks.spawn(show(handle.clone(), heard));
     tasks.close();
     tasks
+}
+
+/// What the daemon's own mail needs of the supervisor.
+struct PostOf(Handle);
+
+impl Post for PostOf {
+    async fn wake(&self, agent: Address, from: String, id: String) {
+        let by = if from == gtd_proto::mail::PERSON { PERSON.to_owned() } else { from };
+        let ask = Ask { by, reason: Some(format!("mail {id} is there for it")), wait: Wait::No };
+        let asked = self.0.change(&agent, Request::Wake { agent: agent.clone(), ask }).await;
+        if let Err(error) = asked {
+            tracing::debug!(%agent, %error, "nobody was woken by mail");
+        }
+    }
+
+    async fn undelivered(&self, whose: &str, why: Option<String>) {
+        let key = format!("mail:{whose}");
+        let Some(why) = why else { return self.0.settle(&key).await };
+        let message = format!("the daemon could not write to {whose}: {why}");
+        let hint = Some(format!("gtctl mail inbox {whose}"));
+        let since = self.0.wall();
+        self.0.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+    }
+
+    async fn unkept(&self, why: Option<String>) {
+        let key = "mail".to_owned();
+        let Some(why) = why else { return self.0.settle(&key).await };
+        let message = format!("the daemon's mail waits until the ledger can be written: {why}");
+        let hint = Some("df -h; gtctl daemon status".to_owned());
+        let since = self.0.wall();
+        self.0.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+    }
 }
 
 async fn show_trouble(handle: Handle, why: Option<String>) {

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::apart::{self, Apart};
 use super::feeds;
 use super::reload::{self, Chosen, LAST_GOOD, Reloader, starts, stops};
 use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
@@ -20,15 +21,19 @@ use crate::config::{Config, Hold, Live, Server as ServerSetting};
 use crate::feed::Bus;
 use crate::host::logs::Logs;
 use crate::host::notify::ServiceManager;
+use crate::host::passed;
 use crate::host::signals::Signals;
 use crate::ledger::{Condition, HoldRow, Loaded, NewEvent, Opened, Restored, ServerRow, Write};
+use crate::polecats::{Spawner, Trees};
 use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
+use crate::rpc::Listening;
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
 use crate::supervisor::handle::{CLOCK, clock_row};
+use crate::supervisor::nudges::Nudges;
 use crate::supervisor::planner::Bounds;
 use crate::supervisor::run::{Supervisor, Timeline};
-use crate::supervisor::{Settings, facts, heartbeat, incident, orphans, resources, rig_files};
+use crate::supervisor::{Settings, facts, heartbeat, incident, orphans, resources, rig_files, spool};
 use crate::tmux::{Driver, DriverConfig, ServerChoice, ServerId};
 use crate::town::memory::Memory;
 use crate::town::town_id::{self, Identity};
@@ -91,9 +96,18 @@ impl Daemon {
                 "gtd-shim was not found beside gtd; install both into one directory".to_owned(),
             )
         })?;
-        let socket =
-            layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw());
-        let prepare = Arc::new(Preparer::new(Arc::clone(&first), live.clone(), identity.id.clone(), socket));
+        let passed = passed::listener().map_err(system("take over the socket that was passed in"))?;
+        let passed = passed.map(Listening::passed_in);
+        let socket = passed.as_ref().and_then(Listening::path).unwrap_or_else(|| {
+            layout.socket(&identity.id, runtime_dir().as_deref(), rustix::process::getuid().as_raw())
+        });
+        let prepare = Arc::new(Preparer::new(
+            Arc::clone(&first),
+            live.clone(),
+            identity.id.clone(),
+            socket,
+            run_dir.join(spool::DIR),
+        ));
         let (reports_sender, reports) = mpsc::channel(REPORTS);
         let shared = Shared::new(
             driver.clone(),
@@ -127,8 +141,17 @@ impl Daemon {
         if !observing && !rebuilt {
             sweep_run_dir(&run_dir, &state);
         }
-        let Loaded { agents, instances, hold, heartbeat_number, facts: recalled, work: open_work, .. } =
-            state;
+        let Loaded {
+            agents,
+            instances,
+            hold,
+            heartbeat_number,
+            facts: recalled,
+            work: open_work,
+            polecats,
+            conversations,
+            ..
+        } = state;
         let makers = Makers { instance: Box::new(InstanceId::generate), chance: Box::new(chance()) };
         let settings = settings(&config);
         let known = instances.clone();
@@ -136,6 +159,8 @@ impl Daemon {
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
         let captures = orphans::recalled(&known, recalled.get(orphans::CAPTURED));
+        core.recall_orphans(&recalled);
+        core.recall_conversations(conversations);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,
             Err(error) => {
@@ -144,6 +169,10 @@ impl Daemon {
             }
         };
         reasons.extend(core.recall_deaths(&recalled, late, |at| line.from_wall(at), line.now()));
+        let texts = ledger.open_nudges().await.unwrap_or_else(|error| {
+            reasons.push(format!("the texts that wait for agents cannot be read: {error}"));
+            Default::default()
+        });
         if rebuilt {
             core.survey_first();
         }
@@ -154,9 +183,12 @@ impl Daemon {
         for reason in reasons {
             handle.shared().degrade(reason);
         }
+        prepare.ask_hooks(Arc::clone(handle.shared()) as Arc<_>);
         let last = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor.run(first_turn, inbox, reports, last.clone()));
-        tokio::spawn(hear_tmux(handle.clone(), tmux_events));
+        let mut apart = Apart::new(handle.clone(), driver.clone());
+        apart.first().await;
+        tokio::spawn(hear_tmux(handle.clone(), apart, tmux_events));
         let stop = CancellationToken::new();
         let mut resources = resources::Watch::new(layout.root().to_owned());
         resources.first(&handle).await;
@@ -177,6 +209,7 @@ impl Daemon {
         }
         // Whoever connects finds the rigs and agents that there are, not a town that was not read yet.
         handle.settled().await;
+        tokio::spawn(spool::follow(handle.clone(), run_dir.join(spool::DIR), stop.clone()));
         // What a copied ledger said of running agents is written off by now.
         if let Err(error) = town_id::settle(&layout, &identity) {
             handle.shared().degrade(error.to_string());
@@ -192,7 +225,20 @@ impl Daemon {
                 .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
         };
+        let trees = Arc::new(Trees::new(Arc::clone(&layout), desk.env.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&layout), handle.clone(), bus.clone(), desk));
+        let spawner = Spawner::new(
+            handle.clone(),
+            Arc::clone(&desk),
+            bus.clone(),
+            Arc::clone(&prepare),
+            trees,
+            observing || rebuilt,
+            stop.clone(),
+        );
+        // Before anybody can ask for more: names and work are taken by what is under way.
+        spawner.take_up(polecats).await;
+        let nudges = Nudges::new(handle.clone(), bus.clone(), texts);
         Ok(Self {
             layout,
             live,
@@ -202,12 +248,15 @@ impl Daemon {
             started_at,
             signals,
             manager,
+            passed,
             handle,
             bus,
             driver,
             watch,
             prepare,
             desk,
+            spawner,
+            nudges,
             heartbeat_number,
             stop,
             last,
@@ -345,7 +394,7 @@ fn driver_config(config: &Config, layout: &Layout, run_dir: &Path, town_id: &Tow
         size: (config.tmux.size.columns, config.tmux.size.rows),
         tmux: PathBuf::from("tmux"),
         town_id: town_id.to_string(),
-        launcher: Vec::new(),
+        launchers: apart::launchers(town_id),
     }
 }
 
@@ -396,6 +445,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             max_agents: config.start.max_agents,
             min_free_memory: config.start.min_free_memory.0,
             min_free_disk: config.start.min_free_disk.0,
+            max_per_rig: config.polecat.max_per_rig,
         },
     }
 }

@@ -56,6 +56,19 @@ impl Cursor {
         }
     }
 
+    /// The row that says that everything up to there is done with: to be committed together with what was done,
+    /// and to be followed by [`Self::marked`].
+    #[must_use]
+    pub fn mark(&self, seq: Seq) -> Write {
+        let value = json!({ "stream": self.ledger.stream_id(), "seq": seq });
+        Write::Fact { key: self.key.clone(), value: Some(value) }
+    }
+
+    /// That row was committed.
+    pub fn marked(&mut self, seq: Seq) {
+        self.at = self.at.max(seq);
+    }
+
     async fn keep(&self) {
         let value = json!({ "stream": self.ledger.stream_id(), "seq": self.at });
         self.ledger.describe(vec![Write::Fact { key: self.key.clone(), value: Some(value) }]).await;

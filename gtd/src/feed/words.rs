@@ -91,8 +91,30 @@ pub(super) fn words(event: &Event, more: u64) -> Words {
         "agent.throttled" => (format!("{who} is throttled"), format!("{}\n{explain}", text("reason"))),
         "agent.unknown" => (format!("{who} cannot be observed"), format!("{}\n{explain}", text("why"))),
         "agent.lingering" => (format!("{who} left processes behind"), explain),
-        "agent.stalled" => (format!("{who} makes no progress"), explain),
-        "agent.waiting" => (format!("{who} waits for you"), format!("{}\ngtctl waiting", text("text"))),
+        "agent.stalled" => (
+            format!("{who} makes no progress"),
+            format!("It has {}, and no turn has ended for {}.\n{explain}", work(data), span("idle_ms")),
+        ),
+        "polecat.restart_failed" => (
+            format!("{who} died and could not be started again"),
+            format!("{}\nIt has {}.\n{explain}", text("error"), work(data)),
+        ),
+        "work.orphaned" => (
+            format!("{who} is dead and has work"),
+            format!("It has {}, and is not started again by itself.\n{explain}", work(data)),
+        ),
+        "agent.drained" => (
+            format!("{who} is drained"),
+            format!("By {}. It stays away until gtctl undrain {who}.\n{}", text("by"), text("reason")),
+        ),
+        "mail.sent" => (
+            format!("Mail from {} for {}: {}", text("from"), text("to"), text("subject")),
+            format!("gtctl mail read {}", text("id")),
+        ),
+        "agent.waiting" => (
+            format!("{who} waits for you: {}", text("kind")),
+            format!("{}\nWho waits: gtctl waiting", text("text")),
+        ),
         "config.rejected" => (
             "The configuration cannot be used".to_owned(),
             format!(
@@ -122,6 +144,16 @@ pub(super) fn words(event: &Event, more: u64) -> Words {
     }
     body.push_str(&format!("\n{} (event {})", event.at.strftime("%Y-%m-%d %H:%M:%SZ"), event.seq));
     Words { title: clean(&title, LONGEST.0, false), body: clean(&body, LONGEST.1, true) }
+}
+
+/// The work that an event is about.
+fn work(data: &Value) -> String {
+    let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default();
+    match (text("work"), text("title")) {
+        ("", _) => "no known work".to_owned(),
+        (id, "") => id.to_owned(),
+        (id, title) => format!("{id} ({title})"),
+    }
 }
 
 fn names(list: Option<&Value>) -> String {
@@ -234,6 +266,34 @@ mod tests {
         assert_eq!(said.title, "alpha/witness is quarantined");
         for part in ["5 times", "12:30", "gtctl reset alpha/witness", "3 more events were left out"] {
             assert!(said.body.contains(part), "{part}: {}", said.body);
+        }
+    }
+
+    #[test]
+    fn trouble_with_workers_says_whose_work_and_where_to_look() {
+        let nux = Some("alpha/polecats/nux");
+        let data = json!({"work": "al-1", "title": "Fix it", "error": "no worktree", "idle_ms": 1_800_000,
+            "kind": "permission", "text": "rm -rf build", "by": "person", "from": "daemon", "to": "alpha/witness",
+            "subject": "s", "id": "m-1", "reason": null});
+        for (kind, title, parts) in [
+            (
+                "polecat.restart_failed",
+                "died and could not be started again",
+                &["no worktree", "al-1 (Fix it)"][..],
+            ),
+            ("agent.stalled", "makes no progress", &["al-1 (Fix it)", "30m"]),
+            ("work.orphaned", "is dead and has work", &["al-1 (Fix it)", "gtctl explain alpha/polecats/nux"]),
+            ("agent.waiting", "waits for you: permission", &["rm -rf build", "gtctl waiting"]),
+            ("agent.drained", "is drained", &["By person", "gtctl undrain alpha/polecats/nux"]),
+            ("mail.sent", "Mail from daemon for alpha/witness: s", &["gtctl mail read m-1"]),
+        ] {
+            let said = words(&event(kind, nux, data.clone()), 0);
+            assert!(said.title.contains(title), "{kind}: {}", said.title);
+            for part in parts {
+                assert!(said.body.contains(part), "{kind}: {part}: {}", said.body);
+            }
+            // Of what is not there nothing is made up.
+            words(&event(kind, nux, json!({})), 0);
         }
     }
 

@@ -4,11 +4,14 @@
 //! Each part is an effect behind a small interface; none decides anything. Nothing here takes a pid file, a
 //! process name or an environment variable as evidence of who runs.
 
+pub mod drill;
 pub mod files;
 pub mod leash;
 pub mod limits;
 pub mod lock;
 pub mod logs;
 pub mod notify;
+pub mod passed;
 pub mod resources;
 pub mod signals;
+pub mod unit;

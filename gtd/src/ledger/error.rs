@@ -38,6 +38,14 @@ pub enum LedgerError {
         /// Why not.
         why: String,
     },
+    /// A mailbox takes no more before somebody reads what is in it.
+    #[error("the mailbox of {whose} is full: {unread} unread")]
+    BoxFull {
+        /// Whose it is.
+        whose: String,
+        /// How many mails in it nobody has read.
+        unread: u64,
+    },
     /// The ledger was closed, or its thread has ended.
     #[error("the ledger is closed")]
     Closed,

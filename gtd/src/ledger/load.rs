@@ -4,7 +4,9 @@ use gtd_proto::{Intent, Seq};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 
+use super::conversations;
 use super::error::LedgerError;
+use super::mail::unread;
 use super::read::{decoded, last_seq, stream_id, time, time_option, unsigned};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerKey, ServerRow};
 use super::work::open_work;
@@ -48,6 +50,9 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
         unreadable,
     )?;
     loaded.work = open_work(conn, unreadable)?;
+    loaded.polecats = super::polecats::all(conn, unreadable)?;
+    loaded.conversations = conversations::all(conn, unreadable)?;
+    loaded.mail = unread(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();

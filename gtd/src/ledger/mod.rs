@@ -5,9 +5,13 @@
 //! give a number twice.
 
 mod ballast;
+mod conversations;
 mod error;
 mod load;
+mod mail;
+mod nudges;
 mod open;
+mod polecats;
 mod prune;
 mod read;
 mod rejoin;
@@ -38,8 +42,12 @@ use gtd_proto::{Address, Event, Exit, Seq, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use conversations::{ConversationRow, ConversationWrite};
 pub use error::LedgerError;
+pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
+pub use nudges::{NudgeRow, Nudges};
 pub use open::{Condition, Restored};
+pub use polecats::{PolecatRow, PolecatState, PolecatWrite};
 pub use prune::Keep;
 pub use row::{
     AgentRow, AnswerRow, EventFilter, EventQuery, HoldRow, InstanceRow, Loaded, NewEvent, ProcessKey,

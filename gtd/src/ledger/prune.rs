@@ -65,6 +65,21 @@ const HISTORIES: &[History] = &[
         only: "status = 'closed'",
         max_rows: Some(100_000),
     },
+    History {
+        table: "mail",
+        id: "number",
+        at: "at",
+        only: "(read_at IS NOT NULL OR archived_at IS NOT NULL) AND incident IS NULL",
+        max_rows: Some(50_000),
+    },
+    // What is done with; what is queued dies by its own expiry.
+    History {
+        table: "nudges",
+        id: "number",
+        at: "updated_at",
+        only: "state IN ('delivered', 'dead')",
+        max_rows: Some(10_000),
+    },
     History { table: "exits", id: "id", at: "ended_at", only: "1", max_rows: Some(50_000) },
     History { table: "signals", id: "id", at: "at", only: "1", max_rows: Some(100_000) },
     History { table: "decisions", id: "id", at: "at", only: "1", max_rows: Some(200_000) },

@@ -10,6 +10,10 @@ use gtd_proto::{Address, Exit, InstanceId, Intent, RigName, Selector, Seq, Times
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::conversations::{ConversationRow, ConversationWrite};
+use super::mail::{MailWrite, UnreadMail};
+use super::nudges::NudgeRow;
+use super::polecats::{PolecatRow, PolecatWrite};
 use super::work::{OpenWork, WorkWrite};
 
 /// A process as the ledger remembers it: no other process can have the same three values.
@@ -215,6 +219,14 @@ pub enum Write {
     },
     /// Writes something about work.
     Work(WorkWrite),
+    /// Writes something about workers.
+    Polecat(PolecatWrite),
+    /// Writes something about the conversation that an agent leads.
+    Conversation(ConversationWrite),
+    /// Writes something about mail.
+    Mail(MailWrite),
+    /// Makes or replaces a text for an agent.
+    Nudge(Box<NudgeRow>),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
     /// configuration, the boot it was written in.
     Fact {
@@ -236,6 +248,10 @@ impl Write {
             | Self::ServerGone { .. }
             | Self::Hold(_)
             | Self::Work(_)
+            | Self::Polecat(_)
+            | Self::Conversation(_)
+            | Self::Mail(_)
+            | Self::Nudge(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
             | Self::Event(_)
@@ -271,6 +287,12 @@ pub struct Loaded {
     pub facts: BTreeMap<String, Value>,
     /// Work that is not done, and who has what.
     pub work: OpenWork,
+    /// Workers that we made.
+    pub polecats: Vec<PolecatRow>,
+    /// The conversations that agents lead.
+    pub conversations: Vec<ConversationRow>,
+    /// Mail that nobody has read.
+    pub mail: UnreadMail,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

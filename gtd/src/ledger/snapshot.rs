@@ -20,8 +20,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::conversations::{ConversationRow, ConversationWrite};
 use super::error::LedgerError;
 use super::load::load;
+use super::mail::UnreadMail;
+use super::polecats::{PolecatRow, PolecatWrite};
 use super::row::{AgentRow, HoldRow, InstanceRow, Loaded, ServerRow, Write};
 use super::work::OpenWork;
 use crate::host::files::write_atomic;
@@ -59,6 +62,13 @@ struct State {
     /// A snapshot of an earlier version has none, and is not whole in that.
     #[serde(default)]
     work: OpenWork,
+    /// The same of workers.
+    #[serde(default)]
+    polecats: Vec<PolecatRow>,
+    #[serde(default)]
+    conversations: Vec<ConversationRow>,
+    #[serde(default)]
+    mail: UnreadMail,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -98,6 +108,9 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         servers: loaded.servers.clone(),
         facts: loaded.facts.clone(),
         work: loaded.work.clone(),
+        polecats: loaded.polecats.clone(),
+        conversations: loaded.conversations.clone(),
+        mail: loaded.mail.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -134,6 +147,9 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         heartbeat_number: state.heartbeat_number,
         facts: state.facts,
         work: state.work,
+        polecats: state.polecats,
+        conversations: state.conversations,
+        mail: state.mail,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -178,6 +194,8 @@ pub(super) fn newest(dir: &Path) -> Option<Found> {
 
 /// What must be written into an empty ledger to make it say what this does.
 pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
+    let conversations = loaded.conversations.iter().cloned();
+    let conversations = conversations.map(|row| Write::Conversation(ConversationWrite::Keep(row)));
     let facts =
         loaded.facts.iter().map(|(key, value)| Write::Fact { key: key.clone(), value: Some(value.clone()) });
     (loaded.agents.iter().cloned().map(Write::Agent))
@@ -186,6 +204,9 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain([Write::Hold(loaded.hold.clone())])
         .chain(facts)
         .chain(super::work::writes(&loaded.work).into_iter().map(Write::Work))
+        .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
+        .chain(conversations)
+        .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
         .collect()
 }
 

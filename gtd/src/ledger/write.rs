@@ -4,6 +4,7 @@ use gtd_proto::{Event, Seq, Timestamp};
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
+use super::conversations::ConversationWrite;
 use super::error::LedgerError;
 use super::row::{AgentRow, InstanceRow, NewEvent, ServerKey, ServerRow, Write};
 
@@ -18,6 +19,8 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
             Write::Agent(row) => agent(conn, row)?,
             Write::Forget(address) => {
                 run(conn, "DELETE FROM agents WHERE address = ?1", params![address.to_string()])?;
+                // Who gets its name later begins with nothing of it.
+                super::conversations::apply(conn, &ConversationWrite::Forget(address.clone()))?;
             }
             Write::Instance(row) => instance(conn, row)?,
             Write::Exit(exit) => run(
@@ -87,6 +90,10 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
                 params![key, method, json("answer", answer)?, instant(*at)],
             )?,
             Write::Work(write) => super::work::apply(conn, write)?,
+            Write::Polecat(write) => super::polecats::apply(conn, write)?,
+            Write::Conversation(write) => super::conversations::apply(conn, write)?,
+            Write::Mail(write) => super::mail::apply(conn, write, events)?,
+            Write::Nudge(row) => super::nudges::apply(conn, row)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(
                 conn,
@@ -166,7 +173,7 @@ fn server(conn: &Connection, row: &ServerRow) -> Result<(), LedgerError> {
     )
 }
 
-fn event(conn: &Connection, new: &NewEvent) -> Result<Event, LedgerError> {
+pub(super) fn event(conn: &Connection, new: &NewEvent) -> Result<Event, LedgerError> {
     let cause = new.cause.map(|cause| integer("cause", cause.0)).transpose()?;
     run(
         conn,
@@ -213,7 +220,7 @@ fn process(server: &ServerKey) -> Result<String, LedgerError> {
     json("server process", &server.process)
 }
 
-fn json(what: &'static str, value: &impl Serialize) -> Result<String, LedgerError> {
+pub(super) fn json(what: &'static str, value: &impl Serialize) -> Result<String, LedgerError> {
     let text = serde_json::to_string(value).map_err(|why| LedgerError::value(what, why))?;
     if text.len() > VALUE_MAX {
         return Err(LedgerError::value(

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use gtd_proto::agent::{Attach, Capture, SignalSent};
 use gtd_proto::explain::Explanation;
+use gtd_proto::report::Reported;
 use gtd_proto::rpc::AgentServer;
 use gtd_proto::wait::{AgentWait, Waited};
+use gtd_proto::waiting::WaitingList;
 use gtd_proto::{Address, Agent, Change, ErrorKind, Exit, Items, Reply, RpcError, Selector, params};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::{RpcResult, async_trait};
@@ -15,6 +17,7 @@ use super::daemon::ledger_error;
 use super::plan::step;
 use super::service::Left;
 use crate::supervisor::policy::after;
+use crate::supervisor::reports::Source;
 use crate::supervisor::requests::{Request, Wait};
 use crate::supervisor::view::at_rest;
 
@@ -96,20 +99,9 @@ impl AgentServer for Context {
         Ok(self.changed(self.handle.once(key, "agent.declare_dead", doing).await.map_err(refuse)?))
     }
 
-    async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Change>> {
-        let instance = params.instance;
-        let owner = self.handle.view().read(|shown| {
-            let mut agents = shown.agents.values();
-            agents.find(|agent| agent.instance.as_ref() == Some(&instance)).map(|agent| agent.agent.clone())
-        });
-        let Some(agent) = owner.or(params.agent) else {
-            return Err(refuse(RpcError::new(
-                ErrorKind::AgentNotFound,
-                format!("no agent has instance {instance}"),
-            )));
-        };
-        let change = self.handle.change(&agent, Request::Said { instance, state: params.state }).await;
-        Ok(self.changed(change.map_err(refuse)?))
+    async fn report(&self, _: &Extensions, params: params::AgentReport) -> RpcResult<Reply<Reported>> {
+        let reported = self.handle.report(params, Source::Report).await.map_err(refuse)?;
+        Ok(Reply::at(self.seq(), reported))
     }
 
     async fn wait(&self, peer: &Extensions, params: AgentWait) -> RpcResult<Reply<Waited>> {
@@ -135,6 +127,20 @@ impl AgentServer for Context {
         Ok(Reply::at(seq, self.handle.attach(&params.agent).map_err(refuse)?))
     }
 
+    async fn waiting(&self, _: params::None) -> RpcResult<Reply<WaitingList>> {
+        let seq = self.seq();
+        let (items, unseen) = self.handle.who_waits().await;
+        Ok(Reply::at(seq, WaitingList { items, unseen }))
+    }
+
+    async fn drain(&self, peer: &Extensions, params: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        self.drain_agent(peer, params).await
+    }
+
+    async fn undrain(&self, peer: &Extensions, params: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        self.undrain_agent(peer, params).await
+    }
+
     async fn exits(&self, params: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
         let seq = self.seq();
         self.must_know(params.agent.as_ref())?;
@@ -152,7 +158,7 @@ impl AgentServer for Context {
 }
 
 impl Context {
-    fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
+    pub(super) fn must_know(&self, agent: Option<&Address>) -> RpcResult<()> {
         match agent {
             Some(agent) if self.handle.view().agent(agent).is_none() => Err(refuse(
                 RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}"))

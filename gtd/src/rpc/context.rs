@@ -43,6 +43,12 @@ pub struct Context {
     pub config: Arc<dyn Configuration>,
     /// The town's work.
     pub desk: Arc<crate::work::Desk>,
+    /// Makes workers.
+    pub spawner: Arc<crate::polecats::Spawner>,
+    /// The town's mail.
+    pub office: crate::mail::Office,
+    /// Text for agents.
+    pub nudges: crate::supervisor::nudges::Nudges,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

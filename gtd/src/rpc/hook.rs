@@ -17,7 +17,7 @@ impl HookServer for Context {
     async fn show(&self, params: params::AgentRef) -> RpcResult<Reply<HookShown>> {
         let seq = self.seq();
         let agent = params.agent;
-        self.has_hook(&agent).map_err(refuse)?;
+        self.is_agent(&agent).map_err(refuse)?;
         let found = self.desk.hook_of(&agent).await.map_err(|error| refuse(work_error(error)))?;
         let shown = match found {
             Some(Hooked { item, store, since, also }) => {
@@ -31,7 +31,8 @@ impl HookServer for Context {
     async fn set(&self, peer: &Extensions, params: params::HookSet) -> RpcResult<Reply<HookChange>> {
         let seq = self.seq();
         let params::HookSet { agent, work, force, dry_run, wait_ms, idempotency_key, reason } = params;
-        self.has_hook(&agent).map_err(refuse)?;
+        self.is_agent(&agent).map_err(refuse)?;
+        self.in_service(&agent).map_err(refuse)?;
         if dry_run {
             let would = self.desk.would_hook(&agent, &work, force).await;
             let would = would.map_err(|error| refuse(work_error(error)))?;
@@ -61,7 +62,7 @@ impl HookServer for Context {
     async fn clear(&self, peer: &Extensions, params: params::HookClear) -> RpcResult<Reply<HookChange>> {
         let seq = self.seq();
         let params::HookClear { agent, dry_run, wait_ms, idempotency_key, reason } = params;
-        self.has_hook(&agent).map_err(refuse)?;
+        self.is_agent(&agent).map_err(refuse)?;
         if dry_run {
             let found = self.desk.hook_of(&agent).await.map_err(|error| refuse(work_error(error)))?;
             let step = |hooked: &Hooked| {
@@ -84,8 +85,8 @@ impl HookServer for Context {
 }
 
 impl Context {
-    /// Only an agent that there is has a hook: one that runs, one of a registered rig, or the town's own.
-    fn has_hook(&self, agent: &Address) -> Result<(), RpcError> {
+    /// Only agents that there are have a hook, or are sent text: one that runs, one of a registered rig, or the town's own.
+    pub(super) fn is_agent(&self, agent: &Address) -> Result<(), RpcError> {
         self.handle.view().read(|shown| {
             if shown.agents.contains_key(agent) || agent.rig().is_none() {
                 return Ok(());

@@ -21,17 +21,21 @@ impl Context {
         agent: &Address,
         plan: Result<Vec<PlanStep>, RpcError>,
     ) -> RpcResult<Reply<Change>> {
-        let plan = plan.map_err(refuse)?;
+        Ok(self.planned_change(agent, plan.map_err(refuse)?))
+    }
+
+    /// The same, of a plan that there is.
+    pub(super) fn planned_change(&self, agent: &Address, plan: Vec<PlanStep>) -> Reply<Change> {
         let shown = self.handle.view().agent(agent).unwrap_or_else(|| at_rest(agent, self.handle.wall()));
         let already = plan.is_empty();
-        Ok(self.changed(Change {
+        self.changed(Change {
             agent: shown,
             already,
             accepted: false,
             dry_run: true,
             plan,
             survivors: Vec::new(),
-        }))
+        })
     }
 
     /// What a start would do.

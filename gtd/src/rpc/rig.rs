@@ -235,9 +235,9 @@ impl Context {
     }
 
     /// Finds out before anything is touched whether the settings name something that is not there.
-    fn launchable(&self, agent: &Address, overrides: Option<&Overrides>) -> Result<(), RpcError> {
+    pub(super) fn launchable(&self, agent: &Address, overrides: Option<&Overrides>) -> Result<(), RpcError> {
         let Some(overrides) = overrides else { return Ok(()) };
-        match self.prepare.prepare(agent, &InstanceId::generate(), overrides) {
+        match self.prepare.prepare(agent, &InstanceId::generate(), overrides, None) {
             Err(failure) if failure.kind == FailureKind::Settings => {
                 let kind = gtd_proto::ErrorKind::NameInvalid;
                 let error =
@@ -277,7 +277,7 @@ fn add_error(error: &AddError) -> RpcError {
 }
 
 /// What a start says about how to launch: `None` leaves what an earlier one said.
-fn overrides(
+pub(super) fn overrides(
     agent: Option<String>,
     account: Option<String>,
     env: std::collections::BTreeMap<String, String>,

@@ -184,7 +184,7 @@ impl Context {
         if let Some(first) = running.first() {
             let error =
                 RpcError::new(ErrorKind::Busy, format!("rig {rig} cannot be removed: {first} is there"));
-            return Err(error.hint("stop it first").with("running", running));
+            return Err(error.hint(format!("gtctl polecat stop-all {rig}")).with("running", running));
         }
         registry::read(&self.layout.rigs_json()).map_err(|why| {
             RpcError::new(

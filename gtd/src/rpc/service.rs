@@ -27,6 +27,7 @@ use super::nearest;
 use super::peer::Peer;
 use super::reply;
 use super::server::Counters;
+use super::short;
 use super::subscription::{FRAMES, Stream, SubscriptionIds};
 
 /// What all connections share.
@@ -180,7 +181,7 @@ impl Service {
             .and_then(|method| Some((method, self.methods.method(method.name)?)))
             .ok_or_else(|| nearest::not_found(&request.method))?;
         let (method, callback) = found;
-        let params = method.check(request.params.as_deref())?;
+        let params = short::check(method, request.params.as_deref(), |text| self.callers.worker(text))?;
         let who = self.admit(method, &params, caller).await?;
         let params = Params::new(Some(params.get()));
         let _running = Arc::clone(&self.running).try_acquire_owned().map_err(|_| {

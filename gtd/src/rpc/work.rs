@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::context::{Context, name_of, refuse, who};
-use crate::work::{By, Filter, Item, Unknown, Why, WorkError};
+use crate::work::{By, Filter, Item, Unknown, WorkError};
 
 #[async_trait]
 impl WorkServer for Context {
@@ -179,40 +179,11 @@ pub(super) fn work_step(action: &str, target: String, why: String) -> PlanStep {
 
 /// An error of work, as it crosses the socket.
 pub(super) fn work_error(error: WorkError) -> RpcError {
-    let text = error.to_string();
-    match error {
-        WorkError::NotFound(_) => RpcError::new(ErrorKind::WorkNotFound, text).hint("gtctl work list"),
-        WorkError::Over { status, .. } => {
-            RpcError::new(ErrorKind::WorkNotFound, text).hint("gtctl work list").with("status", status)
-        }
-        WorkError::Held { holder, .. } => {
-            let hint = format!("gtctl hook clear {holder}, or --force to take it from there");
-            RpcError::new(ErrorKind::Busy, text).hint(hint).with("holder", holder)
-        }
-        WorkError::Occupied { agent, held } => RpcError::new(ErrorKind::Busy, text)
-            .hint(format!("gtctl hook clear {agent}, or --force to put it back"))
-            .with("holder", &agent)
-            .with("held", held),
-        WorkError::Invalid { path, .. } => RpcError::new(ErrorKind::InvalidParams, text).with("path", path),
-        WorkError::Unsupported { store, .. } => {
-            RpcError::new(ErrorKind::WorkStore, text).with("store", store).with("stderr", "")
-        }
-        WorkError::Unknown(unknown) => unknown_error(&unknown),
-    }
+    error.into()
 }
 
 fn unknown_error(unknown: &Unknown) -> RpcError {
-    let error = RpcError::new(ErrorKind::WorkStore, unknown.to_string())
-        .with("store", &unknown.store)
-        .with("stderr", &unknown.stderr);
-    match &unknown.why {
-        Why::Missing(program) => error.hint(format!(
-            "put {program} on the PATH of the daemon, or set [work] store = \"builtin\" in settings/gtd.toml"
-        )),
-        Why::Late(_) | Why::Crowded => error.hint("try again, or raise [work] timeout in settings/gtd.toml"),
-        Why::Other(_) => error.hint("give the id whole"),
-        _ => error,
-    }
+    WorkError::Unknown(unknown.clone()).into()
 }
 
 #[cfg(test)]

@@ -5,17 +5,23 @@
 //! made-up world.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::{Address, InstanceId, Intent, RigName, Timestamp};
 use serde_json::json;
 
+use super::closed::Closed;
+use super::hooked::{Finding, Question};
+use super::hooks::Hooks;
 use super::incident::Breaker;
 use super::machine::{Machine, Phase, Then};
 use super::moves::End;
+use super::orphaned::Orphan;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
+use super::progress::Stall;
 use super::recall::{adopt, begin_adoption, recall};
 use super::requests::Request;
 use super::rig_requests::Chore;
@@ -23,8 +29,8 @@ use super::rigs::Record;
 use super::throttle::{Figures, Limits};
 use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Waiter;
+use crate::agents::dialogs::Dialog;
 use crate::agents::order::{Report, What};
-use crate::agents::rank;
 use crate::ledger::{AgentRow, HoldRow, InstanceRow, NewEvent, Write};
 
 /// Name of the ledger's fact that nobody knows what should run.
@@ -57,6 +63,8 @@ pub enum Input {
     Found(Vec<(Address, InstanceId)>),
     /// The panes of these agents are gone, and their processes live on.
     PaneGone(Vec<Address>),
+    /// The screens of these starts were looked at for a dialog.
+    Looked(Vec<(Address, InstanceId, Option<Dialog>)>),
     /// What these agents could not be launched for is there now.
     Mended(Vec<Address>),
     /// The machine's figures, looked at again.
@@ -77,6 +85,24 @@ pub enum Input {
         /// Why it could not be.
         error: Option<String>,
     },
+    /// What the stores of work last said of all hooks.
+    Hooks(Arc<Hooks>),
+    /// What a store said to a question.
+    Answered {
+        /// Which question.
+        question: Question,
+        /// What it said.
+        finding: Finding,
+    },
+    /// Agents that got nowhere for so long, and what their screens show.
+    Stalls {
+        /// Those that were looked at.
+        stalls: Vec<Stall>,
+        /// How long one may get nowhere.
+        gupp_after: Duration,
+    },
+    /// A round of the heartbeat: work that nobody will do is looked for.
+    Orphans,
     /// A round of the heartbeat: whatever should run and does not is looked at again.
     Round,
     /// A deadline may have come.
@@ -102,6 +128,12 @@ pub struct Core {
     surveyed: bool,
     pub(super) agents: BTreeMap<Address, Machine>,
     pub(super) rigs: BTreeMap<RigName, Record>,
+    /// Workers that are being made or removed.
+    pub(super) closed: BTreeMap<Address, Closed>,
+    /// What agents have on their hooks, as last said.
+    pub(super) hooks: Arc<Hooks>,
+    questions: u64,
+    pub(super) orphaned: BTreeMap<Address, Orphan>,
     pub(super) waiters: Vec<Waiter>,
     /// What limits starts beside failures.
     pub(super) limits: Limits,
@@ -133,6 +165,10 @@ impl Core {
             surveyed: !observing,
             agents: BTreeMap::new(),
             rigs: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            hooks: Arc::default(),
+            questions: 0,
+            orphaned: BTreeMap::new(),
             waiters: Vec::new(),
             limits: Limits::default(),
             breaker: Breaker::default(),
@@ -162,8 +198,7 @@ impl Core {
     pub fn step(&mut self, input: Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
         self.limits.forget(now);
-        let running = self.agents.values().filter(|machine| machine.current.is_some()).count();
-        self.limits.running = u32::try_from(running).unwrap_or(u32::MAX);
+        self.count_running();
         match input {
             Input::Request { ticket, request } => self.request(ticket, *request, now, &mut turn),
             Input::Report(report) => self.report(report, now, &mut turn),
@@ -183,6 +218,7 @@ impl Core {
                     });
                 }
             }
+            Input::Looked(seen) => self.looked(seen, now, &mut turn),
             Input::Found(found) => self.found(found, now, &mut turn),
             Input::PaneGone(agents) => {
                 for agent in agents {
@@ -206,7 +242,14 @@ impl Core {
             Input::RigWritten { rig, chore, at, error } => {
                 self.rig_written(&rig, chore, at, error, now, &mut turn);
             }
-            Input::Round => self.reconcile_all(now, &mut turn),
+            Input::Hooks(hooks) => self.see_hooks(hooks, now, &mut turn),
+            Input::Answered { question, finding } => self.answered(&question, finding, now, &mut turn),
+            Input::Stalls { stalls, gupp_after } => self.heed_stalls(stalls, gupp_after, now, &mut turn),
+            Input::Orphans => self.look_for_orphans(now, &mut turn),
+            Input::Round => {
+                self.ask_again(now, &mut turn);
+                self.reconcile_all(now, &mut turn);
+            }
             Input::Time => {}
         }
         self.heed_deaths(now, &mut turn);
@@ -224,7 +267,7 @@ impl Core {
         let looking = self.is_looking(Timestamp::MIN);
         let agents = self.agents.values().filter_map(|machine| {
             let deadline = machine.deadline(healthy_after)?;
-            let later = looking && matches!(machine.phase, Phase::Dead { .. });
+            let later = looking && matches!(machine.phase, Phase::Dead { gone: true, .. });
             Some(if later { deadline.max(self.looking_until) } else { deadline })
         });
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
@@ -275,6 +318,9 @@ impl Core {
             settings: &self.settings,
             facts: &self.facts,
             rigs: &self.rigs,
+            closed: &self.closed,
+            hooks: &self.hooks,
+            questions: &mut self.questions,
             held: self.hold.is_some(),
             observing,
             tmux: self.tmux.as_deref(),
@@ -402,7 +448,7 @@ impl Core {
             .filter(|machine| machine.deadline(healthy_after).is_some_and(|deadline| deadline <= now))
             .map(|machine| machine.address.clone())
             .collect();
-        due.sort_by_key(rank);
+        due.sort_by_key(|agent| self.urgency(agent));
         for agent in due {
             self.each(&agent, now, turn, Machine::on_time);
         }

@@ -13,10 +13,13 @@ use crate::clock::Timeline;
 use crate::ledger::Write;
 
 /// Keys of an event's facts that are instants of the line.
-const FACTS: [&str; 3] = ["next_attempt", "expires", "until"];
+const FACTS: [&str; 5] = ["next_attempt", "expires", "until", "next_due", "said_at"];
 
 /// Facts of an end that never was a life: it has no record of its own, and is dated by the line.
 const ENDS: [&str; 2] = ["started_at", "ended_at"];
+
+/// Facts of a stall: the heart noticed it.
+const STALL: [&str; 1] = ["since"];
 
 /// What an agent's task dated by the wall clock, on the line.
 pub(super) fn incoming(report: &mut Report, line: &Timeline) {
@@ -33,7 +36,9 @@ pub(super) fn outgoing(writes: &mut [Write], line: &Timeline) {
                 event.at = line.to_wall(event.at);
                 let unborn = event.kind == kind::AGENT_EXITED
                     && event.data.get("cause").and_then(Value::as_str) == Some(Cause::LaunchError.as_str());
-                for key in FACTS.iter().chain(ENDS.iter().filter(|_| unborn)) {
+                let stall = event.kind == kind::AGENT_STALLED;
+                let more = ENDS.iter().filter(|_| unborn).chain(STALL.iter().filter(|_| stall));
+                for key in FACTS.iter().chain(more) {
                     if let Some(fact) = event.data.get_mut(*key) {
                         *fact = moved(fact, line);
                     }
@@ -60,7 +65,11 @@ fn moved(fact: &Value, line: &Timeline) -> Value {
 pub(super) fn shown(agent: &mut Agent, line: &Timeline) {
     agent.since = line.to_wall(agent.since);
     agent.started_at = agent.started_at.map(|at| line.to_wall(at));
+    if let Some(drain) = &mut agent.drain {
+        drain.since = line.to_wall(drain.since);
+    }
     agent.next_attempt = agent.next_attempt.map(|at| line.to_wall(at));
+    agent.activity_since = agent.activity_since.map(|at| line.to_wall(at));
 }
 
 /// Since when a rig is as it is, and who set it aside when.

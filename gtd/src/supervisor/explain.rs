@@ -135,6 +135,19 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
     if let Some(hold) = &shown.hold {
         because.push(format!("the town is stopped, by {}", hold.by));
     }
+    if let Some(drain) = &agent.drain {
+        let since = drain.since;
+        let what = if drain.done { "it is drained" } else { "it is being drained" };
+        because.push(format!("{what}, by {} since {since:.0}: until gtctl undrain", drain.by));
+    }
+    if let Some(waits) = shown.waiting.get(&agent.agent) {
+        let text = waits.text.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        because.push(format!(
+            "it waits for a person ({}, {}){text}",
+            waits.kind.as_str(),
+            waits.source.as_str()
+        ));
+    }
     if let Some(rig) = &agent.rig {
         match shown.facts.rigs.get(rig) {
             Some(facts) => {
@@ -207,7 +220,8 @@ fn observations(agent: &Agent, shown: &Shown, now: Timestamp) -> Vec<Observed> {
             session.seen_at,
         ));
     }
-    list.push(observed("activity", agent.activity.as_str().to_owned(), "report", agent.since));
+    let heard = shown.heard.get(&agent.agent).cloned().unwrap_or_default();
+    list.extend(heard.observed(agent.since, now));
     list.extend(super::hooks::observed(&agent.agent, shown, now));
     list
 }
@@ -248,6 +262,10 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
 
 fn start_command(agent: &Agent) -> String {
     match &agent.rig {
+        // A rig has many of them.
+        Some(_) if matches!(agent.role, Role::Polecat | Role::Crew) => {
+            format!("gtctl {} start {}", agent.role, agent.agent)
+        }
         Some(rig) => format!("gtctl {} start {rig}", agent.role),
         None => format!("gtctl {} start", agent.role),
     }

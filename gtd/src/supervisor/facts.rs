@@ -34,7 +34,11 @@ pub fn of(snapshot: &Snapshot, config: &Config, now: Timestamp) -> Facts {
         };
         (name.clone(), facts)
     });
+    let unlisted = snapshot.rigs.iter().filter(|(_, rig)| {
+        rig.polecats.error().is_some() || rig.polecats.value().is_some_and(|members| members.missing)
+    });
     Facts {
+        unlisted: unlisted.map(|(name, _)| name.clone()).collect(),
         known: snapshot.rigs_known(),
         rigs: rigs.collect(),
         name: snapshot.name(),

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::core::Input;
 use super::dating;
+use super::hooked::Question;
 use super::requests::{Request, Wait};
 use super::run::{Message, Timeline};
 use super::turn::Answer;
@@ -39,6 +40,11 @@ pub struct Shared {
     pub(super) heartbeat: Mutex<super::heartbeat::State>,
     /// Held while something that was left over is being ended.
     pub(super) sweeping: tokio::sync::Mutex<()>,
+    /// What the stores of work are to be asked, by agent.
+    pub(super) questions: Mutex<BTreeMap<Address, Question>>,
+    /// There is something to be asked.
+    pub(super) asked: Notify,
+    pub(super) glanced: Mutex<super::glances::Seen>,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -127,10 +133,27 @@ impl Handle {
         self.line.now()
     }
 
+    /// The supervisor's line of time.
+    pub(super) fn line(&self) -> &Timeline {
+        &self.line
+    }
+
     /// The wall clock, for what people are shown.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.line.to_wall(self.line.now())
+    }
+
+    /// An instant of the wall clock, on the supervisor's line.
+    #[must_use]
+    pub fn on_line(&self, at: Timestamp) -> Timestamp {
+        self.line.from_wall(at)
+    }
+
+    /// An instant of the supervisor's time, by the wall clock.
+    #[must_use]
+    pub fn dated(&self, at: Timestamp) -> Timestamp {
+        self.line.to_wall(at)
     }
 
     /// A registered rig, as people see it.
@@ -233,7 +256,7 @@ impl Handle {
                 })?;
                 Ok(Change { agent, already, accepted, dry_run: false, plan: Vec::new(), survivors })
             }
-            Answer::Rig { .. } | Answer::Town(_) | Answer::Failed(_) => {
+            Answer::Heard { .. } | Answer::Rig { .. } | Answer::Town(_) | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
@@ -255,7 +278,7 @@ impl Handle {
     pub async fn change_town(&self, request: Request) -> Result<Vec<town::Outcome>, RpcError> {
         match self.ask(request).await? {
             Answer::Town(items) => Ok(items),
-            Answer::Changed { .. } | Answer::Rig { .. } | Answer::Failed(_) => {
+            Answer::Changed { .. } | Answer::Heard { .. } | Answer::Rig { .. } | Answer::Failed(_) => {
                 Err(RpcError::internal("an answer of another kind was given"))
             }
         }
@@ -304,7 +327,7 @@ impl Handle {
         Ok(Attach { agent: agent.clone(), argv, argv_inside, server: place.socket })
     }
 
-    fn known(&self, agent: &Address) -> Result<gtd_proto::Agent, RpcError> {
+    pub(super) fn known(&self, agent: &Address) -> Result<gtd_proto::Agent, RpcError> {
         self.view().agent(agent).ok_or_else(|| {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })

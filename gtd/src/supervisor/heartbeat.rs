@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::core::Input;
 use super::handle::Handle;
 use super::leftovers;
-use super::orphans;
 use super::run::Message;
 use super::view::SessionFacts;
+use super::{orphans, rounds};
 use crate::agents::runtime::Prepare;
 use crate::clock::{Clock, ShiftWatch};
 use crate::config::{Live, Sweep};
@@ -97,7 +97,8 @@ pub async fn run(
             grant_grace(&handle);
         }
         last = Some(begun);
-        let report = round(&handle, &live.now().sweep).await;
+        let now = live.now();
+        let report = round(&handle, now.polecat.gupp_after, &now.sweep).await;
         state_file(report.number, report.started_at);
         let now = Instant::now();
         let overruns;
@@ -167,7 +168,7 @@ fn rescheduled(next: Instant, old: Duration, new: Duration, now: Instant) -> Ins
     next.checked_sub(old).map_or(now + new, |last| last + new).max(now)
 }
 
-async fn round(handle: &Handle, sweep: &Sweep) -> HeartbeatReport {
+async fn round(handle: &Handle, gupp_after: Duration, sweep: &Sweep) -> HeartbeatReport {
     let began = Instant::now();
     let started_at = handle.wall();
     let (number, grace) = {
@@ -186,7 +187,10 @@ async fn round(handle: &Handle, sweep: &Sweep) -> HeartbeatReport {
         let mut step = match (name, &look) {
             ("witnesses", Ok(look)) => patrol(handle, Role::Witness, look),
             ("refineries", Ok(look)) => patrol(handle, Role::Refinery, look),
-            ("witnesses" | "refineries" | "orphan_sweep", Err(_)) => Step::late(),
+            ("gupp", Ok(look)) => look.gupp(handle, gupp_after, grace).await,
+            ("witnesses" | "refineries" | "gupp" | "orphan_sweep", Err(_)) => Step::late(),
+            ("orphaned_work", _) => Step { actions: rounds::orphaned_work(handle).await, ..Step::ok() },
+            ("polecat_health", _) => Step { actions: rounds::polecat_health(handle).await, ..Step::ok() },
             ("orphan_sweep", Ok(_)) => sweep_orphans(handle, sweep).await,
             ("state", _) => {
                 let mut actions = vec![format!("round {number} written down")];
@@ -236,6 +240,24 @@ async fn look(handle: &Handle) -> Look {
     let (listing, table) = tokio::join!(driver.list(), table);
     let table = table.unwrap_or_else(|error| Err(format!("reading the process table failed: {error}")));
     Look { listing, table }
+}
+
+impl Look {
+    /// Without a listing nothing is known of screens: nobody is told to be stalled.
+    async fn gupp(&self, handle: &Handle, gupp_after: Duration, grace: bool) -> Step {
+        let listing = match &self.listing {
+            Ok(listing) => listing,
+            Err(TmuxError::NoServer { .. }) => return Step::ok(),
+            Err(error) => {
+                let error = Some(error.to_string());
+                return Step { outcome: StepOutcome::Failed, error, ..Step::ok() };
+            }
+        };
+        if grace {
+            return Step::skipped("a round of grace: nobody could look for a while");
+        }
+        Step { actions: rounds::gupp(handle, listing, gupp_after).await, ..Step::ok() }
+    }
 }
 
 struct Step {
@@ -306,6 +328,7 @@ async fn follow_up(handle: &Handle, look: Look, grace: bool) {
     }
     look_at_broken(handle).await;
     handle.input(Input::Round).await;
+    handle.glance().await;
 }
 
 /// Releases those whose program and directory are there now.
@@ -409,7 +432,7 @@ async fn show_sessions(handle: &Handle, listing: &Listing) {
             let facts = seen.map(|pane| SessionFacts {
                 created_at: instant(pane.session_created),
                 windows: pane.session_windows,
-                last_activity: instant(pane.session_activity),
+                last_activity: instant(pane.session_activity.max(pane.window_activity)),
                 attached: pane.session_attached > 0,
                 seen_at: now,
             });

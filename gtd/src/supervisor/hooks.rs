@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use gtd_proto::explain::Observed;
-use gtd_proto::{Address, Timestamp};
+use gtd_proto::{Address, RigName, Timestamp};
 
+use super::handle::Shared;
 use super::policy::since;
 use super::turn::millis;
 use super::view::Shown;
+use crate::agents::prepare::Hooked;
+use crate::agents::prompt::Work;
 
 /// What one store has on an agent's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct StoreFact {
 pub struct Hooks {
     /// What each store said, by a key that tells stores apart.
     pub stores: BTreeMap<String, StoreFact>,
+    /// The key of the store that has a rig's own work, where that can be told.
+    pub homes: BTreeMap<RigName, String>,
 }
 
 impl Hooks {
@@ -56,6 +61,15 @@ impl Hooks {
     #[must_use]
     pub fn work(&self, agent: &Address) -> Option<String> {
         self.of(agent).map(|(_, hook)| hook.work.clone())
+    }
+}
+
+impl Hooked for Shared {
+    fn work(&self, agent: &Address) -> Option<Work> {
+        self.view.read(|shown| {
+            let (_, hook) = shown.hooks.of(agent)?;
+            Some(Work { id: hook.work.clone(), title: hook.title.clone() })
+        })
     }
 }
 
@@ -127,7 +141,7 @@ mod tests {
 
     fn shown(stores: &[StoreFact]) -> Shown {
         let stores = stores.iter().enumerate().map(|(n, store)| (n.to_string(), store.clone())).collect();
-        Shown { hooks: Hooks { stores }, ..Shown::default() }
+        Shown { hooks: Hooks { stores, ..Hooks::default() }, ..Shown::default() }
     }
 
     #[test]

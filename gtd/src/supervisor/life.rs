@@ -7,12 +7,14 @@ use gtd_proto::exit::Usage;
 use gtd_proto::{Activity, Cause, ErrorKind, Exit, Intent, Role, RpcError, Timestamp};
 use serde_json::{Value, json};
 
+use super::hooked::Known;
 use super::machine::{Machine, Pause, Phase, Then};
 use super::moves::cancelled;
 use super::planner::Situation;
 use super::policy::{self, Death, Next, after, since};
 use super::throttle::{Asker, account_of};
 use super::turn::{Outcome, Turn, millis};
+use super::unjudged::Unjudged;
 use super::verdict::{self, describe, how};
 use crate::agents::order::{Ending, Failure, FailureKind, Life, Order, What};
 
@@ -28,7 +30,7 @@ impl Machine {
         let now = situation.now;
         turn.touched(&self.address);
         match what {
-            What::Placed(life) => self.placed(*life, turn),
+            What::Placed(life) => self.placed(*life, now, turn),
             What::Alive { life, adopted } => self.came_alive(*life, adopted, situation, turn),
             What::Ready => self.became_ready(now, turn),
             What::NotLaunched(failure) => self.not_launched(failure, situation, turn),
@@ -66,7 +68,8 @@ impl Machine {
         }
     }
 
-    fn placed(&mut self, life: Life, turn: &mut Turn) {
+    fn placed(&mut self, life: Life, now: Timestamp, turn: &mut Turn) {
+        self.launched_with(&life, now, turn);
         if let Some(current) = &mut self.current {
             self.last_place = Some(life.place.clone());
             self.account = Some(account_of(&life));
@@ -151,6 +154,7 @@ impl Machine {
             FailureKind::Tmux | FailureKind::Ours => {
                 self.let_go(situation);
                 turn.decided(&self.address, now, "launch failed", "try again soon", &failure.message);
+                self.restart_failed(self.memory.consecutive > 0, &failure.message, now, turn);
                 let kind = if failure.kind == FailureKind::Tmux {
                     ErrorKind::TmuxUnavailable
                 } else {
@@ -185,7 +189,9 @@ impl Machine {
         let ending = if permanent { policy::Ending::Permanent } else { policy::Ending::Failure };
         let chance = (situation.chance)();
         let numbers = &situation.settings.numbers;
-        let death = self.death(ending, Duration::ZERO);
+        let open = self.known_work(situation) != Known::Nothing;
+        let death = self.death(ending, Duration::ZERO, open);
+        let again = self.memory.consecutive > 0;
         let verdict = policy::decide(&mut self.memory, &death, now, chance, numbers);
         let exec_error = match &failure.kind {
             FailureKind::Exec(error) => Some(error.clone()),
@@ -199,6 +205,7 @@ impl Machine {
         };
         turn.exited(self, exit, "record", None, now);
         turn.decided(&self.address, now, &failure.message, &describe(&verdict.next), &verdict.reason);
+        self.restart_failed(again, &failure.message, now, turn);
         let mut error = RpcError::new(
             if exec_error.is_some() { ErrorKind::DiedDuringStartup } else { ErrorKind::ConfigInvalid },
             format!("{} could not be launched: {}", self.address, failure.message),
@@ -223,15 +230,12 @@ impl Machine {
         let Some(current) = &mut self.current else { return };
         current.alive = false;
         self.unsure = None;
-        if std::mem::replace(&mut current.told, true) {
+        if current.told || self.unjudged.is_some() {
             // An earlier daemon wrote it down and died before nothing was left of it.
             return;
         }
         let was_ready = current.ready_at.is_some();
         let requested = matches!(self.phase, Phase::Ending { .. } | Phase::Draining { .. });
-        let named = verdict::name(&ending, requested);
-        let chance = (situation.chance)();
-        let numbers = &situation.settings.numbers;
         // Its record is dated by the wall clock, which somebody may have set; deadlines go by ours.
         let ago = ending
             .detect_ms
@@ -243,12 +247,49 @@ impl Machine {
             (None, Some(born)) => since(born, died_at),
             (None, None) => Duration::ZERO,
         };
+        let end = Unjudged {
+            named: verdict::name(&ending, requested),
+            ending,
+            died_at,
+            uptime,
+            was_starting: !was_ready && matches!(self.phase, Phase::Starting { .. }),
+            requested,
+            gone: false,
+            question: 0,
+            until: now,
+        };
+        if self.must_ask(&end, situation) {
+            return self.ask_first(end, situation, turn);
+        }
+        let open = self.known_work(situation) != Known::Nothing;
+        self.judge(end, open, situation, turn);
+    }
+
+    /// Decides on an end, and tells of it. `open` is whether work is left for it.
+    pub(super) fn judge(
+        &mut self,
+        end: Unjudged,
+        open: bool,
+        situation: &mut Situation<'_>,
+        turn: &mut Turn,
+    ) {
+        let now = situation.now;
+        let Unjudged { ending, named, died_at, uptime, was_starting, requested, gone, .. } = end;
+        let Some(current) = &mut self.current else { return };
+        current.told = true;
+        let chance = (situation.chance)();
+        let numbers = &situation.settings.numbers;
         let began = ending.ended_at.checked_sub(uptime).unwrap_or(ending.ended_at);
-        let death = self.death(named.ending, uptime);
+        let death = self.death(named.ending, uptime, open);
+        let again = self.memory.consecutive > 0;
         let verdict = policy::decide(&mut self.memory, &death, died_at, chance, numbers);
         if let (Next::Throttle { period }, Some(account)) = (&verdict.next, self.account.as_deref()) {
             // At once, so that no other agent of the account is started meanwhile.
             situation.limits.limit_account(account, after(died_at, *period));
+        }
+        if !requested {
+            let min_uptime = numbers.min_uptime;
+            self.doubt_conversation(&ending, uptime, min_uptime, now, turn);
         }
         let exit = Exit {
             pid: ending.pid,
@@ -267,11 +308,14 @@ impl Machine {
         let what = how(&exit);
         turn.exited(self, exit.clone(), ending.detected_by, ending.detect_ms, now);
         turn.decided(&self.address, now, &what, &describe(&verdict.next), &verdict.reason);
+        if verdict.counts && (was_starting || matches!(verdict.next, Next::Quarantine { .. })) {
+            self.restart_failed(again, &what, now, turn);
+        }
         match self.phase {
             Phase::Ending { .. } => turn.agent_row(self),
             Phase::Draining { then, .. } => self.enter(Phase::Ending { then }, now, Some(what), turn),
             _ => {
-                if !was_ready && matches!(self.phase, Phase::Starting { .. }) {
+                if was_starting {
                     turn.outcome(
                         &self.address,
                         Outcome::StartFailed(Box::new(self.died_during_startup(&exit, &what))),
@@ -286,12 +330,15 @@ impl Machine {
                 );
             }
         }
+        if gone {
+            self.gone(Vec::new(), situation, turn);
+        }
     }
 
-    /// A death as the policy is told of it. No standing role has work of its own on a hook.
-    fn death(&self, ending: policy::Ending, uptime: Duration) -> Death {
+    /// A death as the policy is told of it.
+    fn death(&self, ending: policy::Ending, uptime: Duration, open: bool) -> Death {
         let always_on = !matches!(self.address.role(), Role::Polecat | Role::Crew);
-        Death { ending, uptime, open_work: false, always_on }
+        Death { ending, uptime, open_work: open && !always_on, always_on }
     }
 
     fn died_during_startup(&self, exit: &Exit, what: &str) -> RpcError {
@@ -324,6 +371,11 @@ impl Machine {
         }
         self.lingering.clear();
         self.alert = None;
+        if let Some(end) = &mut self.unjudged {
+            // Its record stays until its end is told.
+            end.gone = true;
+            return;
+        }
         self.bury(turn);
         match self.phase.clone() {
             Phase::Ending { then } | Phase::Draining { then, .. } => {

@@ -9,11 +9,18 @@ use std::time::Duration;
 use gtd_proto::{Activity, Address, InstanceId, Intent, Role, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::drain::Drain;
+use super::hooked::Task;
 use super::on_demand::Idling;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
+use super::progress::Progress;
+use super::reports::{Word, Words};
 use super::throttle::Throttle;
+use super::unjudged::Unjudged;
+use super::waits::Waits;
 use crate::agents::order::{Life, Overrides, Place};
+use crate::ledger::ConversationRow;
 
 /// What should be, and who said so.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +199,24 @@ pub struct Machine {
     pub alert: Option<String>,
     /// How long it has idled, by its own word.
     pub idling: Idling,
+    /// The work that it has, as last known.
+    pub work: Option<Task>,
+    /// That work is on no hook any more, and nobody has said yet that it is done.
+    pub missed: bool,
+    /// Work of which its store said that it is done: what is shown may be older than that.
+    pub done: Option<Task>,
+    /// Its end, on which nothing is decided before the store of work was asked.
+    pub unjudged: Option<Box<Unjudged>>,
+    /// How it gets on with its work.
+    pub progress: Progress,
+    /// What it has said.
+    pub words: Words,
+    /// The conversation that its next start goes on with.
+    pub conversation: Option<ConversationRow>,
+    /// It is out of service, or on its way there.
+    pub drain: Option<Drain>,
+    /// It waits for a person.
+    pub waits: Option<Waits>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -230,6 +255,21 @@ pub struct Memo {
     /// How long the present instance has idled.
     #[serde(default, skip_serializing_if = "Idling::is_blank")]
     pub idling: Idling,
+    /// The work that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Task>,
+    /// How it gets on with its work.
+    #[serde(default, skip_serializing_if = "Progress::is_blank")]
+    pub progress: Progress,
+    /// What the present instance said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
+    /// It is out of service, or on its way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// The present instance waits for a person, and that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
 }
 
 impl Machine {
@@ -264,6 +304,15 @@ impl Machine {
             lingering: Vec::new(),
             alert: None,
             idling: Idling::default(),
+            work: None,
+            missed: false,
+            done: None,
+            unjudged: None,
+            progress: Progress::default(),
+            words: Words::default(),
+            conversation: None,
+            drain: None,
+            waits: None,
         }
     }
 
@@ -293,6 +342,11 @@ impl Machine {
             reason: self.reason.clone(),
             place: self.last_place.clone(),
             idling: self.idling.clone(),
+            work: self.work.clone(),
+            progress: self.progress.clone(),
+            word: self.words.last.clone(),
+            drain: self.drain.clone(),
+            waits: self.waits.clone(),
         }
     }
 
@@ -328,6 +382,9 @@ impl Machine {
     /// When something will happen by itself.
     #[must_use]
     pub fn deadline(&self, healthy_after: Duration) -> Option<Timestamp> {
+        if let Some(end) = &self.unjudged {
+            return Some(end.until);
+        }
         match &self.phase {
             Phase::Waiting { why: Pause::Incident, .. } => None,
             Phase::Starting { deadline } => Some(*deadline),

@@ -6,6 +6,7 @@ use gtd_proto::{Activity, Address, Intent, RpcError, Timestamp};
 use super::machine::{Current, Machine, Pause, Phase, Then, Wish};
 use super::planner::{Blocked, Mode, Situation};
 use super::policy::{self, Next, after, since};
+use super::reports::Words;
 use super::throttle::Asker;
 use super::turn::{Outcome, Turn};
 use crate::agents::order::Order;
@@ -22,6 +23,9 @@ impl Machine {
         self.phase = phase;
         self.since = now;
         self.reason = reason;
+        if self.phase == Phase::Rest {
+            self.is_drained(now, turn);
+        }
         turn.touched(&self.address);
         turn.agent_row(self);
     }
@@ -40,7 +44,10 @@ impl Machine {
         });
         self.last_instance = Some(instance.clone());
         self.activity = Activity::Unknown;
+        self.words = Words::default();
         self.forget_idling();
+        self.move_on("it was started again", now, turn);
+        self.waits = None;
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;
@@ -50,9 +57,11 @@ impl Machine {
         turn.instance_row(self, false);
         turn.starting(self, why, now);
         turn.decided(&self.address, now, why, "start", &format!("instance {instance}"));
+        let talk = self.talk(&instance, now, turn);
+        let (overrides, before) = (self.overrides.clone(), self.last_place.clone());
         turn.order(
             &self.address,
-            Order::Launch { instance, overrides: self.overrides.clone(), before: self.last_place.clone() },
+            Order::Launch { instance, overrides, before, hooked: self.work.is_some(), talk },
         );
     }
 
@@ -94,9 +103,18 @@ impl Machine {
     /// Time has passed.
     pub(super) fn on_time(&mut self, situation: &mut Situation<'_>, turn: &mut Turn) {
         let now = situation.now;
+        if self.unjudged.is_some() {
+            if self.unjudged.as_ref().is_some_and(|end| end.until <= now) {
+                self.judge_by_what_is_known(situation, turn);
+            }
+            return;
+        }
         match self.phase.clone() {
             Phase::Starting { deadline } if now >= deadline => self.not_ready_in_time(situation, turn),
             Phase::Draining { until, then } if now >= until => {
+                if self.goes_on_draining(then, now, turn) {
+                    return;
+                }
                 let why = "its turn did not end in time".to_owned();
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
@@ -174,6 +192,13 @@ impl Machine {
         }
         let reason = self.reason.clone();
         match next {
+            // Work that came since it died is something to come back for.
+            Next::Rest if matches!(self.address, Address::Polecat(..)) && self.work.is_some() => {
+                self.start_or_rest("work came after it had ended", situation, turn);
+            }
+            Next::Rest if matches!(self.address, Address::Polecat(..)) => {
+                self.retire(reason.as_deref().unwrap_or("it ended"), now, turn);
+            }
             Next::Rest => self.enter(Phase::Rest, now, reason, turn),
             Next::Start { delay } => {
                 let due = after(died_at, delay);
@@ -305,7 +330,8 @@ impl Machine {
         // Policy that no longer looks after a role leaves what runs alone: only somebody's stop ends it. Without
         // knowledge of what should run, nothing is ended either.
         let stopped = self.wish.intent == Intent::Stopped && !self.wish.is_of_policy();
-        let ended = !situation.observing && (situation.held || stopped);
+        let drained = self.drain.is_some();
+        let ended = !situation.observing && (situation.held || stopped || drained);
         let aside = situation.aside(&self.address).filter(|_| !situation.observing);
         if let (Some(_), Err(blocked)) = (aside, situation.may_start(&self.address, true)) {
             self.nothing_follows(blocked.error, turn);
@@ -325,11 +351,17 @@ impl Machine {
                 }
             }
             Phase::Starting { .. } | Phase::Running if ended || aside.is_some() => {
-                let unwanted = aside.unwrap_or("it should not run");
+                let unwanted =
+                    aside.unwrap_or(if drained { "it is being drained" } else { "it should not run" });
                 let why = if situation.held { "the town is stopped" } else { unwanted };
                 let by = aside.and_then(|_| situation.aside_by(&self.address)).unwrap_or("supervisor");
                 let ask = End::new(Then::Rest, by, why);
                 self.end(ask, situation, turn);
+            }
+            Phase::Draining { then, .. }
+                if !situation.observing && (situation.held || stopped || aside.is_some()) =>
+            {
+                self.hurry(then, situation, turn);
             }
             // What waits for its quarantine to end, for its program or for its person is let wait.
             Phase::Waiting {
@@ -382,19 +414,4 @@ impl End {
 pub fn cancelled(address: &Address, why: &str) -> RpcError {
     RpcError::new(gtd_proto::ErrorKind::Busy, format!("the start of {address} was called off: {why}"))
         .hint(format!("gtctl explain {address}"))
-}
-
-impl Machine {
-    /// The dead pane of the last instance was kept to be used again: it no longer will be.
-    pub(super) fn close_pane(&mut self, turn: &mut Turn) {
-        if let Some(place) = self.last_place.take() {
-            turn.order(&self.address, Order::Close { place });
-        }
-    }
-
-    /// Waiting because something that is not its fault does not work.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { why: Pause::Retry, .. })
-    }
 }

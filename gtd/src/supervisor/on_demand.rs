@@ -5,14 +5,17 @@
 use std::time::Duration;
 
 use gtd_proto::params::ReportState;
-use gtd_proto::{Intent, Timestamp};
+use gtd_proto::{Address, Intent, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::core::Core;
 use super::machine::{Machine, Phase, Then, Wish};
 use super::moves::End;
 use super::planner::{Mode, Situation};
 use super::policy::after;
-use super::turn::Turn;
+use super::requests::Ask;
+use super::throttle::Asker;
+use super::turn::{Answer, Ticket, Turn};
 
 /// What is known of an agent's idling.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,39 @@ impl Idling {
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.since.is_none()
+    }
+}
+
+impl Core {
+    /// Something is there for an agent: one that runs on demand, and that nobody stopped, is started for it.
+    pub(super) fn wake(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let woken = self.each(agent, now, turn, |machine, situation, turn| {
+            // A stop by somebody outranks whatever comes for it.
+            let sleeps = machine.idling.ttl.is_some()
+                && machine.wish.is_of_policy()
+                && machine.wish.intent == Intent::Stopped;
+            if !sleeps || machine.may_start(situation, Asker::Program).is_err() {
+                return false;
+            }
+            machine.want(Intent::Running, ask, now);
+            turn.agent_row(machine);
+            turn.touched(&machine.address);
+            match &mut machine.phase {
+                Phase::Rest => machine.start_unless_held("something is there for it", situation, turn),
+                Phase::Draining { then, .. } | Phase::Ending { then } => *then = Then::Start,
+                _ => {}
+            }
+            true
+        });
+        let already = woken != Some(true);
+        Self::reply(turn, ticket, Answer::Changed { already, accepted: true, survivors: Vec::new() });
     }
 }
 

@@ -1,11 +1,13 @@
 //! What should run, and whether it may be started now: pure questions about the town as it was last seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gtd_proto::town::Alert;
 use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcError, Timestamp};
 
+use super::closed::{self, Closed};
+use super::hooks::Hooks;
 use super::incident;
 use super::policy::Numbers;
 use super::rigs::{FileState, Record, Standing, barred, unknown_rig};
@@ -35,6 +37,8 @@ pub struct Bounds {
     pub min_free_memory: u64,
     /// Bytes of the town's disk that must be free.
     pub min_free_disk: u64,
+    /// Workers at once in one rig.
+    pub max_per_rig: u32,
 }
 
 /// What the heart needs to know of the town, and what results show of it.
@@ -52,6 +56,8 @@ pub struct Facts {
     pub findings: Vec<Alert>,
     /// When the reading of its files began.
     pub read_at: Timestamp,
+    /// Rigs whose workers' directories could not be listed in that reading: nobody is missing there.
+    pub unlisted: BTreeSet<RigName>,
 }
 
 /// What the heart needs to know of a rig, and what results show of it.
@@ -107,6 +113,12 @@ pub struct Situation<'a> {
     pub facts: &'a Facts,
     /// What the ledger says of the rigs.
     pub rigs: &'a BTreeMap<RigName, Record>,
+    /// Workers that are being made or removed.
+    pub closed: &'a BTreeMap<Address, Closed>,
+    /// What agents have on their hooks, as last said.
+    pub hooks: &'a Hooks,
+    /// Counts questions to the stores of work.
+    pub questions: &'a mut u64,
     /// The whole town was stopped.
     pub held: bool,
     /// What should run is not known: nothing is started or ended until a person says `up`.
@@ -142,6 +154,7 @@ impl Situation<'_> {
             let why = "the registry has not been read yet";
             return Err(not_operational(agent, "state file unreadable", why, "gtctl status"));
         }
+        closed::bar(agent, self.closed.get(agent).copied())?;
         if let Some(rig) = agent.rig() {
             let Some(facts) = self.facts.rigs.get(rig) else {
                 let reason = "the rig is not registered".to_owned();

@@ -175,6 +175,8 @@ table! {
     "clean, always on, lived long enough",   |d, n| d.ending == Ending::Clean && d.uptime >= n.min_uptime
                                                                                                     => false, true,  Again,    "it ended by itself, and its role is always on";
     "clean, always on, too soon",            |d, _| d.ending == Ending::Clean                       => true,  true,  BackOff,  "it ended by itself too soon";
+    "a failure, with nothing to do",          |d, _| d.ending == Ending::Failure && !d.open_work && !d.always_on
+                                                                                                    => true,  true,  Rest,     "it failed, and nothing is left to do";
     "anything else",                         |_, _| true                                            => true,  true,  BackOff,  "it failed";
 }
 

@@ -7,6 +7,7 @@ use gtd_proto::{Activity, InstanceId, Timestamp};
 use super::machine::{Current, Machine, Memo, Pause, Phase, Wish};
 use super::planner::Settings;
 use super::policy::after;
+use super::reports::Words;
 use super::turn::Turn;
 use crate::agents::order::{Life, Order};
 use crate::ledger::{AgentRow, InstanceRow};
@@ -25,11 +26,13 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.reason = memo.reason;
     machine.last_place = memo.place;
     (machine.throttle, machine.owed, machine.account) = (memo.throttle, memo.owed, memo.account);
+    (machine.work, machine.progress) = (memo.work, memo.progress);
+    machine.progress.since = machine.progress.since.map(|since| since.min(now));
     machine.idling = memo.idling;
     machine.idling.since = machine.idling.since.map(|since| since.min(now));
-    if machine.idling.since.is_some() {
-        machine.activity = Activity::Idle;
-    }
+    machine.words = Words::recalled(memo.word, now);
+    machine.waits = memo.waits;
+    machine.drain = memo.drain;
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
@@ -73,6 +76,13 @@ pub(super) fn begin_adoption(
     );
     machine.last_instance = Some(instance.clone());
     let told = machine.told.take().is_some_and(|told| told == instance);
+    machine.words.last = machine.words.last.take().filter(|word| word.instance == instance);
+    machine.activity = machine.remembered_activity();
+    // A question in the middle of a turn that is waited for does not end it.
+    let in_turn = machine.words.last.as_ref().is_some_and(|word| word.in_turn);
+    if in_turn && machine.drain.as_ref().is_some_and(|drain| drain.working) {
+        machine.activity = Activity::Working;
+    }
     machine.current = Some(Current { instance, reserved_at, life, alive: false, ready_at, told });
     machine.since = now;
     match &mut machine.phase {

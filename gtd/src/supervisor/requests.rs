@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use gtd_proto::params::ReportState;
-use gtd_proto::{Activity, Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, InstanceId, Intent, RigName, RpcError, Timestamp};
 
+use super::closed::Closed;
 use super::core::Core;
-use super::machine::{Machine, Phase, Then, Wish};
-use super::moves::{End, cancelled};
-use super::planner::Situation;
+use super::machine::{Phase, Then};
+use super::moves::End;
 use super::policy;
+use super::reports::Said;
 use super::rig_requests::RigAsk;
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
-use super::turn::{Answer, Outcome, Ticket, Turn};
+use super::turn::{Answer, Ticket, Turn};
 use super::waiting::Awaited;
+use super::workers::Admission;
 use crate::agents::order::Overrides;
 
 /// Something that is asked for.
@@ -49,6 +50,27 @@ pub enum Request {
         /// Who asks, why, and how long they wait.
         ask: Ask,
     },
+    /// Let an agent end its turn, end it, and keep it away.
+    Drain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// The end of that.
+    Undrain {
+        /// Which.
+        agent: Address,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
+    /// Something is there for an agent that runs on demand.
+    Wake {
+        /// Which.
+        agent: Address,
+        /// Who wants it, and why. Nobody waits.
+        ask: Ask,
+    },
     /// Clear back-off and quarantine.
     Reset {
         /// Which.
@@ -70,6 +92,15 @@ pub enum Request {
         /// Which.
         agent: Address,
     },
+    /// A worker is being made or removed, and nobody else starts it; or no longer.
+    Close {
+        /// Which.
+        agent: Address,
+        /// What is under way with it.
+        closed: Option<Closed>,
+    },
+    /// Say whether a new worker could be started now.
+    Admit(Box<Admission>),
     /// Forget a worker of which nothing is left.
     Dismiss {
         /// Which.
@@ -82,7 +113,7 @@ pub enum Request {
         /// Which start of it.
         instance: InstanceId,
         /// What it says.
-        state: ReportState,
+        said: Said,
     },
     /// Change a rig's standing.
     Rig {
@@ -186,8 +217,13 @@ impl Core {
                 self.declare_dead(ticket, &agent, evidence, &ask, now, turn);
             }
             Request::Enlist { agent } => self.enlist(ticket, &agent, now, turn),
+            Request::Close { agent, closed } => self.close(ticket, &agent, closed, now, turn),
+            Request::Admit(admission) => self.admit(ticket, *admission, now, turn),
             Request::Dismiss { agent, .. } => self.dismiss(ticket, &agent, turn),
-            Request::Said { instance, state } => self.said(ticket, &instance, state, now, turn),
+            Request::Said { instance, said } => self.said(ticket, &instance, &said, now, turn),
+            Request::Drain { agent, ask } => self.drain(ticket, &agent, &ask, now, turn),
+            Request::Undrain { agent, ask } => self.undrain(ticket, &agent, &ask, now, turn),
+            Request::Wake { agent, ask } => self.wake(ticket, &agent, &ask, now, turn),
             Request::Rig { rig, what, ask } => self.ask_rig(ticket, &rig, what, &ask, now, turn),
             Request::RigSettled { rig, agents, wait } => self.await_rig(ticket, &rig, &agents, wait, turn),
             Request::Wait { agent, awaited, wait } => {
@@ -222,6 +258,7 @@ impl Core {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
         let result = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let running = machine.phase == Phase::Running;
             if !running {
                 machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
@@ -363,6 +400,7 @@ impl Core {
         }
         let mut lifted = None;
         let already = self.each(agent, now, turn, |machine, situation, turn| {
+            machine.judge_by_what_is_known(situation, turn);
             let waits = matches!(machine.phase, Phase::Waiting { .. } | Phase::Broken);
             let blank = machine.memory == policy::Memory::default() && machine.owed.is_none();
             turn.decided(&machine.address, now, "reset", "forgive all failures", &ask.by);
@@ -392,108 +430,5 @@ impl Core {
         }
         let already = already.unwrap_or(false);
         Self::reply(turn, ticket, Answer::Changed { already, accepted: false, survivors: Vec::new() });
-    }
-
-    fn said(
-        &mut self,
-        ticket: Ticket,
-        instance: &InstanceId,
-        state: ReportState,
-        now: Timestamp,
-        turn: &mut Turn,
-    ) {
-        let agent = self
-            .agents
-            .values()
-            .find(|machine| machine.current.as_ref().is_some_and(|current| current.instance == *instance))
-            .map(|machine| machine.address.clone());
-        let Some(agent) = agent else {
-            // Of an earlier life: known, and of no consequence.
-            return Self::reply(
-                turn,
-                ticket,
-                Answer::Changed { already: true, accepted: false, survivors: Vec::new() },
-            );
-        };
-        self.each(&agent, now, turn, |machine, _, turn| {
-            // A finished turn is progress; that it began, or was spoken to, is none.
-            let finished = machine.activity == Activity::Working && state == ReportState::Idle;
-            if finished && !machine.memory.deaths.is_empty() {
-                policy::progressed(&mut machine.memory);
-                turn.agent_row(machine);
-            }
-            machine.declared(state, now, turn);
-            let turn_over = machine.said(state.activity(), state != ReportState::Ended, now, turn);
-            turn.reported(machine, state, now);
-            if let (true, Phase::Draining { then, .. }) = (turn_over, &machine.phase) {
-                let then = *then;
-                machine.terminate(then, false, "supervisor", "its turn has ended".to_owned(), now, turn);
-            }
-        });
-        Self::reply(turn, ticket, Answer::Changed { already: false, accepted: false, survivors: Vec::new() });
-    }
-}
-
-impl Machine {
-    /// Somebody wants it started, whatever was held against it.
-    fn clear(&mut self, ask: &Ask, situation: &Situation<'_>, turn: &mut Turn) {
-        let held_against = self.memory != policy::Memory::default() || self.owed.is_some();
-        if held_against {
-            let why = format!("asked by {}", ask.by);
-            turn.decided(&self.address, situation.now, "a start", "forgive all failures", &why);
-        }
-        policy::forgive(&mut self.memory);
-        self.owed = None;
-        self.passes = ask.asker() == Asker::Person;
-        turn.agent_row(self);
-        turn.touched(&self.address);
-    }
-
-    fn want(&mut self, intent: Intent, ask: &Ask, now: Timestamp) {
-        self.wish = Wish { intent, by: ask.by.clone(), reason: ask.reason.clone(), at: now };
-        self.passes = false;
-    }
-
-    /// Tells whoever waits for a start that it will not come.
-    pub(super) fn call_off(&self, why: &str, turn: &mut Turn) {
-        let coming = matches!(
-            self.phase,
-            Phase::Starting { .. }
-                | Phase::Ending { then: Then::Start }
-                | Phase::Draining { then: Then::Start, .. }
-        );
-        if coming {
-            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
-        }
-    }
-
-    /// Brings it to rest. `Some(already)` when it is there at once, `None` when it takes its time.
-    pub(super) fn stop(&mut self, end: End, situation: &mut Situation<'_>, turn: &mut Turn) -> Option<bool> {
-        let now = situation.now;
-        let why = end.why.clone();
-        match self.phase {
-            Phase::Rest => {
-                self.reason.clone_from(&self.wish.reason);
-                self.close_pane(turn);
-                Some(true)
-            }
-            Phase::Waiting { .. } | Phase::Broken | Phase::Dead { gone: true, .. } => {
-                self.set_aside();
-                self.enter(Phase::Rest, now, Some(why), turn);
-                self.close_pane(turn);
-                turn.stopped(self, now);
-                Some(false)
-            }
-            // Adoption finds out first what there is to stop; reconciling then stops it.
-            Phase::Adopting => None,
-            Phase::Ending { .. }
-            | Phase::Draining { .. }
-            | Phase::Starting { .. }
-            | Phase::Running
-            | Phase::Dead { .. } => {
-                self.end(end, situation, turn);
-                None
-            }
-        }
     }
 }

@@ -15,6 +15,8 @@ impl Core {
     pub(super) fn resumed(&mut self, suspended: Duration, now: Timestamp, turn: &mut Turn) {
         self.breaker.resumed(now);
         for machine in self.agents.values_mut() {
+            // Nobody got anywhere meanwhile, nor could.
+            machine.progress.since = machine.progress.since.map(|at| after(at, suspended).min(now));
             match &mut machine.phase {
                 Phase::Starting { deadline } => *deadline = after(*deadline, suspended),
                 Phase::Draining { until, .. } => *until = after(*until, suspended),

@@ -128,6 +128,12 @@ impl Core {
             .filter(|machine| !standing(&machine.address) && !is_still(machine))
             .map(|machine| machine.address.to_string())
             .collect();
+        let under_way = self.closed.iter().find(|(agent, _)| agent.rig() == Some(rig));
+        if let Some((agent, closed)) = under_way {
+            let text = format!("rig {rig} cannot be removed: {agent} is {}", closed.words());
+            let error = RpcError::new(ErrorKind::Busy, text);
+            return Some(error.hint(format!("gtctl events -f --agent {agent}")));
+        }
         let first = running.first()?;
         let error = RpcError::new(ErrorKind::Busy, format!("rig {rig} cannot be removed: {first} is there"))
             .hint(format!("gtctl status {rig}; stop them first"));
@@ -143,7 +149,12 @@ impl Core {
         turn: &mut Turn,
     ) -> BTreeSet<Address> {
         let mut agents = BTreeSet::new();
-        for agent in [Address::Witness(rig.clone()), Address::Refinery(rig.clone())] {
+        let standing = [Address::Witness(rig.clone()), Address::Refinery(rig.clone())];
+        // Workers go on running in a rig that is set aside, and come back with it.
+        let mut workers: Vec<Address> =
+            self.of_rig(rig).map(|m| m.address.clone()).filter(|a| a.role() == Role::Polecat).collect();
+        workers.sort_by_cached_key(|agent| (self.urgency(agent), agent.clone()));
+        for agent in standing.into_iter().chain(workers) {
             turn.touched(&agent);
             self.each(&agent, now, turn, |machine, situation, turn| {
                 let still = is_still(machine);
@@ -155,7 +166,11 @@ impl Core {
                 if left && may {
                     machine.start_or_rest_for(Asker::Program, "its rig may run again", situation, turn);
                 }
-                if !still || !is_still(machine) {
+                let worker = machine.address.role() == Role::Polecat;
+                let begun = !is_still(machine);
+                // A worker that ran before goes on as it is.
+                let affected = if worker { begun && still } else { begun || !still };
+                if affected {
                     agents.insert(agent.clone());
                 }
             });

@@ -302,7 +302,8 @@ impl Supervisor {
                 self.show(&turn);
             }
         }
-        let Turn { mut orders, mut answers, .. } = turn;
+        let Turn { mut orders, mut answers, questions, .. } = turn;
+        self.shared.ask(questions);
         // What could not be begun has consequences of its own: answers above all, for those who wait for it.
         while !orders.is_empty() || !answers.is_empty() {
             let undone = self.pass_on(std::mem::take(&mut orders));
@@ -314,6 +315,7 @@ impl Supervisor {
                 self.unsaved.append(&mut again.writes);
                 orders.append(&mut again.orders);
                 answers.append(&mut again.answers);
+                self.shared.ask(again.questions);
             }
         }
     }
@@ -363,6 +365,7 @@ fn merge(turn: &mut Turn, more: Turn) {
     turn.writes.extend(more.writes);
     turn.orders.extend(more.orders);
     turn.answers.extend(more.answers);
+    turn.questions.extend(more.questions);
     turn.changed.extend(more.changed);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It only reads the core. Instants leave it by people's clock.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gtd_proto::town::{Alert, Severity};
@@ -11,6 +12,7 @@ use super::core::Core;
 use super::dating;
 use super::planner::Facts;
 use super::policy::since;
+use super::reports::Heard;
 use super::run::Supervisor;
 use super::turn::Turn;
 use super::view::{alert, incident_alerts, render, settle_alerts};
@@ -31,9 +33,24 @@ impl Supervisor {
                     Some(machine) => {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
+                        shown.heard.insert(agent.clone(), Heard::of(machine, &self.line));
                         rendered.hook = shown.hooks.work(agent);
+                        if shown.hooks.stores.is_empty() {
+                            // No store was asked yet.
+                            rendered.hook = machine.work.as_ref().map(|work| work.id.clone());
+                        }
+                        shown.place(&mut rendered);
+                        shown.dress(&mut rendered);
+                        match machine.watched() {
+                            Some(watched) => drop(shown.watched.insert(agent.clone(), watched)),
+                            None => drop(shown.watched.remove(agent)),
+                        }
                         shown.agents.insert(agent.clone(), rendered);
                         shown.recorded.see(machine);
+                        match machine.waits_now(&self.line) {
+                            Some(waits) => drop(shown.waiting.insert(agent.clone(), waits)),
+                            None => drop(shown.waiting.remove(agent)),
+                        }
                         match &machine.last_place {
                             Some(place) => drop(shown.panes.insert(agent.clone(), place.pane.clone())),
                             None => drop(shown.panes.remove(agent)),
@@ -41,6 +58,9 @@ impl Supervisor {
                     }
                     None => {
                         shown.agents.remove(agent);
+                        shown.watched.remove(agent);
+                        shown.heard.remove(agent);
+                        shown.waiting.remove(agent);
                         shown.panes.remove(agent);
                     }
                 }
@@ -48,6 +68,7 @@ impl Supervisor {
             if shown.facts != *core.facts() {
                 shown.facts.clone_from(core.facts());
             }
+            shown.orphaned.clone_from(&core.orphaned);
             shown.hold = core.hold().cloned();
             if turn.incident || shown.incidents.iter().any(Incident::is_open) {
                 shown.incidents = core.incidents();
@@ -119,5 +140,17 @@ fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp, line: &Timeline) -
             ));
         }
     }
+    alerts.extend(settings_alerts(core, wall));
     alerts
+}
+
+/// One for each settings file that is not ours, however many agents use it.
+fn settings_alerts(core: &Core, wall: Timestamp) -> Vec<Alert> {
+    let lives = core.agents().values().filter_map(|machine| machine.current.as_ref()?.life.as_ref());
+    let notes: BTreeSet<&String> = lives.filter_map(|life| life.outfit.settings_note.as_ref()).collect();
+    let hint = "remove it to have it generated again at the next start";
+    let told = notes
+        .into_iter()
+        .map(|note| alert(format!("settings:{note}"), Severity::Warning, note.clone(), hint, wall));
+    told.collect()
 }

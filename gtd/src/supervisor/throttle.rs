@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, ErrorKind, RpcError, Timestamp};
+use gtd_proto::{Address, ErrorKind, RigName, RpcError, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -50,6 +50,9 @@ impl Resource {
     }
 }
 
+/// The word for a rig's workers as something that may be short.
+const POLECATS: &str = "polecats";
+
 /// Why a start has to wait, through no fault of the agent's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +64,15 @@ pub enum Shortage {
         /// The bound: agents, or bytes.
         limit: u64,
         /// What there is: agents, or bytes.
+        value: u64,
+    },
+    /// The rig has as many workers as it may: `[polecat] max_per_rig`.
+    Workers {
+        /// Which rig.
+        rig: RigName,
+        /// The bound.
+        limit: u64,
+        /// How many there are.
         value: u64,
     },
     /// The account has reached a limit of its provider.
@@ -78,13 +90,14 @@ impl Shortage {
     pub fn key(&self) -> String {
         match self {
             Self::Machine { resource, .. } => resource.as_str().to_owned(),
+            Self::Workers { rig, .. } => format!("{POLECATS} {rig}"),
             Self::Account { account, .. } => format!("account {account}"),
         }
     }
 
     fn look_again(&self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Machine { .. } => after(now, LOOK_AGAIN),
+            Self::Machine { .. } | Self::Workers { .. } => after(now, LOOK_AGAIN),
             Self::Account { until, .. } => (*until).max(now),
         }
     }
@@ -101,6 +114,10 @@ impl Shortage {
                     Resource::Disk => "df -h; free disk space, or lower [start] min_free_disk",
                 };
                 error.hint(hint).with("resource", resource.as_str()).with("limit", limit).with("value", value)
+            }
+            Self::Workers { limit, value, .. } => {
+                let hint = "stop another polecat of the rig, or raise [polecat] max_per_rig";
+                error.hint(hint).with("resource", POLECATS).with("limit", limit).with("value", value)
             }
             Self::Account { account, until } => {
                 error.hint(format!("gtctl reset {agent}")).with("account", account).with("until", until)
@@ -121,6 +138,9 @@ impl std::fmt::Display for Shortage {
             }
             Self::Machine { resource: Resource::Disk, limit, value } => {
                 write!(f, "{} MiB of the town's disk are free, and {} MiB must be", mib(value), mib(limit))
+            }
+            Self::Workers { rig, limit, value } => {
+                write!(f, "{value} of at most {limit} polecats of rig {rig} run")
             }
             Self::Account { account, until } => {
                 write!(f, "account {account} has reached a limit of its provider, until {until:.0}")
@@ -167,6 +187,8 @@ pub struct Limits {
     pub figures: Figures,
     /// Agents that have an instance.
     pub running: u32,
+    /// Workers that have an instance, by rig.
+    pub workers: BTreeMap<RigName, u32>,
     accounts: BTreeMap<String, Timestamp>,
     /// When the next of those who wait for the same thing may start.
     turns: BTreeMap<String, Timestamp>,
@@ -227,6 +249,18 @@ impl Limits {
         })
     }
 
+    /// Whether the rig of a worker has as many as it may; `counted` when the worker is one of them.
+    #[must_use]
+    pub fn workers(&self, bounds: &Bounds, agent: &Address, counted: bool) -> Option<Shortage> {
+        let Address::Polecat(rig, _) = agent else { return None };
+        let others = self.workers.get(rig).copied().unwrap_or(0).saturating_sub(u32::from(counted));
+        if bounds.max_per_rig == 0 || others < bounds.max_per_rig {
+            return None;
+        }
+        let (limit, value) = (bounds.max_per_rig.into(), others.into());
+        Some(Shortage::Workers { rig: rig.clone(), limit, value })
+    }
+
     /// The turn of one more of those who wait for the same thing.
     fn take_turn(&mut self, key: &str, now: Timestamp) -> Timestamp {
         let turn = self.turns.get(key).copied().unwrap_or(now).max(now);
@@ -276,6 +310,7 @@ impl Machine {
     /// # Errors
     /// With the reason, for people and for callers.
     pub fn may_start(&self, situation: &Situation<'_>, asker: Asker) -> Result<(), Blocked> {
+        self.barred_by_drain()?;
         situation.may_start(&self.address, asker != Asker::Policy || self.passes)?;
         let short = |shortage: Shortage| Blocked {
             reason: shortage.to_string(),
@@ -283,7 +318,9 @@ impl Machine {
             shortage: Some(shortage),
         };
         let limits = &situation.limits;
-        if let Some(shortage) = limits.machine(&situation.settings.bounds, self.current.is_some()) {
+        let (bounds, counted) = (&situation.settings.bounds, self.current.is_some());
+        let shortage = limits.machine(bounds, counted);
+        if let Some(shortage) = shortage.or_else(|| limits.workers(bounds, &self.address, counted)) {
             return Err(short(shortage));
         }
         if let Some(account) = self.next_account().filter(|_| asker != Asker::Person && !self.passes)
@@ -311,6 +348,9 @@ impl Machine {
         let data = match &shortage {
             Shortage::Machine { resource, limit, value } => {
                 json!({ "resource": resource, "limit": limit, "value": value, "until": until, "reason": reason })
+            }
+            Shortage::Workers { limit, value, .. } => {
+                json!({ "resource": POLECATS, "limit": limit, "value": value, "until": until, "reason": reason })
             }
             Shortage::Account { account, until } => {
                 json!({ "account": account, "until": until, "reason": reason })

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use gtd_proto::event::kind;
 use gtd_proto::explain::Decision;
-use gtd_proto::params::ReportState;
 use gtd_proto::{Address, Exit, RpcError, Timestamp};
 use serde_json::{Value, json};
 
+use super::hooked::Question;
 use super::machine::Machine;
+use super::reports::Ignored;
 use crate::agents::order::{Life, Order};
 use crate::ledger::{AgentRow, InstanceRow, NewEvent, ProcessKey, ServerKey, Write};
 use crate::process::ProcessId;
@@ -49,6 +50,11 @@ pub enum Answer {
         /// Processes that a stop could not end.
         survivors: Vec<String>,
     },
+    /// About an agent's report.
+    Heard {
+        /// Why it counted for nothing.
+        ignored: Option<Ignored>,
+    },
     /// About a rig's standing.
     Rig {
         /// It was so already.
@@ -73,6 +79,8 @@ pub struct Turn {
     pub answers: Vec<(Ticket, Answer)>,
     /// Agents whose shown state may have changed.
     pub changed: BTreeSet<Address>,
+    /// For the stores of work, after the commit.
+    pub questions: Vec<Question>,
     /// An incident opened, closed, or came further.
     pub incident: bool,
     pub(super) outcomes: Vec<(Address, Outcome)>,
@@ -86,8 +94,13 @@ impl Turn {
     /// Nothing follows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { writes, orders, answers, changed, incident, .. } = self;
-        writes.is_empty() && orders.is_empty() && answers.is_empty() && changed.is_empty() && !incident
+        let Self { writes, orders, answers, changed, questions, incident, .. } = self;
+        writes.is_empty()
+            && orders.is_empty()
+            && answers.is_empty()
+            && changed.is_empty()
+            && questions.is_empty()
+            && !incident
     }
 
     pub(super) fn touched(&mut self, agent: &Address) {
@@ -222,10 +235,6 @@ impl Turn {
     pub(super) fn released(&mut self, machine: &Machine, why: &str, by: &str, now: Timestamp) {
         let data = json!({ "from": machine.state(), "why": why, "by": by });
         self.event(machine, kind::AGENT_RELEASED, now, data);
-    }
-
-    pub(super) fn reported(&mut self, machine: &Machine, state: ReportState, now: Timestamp) {
-        self.event(machine, kind::AGENT_REPORTED, now, json!({ "state": state }));
     }
 
     pub(super) fn hold(&mut self, held: bool, by: &str, now: Timestamp) {

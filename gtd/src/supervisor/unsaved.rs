@@ -19,6 +19,7 @@ enum Key<'a> {
     Instance(&'a InstanceId),
     Hold,
     Fact(&'a str),
+    Conversation(&'a Address),
 }
 
 fn key(write: &Write) -> Option<Key<'_>> {
@@ -28,6 +29,7 @@ fn key(write: &Write) -> Option<Key<'_>> {
         Write::Instance(row) => Some(Key::Instance(&row.instance)),
         Write::Hold(_) => Some(Key::Hold),
         Write::Fact { key, .. } => Some(Key::Fact(key)),
+        Write::Conversation(write) => Some(Key::Conversation(write.agent())),
         _ => None,
     }
 }

@@ -1,9 +1,11 @@
 //! What results show: rendered after each turn, read without asking the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
+use gtd_proto::drain::Drain;
 use gtd_proto::town::{Alert, Rig, Severity};
+use gtd_proto::waiting::Waiting;
 use gtd_proto::{
     Activity, Address, Agent, AgentName, Incident, IncidentState, Intent, Restarts, RigName, RpcError, State,
     Timestamp,
@@ -11,10 +13,15 @@ use gtd_proto::{
 
 use super::hooks::Hooks;
 use super::machine::{Machine, Phase};
+use super::orphaned::Orphan;
 use super::planner::Facts;
+use super::progress::Watched;
 use super::recorded::Recorded;
+use super::reports::Heard;
 use super::rig_requests::Chore;
 use super::rigs::unknown_rig;
+use super::workers::Belongings;
+use super::worktrees::Worktree;
 use crate::ledger::HoldRow;
 
 /// What the last listing said of an agent's session.
@@ -61,8 +68,20 @@ pub struct Shown {
     pub chores: Vec<(RigName, Chore)>,
     /// What agents have on their hooks.
     pub hooks: Hooks,
+    /// Where workers work.
+    pub worktrees: BTreeMap<Address, Worktree>,
+    /// Agents whose progress is to be looked after.
+    pub watched: BTreeMap<Address, Watched>,
+    /// Work on the hooks of agents that will not do it.
+    pub orphaned: BTreeMap<Address, Orphan>,
+    /// Who waits for a person.
+    pub waiting: BTreeMap<Address, Waiting>,
     /// Panes that agents ran in last and may be started in again, also of those at rest.
     pub panes: BTreeMap<Address, String>,
+    /// What belongs to workers.
+    pub belongings: BTreeMap<Address, Belongings>,
+    /// What agents have said.
+    pub heard: BTreeMap<Address, Heard>,
 }
 
 impl View {
@@ -76,7 +95,7 @@ impl View {
     }
 
     /// Takes over what the stores of work say of the agents' hooks.
-    pub fn hooks_are(&self, hooks: Hooks) {
+    pub(super) fn hooks_are(&self, hooks: Hooks) {
         self.change(|shown| shown.take_hooks(hooks));
     }
 
@@ -114,7 +133,11 @@ impl Shown {
             prefix: facts.prefix.clone(),
             witness: role(Address::Witness(name.clone())),
             refinery: role(Address::Refinery(name.clone())),
-            polecats: facts.polecats.iter().map(|polecat| self.polecat(name, polecat, &facts.path)).collect(),
+            polecats: self
+                .workers(name, &facts.polecats)
+                .iter()
+                .map(|polecat| self.polecat(name, polecat, &facts.path))
+                .collect(),
             crew: facts.crew.clone(),
         })
     }
@@ -128,6 +151,15 @@ impl Shown {
                 !self.facts.rigs.contains_key(rig) && !at_rest
             }
         })
+    }
+
+    /// A rig's workers: by their directories, and those that were made just now.
+    fn workers(&self, rig: &RigName, by_directory: &[AgentName]) -> BTreeSet<AgentName> {
+        let known = self.agents.keys().filter_map(|agent| match agent {
+            Address::Polecat(of, name) if of == rig => Some(name.clone()),
+            _ => None,
+        });
+        known.chain(by_directory.iter().cloned()).collect()
     }
 
     fn polecat(&self, rig: &RigName, name: &AgentName, path: &str) -> Agent {
@@ -160,6 +192,8 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         name: address.name().cloned(),
         state: State::Stopped,
         activity: Activity::Unknown,
+        activity_detail: None,
+        activity_since: None,
         running: false,
         intent: Intent::Stopped,
         intent_by: "supervisor".to_owned(),
@@ -185,6 +219,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         agent_preset: String::new(),
         account: None,
         attached: false,
+        drain: None,
         stale: Vec::new(),
     }
 }
@@ -194,6 +229,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
 pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     let current = machine.current.as_ref();
     let life = current.and_then(|current| current.life.as_ref());
+    let word = machine.words.last.as_ref().filter(|_| current.is_some());
     // A pane that is kept for the next start is nothing to look at once there is to be none.
     let kept = machine.last_place.as_ref().filter(|_| machine.phase != Phase::Rest);
     let place = life.map(|life| &life.place).or(kept);
@@ -207,7 +243,10 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
     Agent {
         state: machine.state(),
-        activity: machine.activity,
+        // Of one that is gone there is nothing to say.
+        activity: if current.is_some() { machine.shown_activity() } else { Activity::Unknown },
+        activity_detail: word.and_then(|word| word.detail.clone()),
+        activity_since: word.map(|word| word.since),
         running: alive,
         intent: machine.wish.intent,
         intent_by: machine.wish.by.clone(),
@@ -227,8 +266,18 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         next_attempt,
         reason: trouble.cloned().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
-        agent_preset: life.map(|life| life.preset.clone()).unwrap_or_default(),
-        account: life.and_then(|life| life.account.clone()),
+        // Of one at rest: what its next start would take.
+        agent_preset: life
+            .map(|life| life.preset.clone())
+            .or_else(|| machine.overrides.agent.clone())
+            .unwrap_or_default(),
+        account: life.map_or_else(|| machine.overrides.account.clone(), |life| life.account.clone()),
+        drain: machine.drain.as_ref().map(|drain| Drain {
+            by: drain.by.clone(),
+            reason: drain.reason.clone(),
+            since: drain.at,
+            done: drain.done,
+        }),
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }

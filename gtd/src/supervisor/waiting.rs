@@ -216,13 +216,21 @@ impl Request {
             Self::Start { ask, .. }
             | Self::Stop { ask, .. }
             | Self::Restart { ask, .. }
+            | Self::Drain { ask, .. }
+            | Self::Undrain { ask, .. }
+            | Self::Wake { ask, .. }
             | Self::Reset { ask, .. }
             | Self::DeclareDead { ask, .. }
             | Self::Dismiss { ask, .. }
             | Self::Rig { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
-            Self::Enlist { .. } | Self::Said { .. } | Self::Wait { .. } | Self::RigSettled { .. } => None,
+            Self::Admit(_)
+            | Self::Enlist { .. }
+            | Self::Close { .. }
+            | Self::Said { .. }
+            | Self::Wait { .. }
+            | Self::RigSettled { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::quote::sanitise_name;
+use crate::host::unit::Launcher;
 
 /// How a driver is set up.
 #[derive(Clone, Debug)]
@@ -25,9 +26,9 @@ pub struct DriverConfig {
     pub tmux: PathBuf,
     /// Marks our holder session, so that towns can share a server.
     pub town_id: String,
-    /// Words put in front of `tmux` when a server is started (such as `systemd-run --user --scope --`), so that
-    /// it lives in a scope of its own. Usually empty.
-    pub launcher: Vec<OsString>,
+    /// Ways to start a server elsewhere than in our own unit, best first. When none works it is started as our
+    /// own child. Usually empty.
+    pub launchers: Vec<Launcher>,
 }
 
 /// Which tmux server a town uses.

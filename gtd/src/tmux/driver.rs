@@ -114,6 +114,11 @@ impl Driver {
         self.inner.limits.set(timeout, size);
     }
 
+    /// Why the server that this driver started last is not where its launchers would have put it.
+    pub fn not_launched(&self) -> Option<String> {
+        self.inner.state.lock().not_launched.clone()
+    }
+
     /// How many `tmux` processes were started so far.
     pub fn forks(&self) -> u64 {
         self.inner.runner.forks()

@@ -146,7 +146,10 @@ impl Inner {
             return Ok(known);
         }
         match start(&self.config_now(), &self.runner, &self.holder).await {
-            Ok(known) => Ok(self.settle(known).await),
+            Ok(started) => {
+                self.state.lock().not_launched = started.not_launched;
+                Ok(self.settle(started.known).await)
+            }
             // Somebody else started one at the same moment.
             Err(error @ TmuxError::NameTaken { .. }) => self.find().await?.ok_or(error),
             Err(error) => Err(self.note(self.late(None, error))),
@@ -378,10 +381,23 @@ impl Inner {
         known: &Known,
         list: &CommandList,
     ) -> Result<PlainReply, TmuxError> {
+        self.run_plain_fed(known, list, None).await
+    }
+
+    /// As [`Self::run_plain_reply`], with something on the process's standard input.
+    pub(super) async fn run_plain_fed(
+        &self,
+        known: &Known,
+        list: &CommandList,
+        input: Option<&[u8]>,
+    ) -> Result<PlainReply, TmuxError> {
         let wrong = format!("wrong-server-{}", uuid::Uuid::new_v4().simple());
         let pid = known.id.process.pid.get();
         let args = list.guarded_argv(pid, known.start_time, &format!("{wrong} #{{pid}}"))?;
-        let finished = self.runner.run(&args, &list.name(), self.timeout()).await;
+        let finished = match input {
+            None => self.runner.run(&args, &list.name(), self.timeout()).await,
+            Some(input) => self.runner.run_fed(&args, input, &list.name(), self.timeout()).await,
+        };
         let finished = finished.map_err(|error| self.note(self.late(Some(&known.id), error)))?;
         if let Some(other) = finished.stdout.strip_prefix(wrong.as_bytes()) {
             let other = String::from_utf8_lossy(other);

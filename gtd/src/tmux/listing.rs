@@ -46,6 +46,8 @@ pub struct Pane {
     pub session_attached: u32,
     /// How many windows its session has.
     pub session_windows: u32,
+    /// When something was last written in its window, in seconds since 1970.
+    pub window_activity: u64,
     /// Its window.
     pub window: WindowId,
     /// The pane itself.
@@ -130,7 +132,7 @@ impl Mark {
 }
 
 const PANE_FACTS: &str = "#{session_id} #{window_id} #{pane_id} #{pane_pid} #{pane_dead} #{pane_in_mode} \
-    #{session_created} #{session_activity} #{session_attached} #{session_windows}";
+    #{session_created} #{session_activity} #{session_attached} #{session_windows} #{window_activity}";
 
 /// The format of `list-panes -a` that [`panes`] reads.
 pub(super) fn panes_format(mark: &Mark) -> String {
@@ -168,6 +170,7 @@ pub(super) fn panes(mark: &Mark, answer: &[u8], town: &str) -> Result<Everything
             session_activity: facts.next("activity")?,
             session_attached: facts.next("attached")?,
             session_windows: facts.next("windows")?,
+            window_activity: facts.next("output")?,
             session_name: text(name),
             current_command: text(command),
             current_path: PathBuf::from(OsString::from_vec(path.to_vec())),
@@ -289,15 +292,15 @@ mod tests {
         format!("{}\n", mark.format(&all))
     }
 
-    const FACTS: &str = "$1 @2 %3 4004 0 1 1700000000 1700000100 2 1";
+    const FACTS: &str = "$1 @2 %3 4004 0 1 1700000000 1700000100 2 1 1700000050";
 
     #[test]
     fn panes_of_all_kinds() {
         let mark = Mark::fresh();
         let mut answer =
             row(&mark, FACTS, ["a | b", "sleep", "/tmp/x\n|y", "tit\nle", "i1", "alpha/witness", "", ""]);
-        answer += &row(&mark, "$0 @0 %0 -1 1 0 5 6 0 1", ["_gtd", "", "", "", "", "", "", "town"]);
-        answer += &row(&mark, "$9 @9 %9 900 1 0 5 6 0 1", ["_gtd-2", "", "", "", "", "", "", "other"]);
+        answer += &row(&mark, "$0 @0 %0 -1 1 0 5 6 0 1 7", ["_gtd", "", "", "", "", "", "", "town"]);
+        answer += &row(&mark, "$9 @9 %9 900 1 0 5 6 0 1 7", ["_gtd-2", "", "", "", "", "", "", "other"]);
         let all = panes(&mark, answer.as_bytes(), "town").unwrap();
         assert_eq!((all.holder.len(), all.others.len()), (1, 2));
         let pane = &all.others[0];
@@ -325,8 +328,13 @@ mod tests {
             good.trim_end().to_owned(),
             good[..good.len() / 2].to_owned(),
         ];
-        let wrong_facts =
-            ["", "x", "$1 @2 %3 4004 0 1 1 1 1", "$1 @2 %3 4004 0 1 1 1 1 1 1", "%1 @2 %3 4 0 1 1 1 1 1"];
+        let wrong_facts = [
+            "",
+            "x",
+            "$1 @2 %3 4004 0 1 1 1 1 1",
+            "$1 @2 %3 4004 0 1 1 1 1 1 1 1",
+            "%1 @2 %3 4 0 1 1 1 1 1 1",
+        ];
         bad.extend(wrong_facts.map(|facts| row(&mark, facts, [""; 8])));
         for answer in bad {
             let read = panes(&mark, answer.as_bytes(), "t");

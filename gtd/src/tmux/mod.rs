@@ -25,10 +25,12 @@ mod listing;
 mod plain;
 mod protocol;
 mod quote;
+mod screen;
 mod server;
 mod state;
 #[cfg(test)]
 mod tests;
+mod typing;
 mod version;
 
 pub use actions::{Created, NewSession};
@@ -38,6 +40,8 @@ pub use error::TmuxError;
 pub use id::{BadId, PaneId, SessionId, WindowId};
 pub use listing::{Client, LISTED_OPTIONS, Listing, Pane};
 pub use quote::sanitise_name;
+pub use screen::Cell;
 pub use server::ServerId;
 pub use state::{ServerState, TmuxEvent};
+pub use typing::{Guard, Mark, Screen, Token};
 pub use version::{OLDEST, Version};

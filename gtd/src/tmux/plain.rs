@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -19,6 +19,7 @@ use super::config::{DriverConfig, scrubbed};
 use super::error::TmuxError;
 use super::version::Version;
 use crate::host::leash::Leashed;
+use crate::host::unit::Launcher;
 
 /// Most output taken from one process: as a block of a control connection.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -71,7 +72,7 @@ impl Runner {
     pub(super) async fn version(&self, deadline: Duration) -> Result<Version, TmuxError> {
         let mut command = self.command(&[]);
         command.arg("-V");
-        let finished = self.finish(command, "tmux -V", deadline).await?;
+        let finished = self.finish(command, &[], "tmux -V", deadline).await?;
         let text = String::from_utf8_lossy(&finished.stdout);
         let said = text.lines().next().unwrap_or_default();
         match Version::parse(said) {
@@ -102,24 +103,38 @@ impl Runner {
     ) -> Result<Finished, TmuxError> {
         let mut command = self.command(&[]);
         command.args(["-u", "-N", "-S"]).arg(&self.socket).args(args);
-        self.finish(command, what, deadline).await
+        self.finish(command, &[], what, deadline).await
+    }
+
+    /// As [`Self::run`], with something on its standard input.
+    pub(super) async fn run_fed(
+        &self,
+        args: &[OsString],
+        input: &[u8],
+        what: &str,
+        deadline: Duration,
+    ) -> Result<Finished, TmuxError> {
+        let mut command = self.command(&[]);
+        command.args(["-u", "-N", "-S"]).arg(&self.socket).args(args).stdin(Stdio::piped());
+        self.finish(command, input, what, deadline).await
     }
 
     /// Runs commands and lets them start a server.
     pub(super) async fn start(
         &self,
-        launcher: &[OsString],
+        launcher: Option<&Launcher>,
         config: Option<&Path>,
         args: &[OsString],
         deadline: Duration,
     ) -> Result<Finished, TmuxError> {
-        let mut command = self.command(launcher);
+        let words = launcher.map(Launcher::words).unwrap_or_default();
+        let mut command = self.command(&words);
         command.args(["-u", "-S"]).arg(&self.socket);
         if let Some(config) = config {
             command.arg("-f").arg(config);
         }
         command.args(args);
-        self.finish(command, "starting a tmux server", deadline).await
+        self.finish(command, &[], "starting a tmux server", deadline).await
     }
 
     /// Starts a control client attached to a session, with pipes for input and output.
@@ -162,14 +177,26 @@ impl Runner {
     }
 
     /// Runs to the end or to the deadline, which includes waiting for a turn.
-    async fn finish(&self, command: Command, what: &str, deadline: Duration) -> Result<Finished, TmuxError> {
+    async fn finish(
+        &self,
+        command: Command,
+        input: &[u8],
+        what: &str,
+        deadline: Duration,
+    ) -> Result<Finished, TmuxError> {
         let late = || TmuxError::Unresponsive { after: deadline, what: what.to_owned() };
         let end = tokio::time::Instant::now() + deadline;
         let turn = tokio::time::timeout_at(end, self.gate.acquire()).await.map_err(|_| late())?;
         let mut child = self.spawn(command)?;
-        let (stdout, stderr) = (child.0.stdout.take(), child.0.stderr.take());
+        let (stdin, stdout, stderr) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
         let ended = tokio::time::timeout_at(end, async {
-            let (stdout, stderr) = tokio::join!(read(stdout, MAX_OUTPUT), read(stderr, MAX_ERROR));
+            let feed = async {
+                if let Some(mut stdin) = stdin {
+                    // One that does not want it says why, or ends badly.
+                    let _ = stdin.write_all(input).await;
+                }
+            };
+            let (stdout, stderr, ()) = tokio::join!(read(stdout, MAX_OUTPUT), read(stderr, MAX_ERROR), feed);
             let status = child.0.wait().await?;
             io::Result::Ok(Finished { ok: status.success(), stdout: stdout?, stderr: stderr? })
         })

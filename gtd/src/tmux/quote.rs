@@ -73,6 +73,15 @@ impl CommandList {
         Ok(line.into_bytes())
     }
 
+    /// The line, as an argument of another command.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub(super) fn text(&self) -> Result<String, TmuxError> {
+        // Quoted, it is ASCII.
+        self.line().map(|line| String::from_utf8_lossy(&line).into_owned())
+    }
+
     /// The arguments that do it in a `tmux` process.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use super::facts::Facts;
 use super::listing::HOLDER_OPTION;
 use super::plain::Runner;
 use super::quote::{CommandList, exact, literal};
+use crate::host::unit::Launcher;
 use crate::process::observe::{identify, observe};
 use crate::process::{Observation, Pid, ProcessId};
 
@@ -120,8 +121,20 @@ pub(super) fn holder_commands(config: &DriverConfig, holder: &str) -> CommandLis
         .then(["set-option", "-t", &target, HOLDER_OPTION, &config.town_id])
 }
 
+/// A server that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) known: Known,
+    /// Why none of the launchers worked, where it had to be started without.
+    pub(super) not_launched: Option<String>,
+}
+
 /// Starts a server. Only to be called when it is proven that none lives.
-pub(super) async fn start(config: &DriverConfig, runner: &Runner, holder: &str) -> Result<Known, TmuxError> {
+pub(super) async fn start(
+    config: &DriverConfig,
+    runner: &Runner,
+    holder: &str,
+) -> Result<Started, TmuxError> {
     let file = config.config_file.clone();
     let config_file = if config.server.is_private() {
         write_config(&file, &config_text(config.size))
@@ -132,8 +145,34 @@ pub(super) async fn start(config: &DriverConfig, runner: &Runner, holder: &str) 
         None
     };
     let args = holder_commands(config, holder).argv()?;
-    let finished = runner.start(&config.launcher, config_file, &args, config.command_timeout).await?;
-    introduction(&finished.into_result(runner.socket())?, runner.socket())
+    let deadline = config.command_timeout;
+    let attempt = async |launcher: Option<&Launcher>| {
+        let finished = runner.start(launcher, config_file, &args, deadline).await?;
+        introduction(&finished.into_result(runner.socket())?, runner.socket())
+    };
+    let mut not_launched = None;
+    for launcher in &config.launchers {
+        let error = match attempt(Some(launcher)).await {
+            Ok(known) => return Ok(Started { known, not_launched: None }),
+            Err(error) => error,
+        };
+        // Whoever listens now may be the very server, or somebody else's: no second one.
+        if !matches!(knock(runner.socket(), deadline).await, Door::Nobody) {
+            return Err(error);
+        }
+        let why = match &error {
+            // Not tmux, but what was to start it.
+            TmuxError::Unavailable { why, .. } => why.clone(),
+            other => other.to_string(),
+        };
+        tracing::warn!(why, "no tmux server in a scope of its own");
+        not_launched = Some(why);
+        // One that hangs says nothing good of its like, and agents wait.
+        if matches!(error, TmuxError::Unresponsive { .. }) {
+            break;
+        }
+    }
+    Ok(Started { known: attempt(None).await?, not_launched })
 }
 
 /// Replaces the file in one step, readable by its owner only.

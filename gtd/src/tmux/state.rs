@@ -99,6 +99,8 @@ pub(super) struct Shared {
     pub(super) control: Option<Control>,
     /// The server is being left to end; no connection is to be made.
     pub(super) retired: bool,
+    /// Why no launcher worked for the server that was started last.
+    pub(super) not_launched: Option<String>,
     /// The last complaint, so that it is not repeated at every attempt.
     complaint: String,
 }

@@ -5,8 +5,9 @@
 //! repository that the daemon may have been started in.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -27,6 +28,8 @@ pub struct GitError {
     pub why: String,
     /// The end of what it wrote to its standard error.
     pub stderr: String,
+    /// What it exited with, where it did: 1 is an answer of some commands.
+    pub code: Option<i32>,
 }
 
 impl GitError {
@@ -46,7 +49,7 @@ impl GitError {
 #[derive(Debug, Clone)]
 pub struct Git {
     program: PathBuf,
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, OsString>,
 }
 
 /// Variables that git and its helpers need, taken from our own environment: where programs and the user's
@@ -87,9 +90,12 @@ impl Git {
         program: impl Into<PathBuf>,
         ours: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
-        let mut env: BTreeMap<String, String> =
-            ours.into_iter().filter(|(key, _)| KEPT.contains(&key.as_str())).collect();
-        env.entry("GIT_SSH_COMMAND".to_owned()).or_insert_with(|| "ssh -o BatchMode=yes".to_owned());
+        let mut env: BTreeMap<String, OsString> = ours
+            .into_iter()
+            .filter(|(key, _)| KEPT.contains(&key.as_str()))
+            .map(|(key, value)| (key, value.into()))
+            .collect();
+        env.entry("GIT_SSH_COMMAND".to_owned()).or_insert_with(|| "ssh -o BatchMode=yes".into());
         for (key, value) in [
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_ASKPASS", "true"),
@@ -99,18 +105,76 @@ impl Git {
             ("GIT_PAGER", "cat"),
             ("LC_ALL", "C"),
         ] {
-            env.insert(key.to_owned(), value.to_owned());
+            env.insert(key.to_owned(), value.into());
         }
         Self { program: program.into(), env }
     }
 
-    /// Runs git in a directory and gives the text that it wrote, without the newline at its end.
+    /// The same git with a further variable in its environment.
+    #[must_use]
+    pub fn with(&self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut git = self.clone();
+        git.env.insert(key.to_owned(), value.as_ref().to_owned());
+        git
+    }
+
+    /// Runs git in a directory and gives the end of the text that it wrote, without the newline at its end.
     ///
     /// # Errors
     /// When it cannot be started, fails, or is not done in time; it is then gone, with all it started.
     pub async fn run(&self, dir: &Path, args: &[&str], deadline: Duration) -> Result<String, GitError> {
-        let command = format!("git {}", args.join(" "));
-        let fail = |why: String, stderr: String| GitError { command: command.clone(), why, stderr };
+        let (said, _) = self.execute(dir, args, OUTPUT_MAX, deadline).await?;
+        Ok(String::from_utf8_lossy(&said).trim_end_matches(['\n', '\r']).to_owned())
+    }
+
+    /// Runs git in a directory and gives everything that it wrote, as it is.
+    ///
+    /// # Errors
+    /// As [`Git::run`], and when it wrote more than `most` bytes: a part of it would be taken for the whole.
+    pub async fn whole(
+        &self,
+        dir: &Path,
+        args: &[&str],
+        most: usize,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, GitError> {
+        match self.execute(dir, args, most, deadline).await? {
+            (said, false) => Ok(said),
+            (_, true) => Err(GitError {
+                command: shown(args),
+                why: format!("wrote more than {most} bytes"),
+                stderr: String::new(),
+                code: None,
+            }),
+        }
+    }
+
+    /// Runs a command that answers yes or no, by exiting with 0 or 1.
+    ///
+    /// # Errors
+    /// As [`Git::run`], for every other end.
+    pub async fn says_yes(&self, dir: &Path, args: &[&str], deadline: Duration) -> Result<bool, GitError> {
+        match self.execute(dir, args, OUTPUT_MAX, deadline).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == Some(1) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What it wrote, and whether that is only the end of it.
+    async fn execute(
+        &self,
+        dir: &Path,
+        args: &[&str],
+        most: usize,
+        deadline: Duration,
+    ) -> Result<(Vec<u8>, bool), GitError> {
+        let fail = |why: String, stderr: String, code: Option<i32>| GitError {
+            command: shown(args),
+            why,
+            stderr,
+            code,
+        };
         let mut command = Command::new(&self.program);
         command
             // Housekeeping would go on in the background, out of reach of the deadline.
@@ -123,54 +187,61 @@ impl Git {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut group = Leashed::spawn(&mut command)
-            .map_err(|error| fail(format!("cannot be started: {error}"), String::new()))?;
+            .map_err(|error| fail(format!("cannot be started: {error}"), String::new(), None))?;
         let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
         let work = async {
             // A helper that outlives git may hold the pipes open: the deadline is for both together.
-            let (stdout, stderr, status) = tokio::join!(tail(stdout), tail(stderr), group.0.wait());
-            (stdout, stderr, status)
+            let (stdout, stderr, status) =
+                tokio::join!(tail(stdout, most), tail(stderr, OUTPUT_MAX), group.0.wait());
+            (stdout, String::from_utf8_lossy(&stderr.0).into_owned(), status)
         };
         match tokio::time::timeout(deadline, work).await {
-            Ok((stdout, _, Ok(status))) if status.success() => {
-                Ok(stdout.trim_end_matches(['\n', '\r']).to_owned())
-            }
-            Ok((_, stderr, Ok(status))) => Err(fail(failed(&status.to_string(), &stderr), stderr)),
-            Ok((_, stderr, Err(error))) => Err(fail(format!("cannot be waited for: {error}"), stderr)),
+            Ok((stdout, _, Ok(status))) if status.success() => Ok(stdout),
+            Ok((_, stderr, Ok(status))) => Err(fail(failed(status, &stderr), stderr, status.code())),
+            Ok((_, stderr, Err(error))) => Err(fail(format!("cannot be waited for: {error}"), stderr, None)),
             Err(_) => {
                 let _ = group.end().await;
-                Err(fail(format!("not done within {}", humantime::format_duration(deadline)), String::new()))
+                let why = format!("not done within {}", humantime::format_duration(deadline));
+                Err(fail(why, String::new(), None))
             }
         }
     }
+}
+
+/// The command as it could be typed.
+fn shown(args: &[&str]) -> String {
+    format!("git {}", args.join(" "))
 }
 
 /// The status, with git's own last words.
-fn failed(status: &str, stderr: &str) -> String {
+fn failed(status: ExitStatus, stderr: &str) -> String {
     match stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
         Some(line) => format!("{status}: {line}"),
-        None => status.to_owned(),
+        None => status.to_string(),
     }
 }
 
-/// Reads a stream to its end and keeps the last part of it.
-async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let mut kept = Vec::new();
+/// Reads a stream to its end and keeps the last part of it; with whether there was more.
+async fn tail(stream: Option<impl AsyncRead + Unpin>, most: usize) -> (Vec<u8>, bool) {
+    let Some(mut stream) = stream else { return (Vec::new(), false) };
+    let (mut kept, mut more) = (Vec::new(), false);
     let mut buffer = [0u8; 8192];
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        if kept.len() > 2 * OUTPUT_MAX {
-            kept.drain(..kept.len() - OUTPUT_MAX);
+        if kept.len() > 2 * most {
+            kept.drain(..kept.len() - most);
+            more = true;
         }
     }
-    let from = kept.len().saturating_sub(OUTPUT_MAX);
-    String::from_utf8_lossy(kept.get(from..).unwrap_or_default()).into_owned()
+    let from = kept.len().saturating_sub(most);
+    kept.drain(..from);
+    (kept, more || from > 0)
 }
 
 /// Writes an executable for a test. By another process: while one of ours has a file open for writing, a
 /// test that forks at that moment would hold it open too, and it could not be executed.
 #[cfg(test)]
-pub(super) fn executable(path: &Path, content: &str) {
+pub(crate) fn executable(path: &Path, content: &str) {
     use std::io::Write;
     let mut child = std::process::Command::new("sh")
         .args(["-ec", "cat > \"$1\"; chmod 755 \"$1\"", "sh"])
@@ -190,7 +261,7 @@ mod tests {
     fn the_first_words_say_why() {
         let said = |stderr: &str| {
             let (command, why) = ("git x".to_owned(), "exit status: 128".to_owned());
-            GitError { command, why, stderr: stderr.to_owned() }.said().to_owned()
+            GitError { command, why, stderr: stderr.to_owned(), code: None }.said().to_owned()
         };
         let general = "fatal: Could not read from remote repository.\n\nPlease make sure\nand it exists.\n";
         assert_eq!(said(&format!("fatal: '/x' is no repository\n{general}")), "'/x' is no repository");

@@ -8,6 +8,7 @@ pub mod add;
 pub mod file;
 pub mod finding;
 pub mod git;
+pub mod head;
 pub mod init;
 pub mod layout;
 pub mod marker;

@@ -20,6 +20,8 @@ pub struct Members {
     pub names: Vec<AgentName>,
     /// Directories with other names, sorted.
     pub unusable: Vec<String>,
+    /// The directory itself is not there: what was in it may come back with it, as on a disk that is not mounted.
+    pub missing: bool,
 }
 
 /// Lists the directories in a directory. Hidden ones, files and symbolic links are no members. A missing
@@ -30,7 +32,9 @@ pub struct Members {
 pub fn members(dir: &Path) -> Result<Members, String> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Members::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Members { missing: true, ..Members::default() });
+        }
         Err(error) => return Err(format!("cannot be listed: {error}")),
     };
     let mut members = Members::default();
@@ -132,7 +136,8 @@ mod tests {
     #[test]
     fn members_are_plain_directories() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(members(&dir.path().join("none")), Ok(Members::default()));
+        let missing = Members { missing: true, ..Members::default() };
+        assert_eq!(members(&dir.path().join("none")), Ok(missing));
         for name in [".claude", "nux", "b-witness", "sp ace"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }

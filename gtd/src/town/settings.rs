@@ -64,6 +64,10 @@ pub struct NamePool {
     pub style: Option<String>,
     /// Names in place of a theme's.
     pub names: Vec<String>,
+    /// How many of the names are used before numbers are. Zero is as good as none.
+    pub max_before_numbering: Option<usize>,
+    /// What of it is not as it should be.
+    pub wrong: Vec<String>,
 }
 
 /// Reads a settings file and the `agents.json` beside it. Missing files set nothing.
@@ -116,26 +120,51 @@ fn parse(map: &Map<String, Value>) -> Settings {
         None | Some(Value::Null) => None,
         Some(value) => Some(entry(value)),
     };
+    let names = names(map.get("namepool"));
     Settings {
         agents,
         role_agents,
         agent,
         runtime,
-        names: names(map.get("namepool")),
-        odd,
+        odd: odd.into_iter().chain(names.wrong.iter().cloned()).collect(),
+        names,
         ..Settings::default()
     }
 }
 
 fn names(value: Option<&Value>) -> NamePool {
-    let field = |name: &str| value.and_then(|value| value.get(name));
-    NamePool {
-        style: field("style").and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned),
-        names: field("names")
-            .and_then(Value::as_array)
-            .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-            .unwrap_or_default(),
+    let mut pool = NamePool::default();
+    let map = match value {
+        None | Some(Value::Null) => return pool,
+        Some(Value::Object(map)) => map,
+        Some(_) => {
+            pool.wrong.push("namepool is no object".to_owned());
+            return pool;
+        }
+    };
+    match map.get("style") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(style)) => pool.style = Some(style.clone()).filter(|style| !style.is_empty()),
+        Some(_) => pool.wrong.push("namepool.style is no text".to_owned()),
     }
+    match map.get("names") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(names)) => {
+            pool.names = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            if pool.names.len() < names.len() {
+                pool.wrong.push("namepool.names has something other than texts".to_owned());
+            }
+        }
+        Some(_) => pool.wrong.push("namepool.names is no list".to_owned()),
+    }
+    match map.get("max_before_numbering") {
+        None | Some(Value::Null) => {}
+        Some(number) => match number.as_i64() {
+            Some(number) => pool.max_before_numbering = usize::try_from(number).ok(),
+            None => pool.wrong.push("namepool.max_before_numbering is no number".to_owned()),
+        },
+    }
+    pool
 }
 
 fn entries(value: Option<&Value>, what: &str, odd: &mut Vec<String>) -> BTreeMap<String, Entry> {
@@ -258,8 +287,17 @@ mod tests {
         }
         assert!(settings.agents["c"].is_ok());
         assert_eq!(settings.agent, None);
-        assert_eq!(settings.odd.len(), 7);
-        assert_eq!(settings.names, NamePool { style: Some("minerals".into()), names: vec!["x".into()] });
+        assert_eq!(settings.odd.len(), 8);
+        assert_eq!(
+            (settings.names.style.as_deref(), settings.names.names.as_slice()),
+            (Some("minerals"), ["x".to_owned()].as_slice())
+        );
+        let pool = |text: &str| parsed(&format!(r#"{{"namepool":{text}}}"#)).names;
+        assert_eq!(pool(r#"{"max_before_numbering":7}"#).max_before_numbering, Some(7));
+        assert_eq!(pool(r#"{"max_before_numbering":-7}"#), NamePool::default());
+        for wrong in ["3", r#"{"names":"x"}"#, r#"{"style":[]}"#, r#"{"max_before_numbering":"7"}"#] {
+            assert_eq!(pool(wrong).wrong.len(), 1, "{wrong}");
+        }
         assert_eq!(parsed(r#"{"agents":[],"role_agents":[]}"#).odd.len(), 2);
     }
 

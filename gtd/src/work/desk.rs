@@ -260,6 +260,9 @@ impl Desk {
         match done {
             Ok(done) => {
                 refresh::record(self, store, &done, told).await;
+                if self.lacks_homes() {
+                    self.wanted.notify_one();
+                }
                 Ok(done.item)
             }
             Err(error) => {
@@ -267,6 +270,13 @@ impl Desk {
                 Err(error)
             }
         }
+    }
+
+    /// There is a rig of which it is not on show yet which store answers for it: it was added a moment ago.
+    fn lacks_homes(&self) -> bool {
+        self.handle
+            .view()
+            .read(|shown| shown.facts.rigs.keys().any(|rig| !shown.hooks.homes.contains_key(rig)))
     }
 
     pub(super) fn publish(&self, events: Vec<gtd_proto::Event>) {

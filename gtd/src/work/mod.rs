@@ -4,6 +4,7 @@
 //! rules of a hook. Must never read a store's failure as an absence: what a store did not say is [`Unknown`].
 //! Nothing here starts or stops an agent.
 
+mod asked;
 pub mod bd;
 mod builtin;
 mod desk;
@@ -11,6 +12,7 @@ mod hooking;
 mod places;
 mod refresh;
 mod store;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use gtd_proto::{Address, Timestamp, WorkId};
 
+pub use asked::Asked;
 pub use builtin::Builtin;
 pub use desk::{By, Desk, Options};
 pub use hooking::{Hooked, Hooking};

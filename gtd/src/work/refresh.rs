@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use gtd_proto::event::kind;
-use gtd_proto::{Address, Timestamp};
+use gtd_proto::{Address, RigName, Timestamp};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -108,13 +108,14 @@ impl Desk {
             let fact = HookFact { work, title: row.title, since: row.since, also: Vec::new() };
             store.hooks.insert(row.agent, fact);
         }
-        self.handle.view().hooks_are(hooks);
+        self.handle.hooks_are(hooks).await;
     }
 
     /// Asks every store once.
     pub async fn refresh(self: &Arc<Self>) {
         let stores = self.stores();
         let known = self.handle.view().read(|shown| shown.facts.known);
+        self.find_homes().await;
         let mut asked = tokio::task::JoinSet::new();
         let mut keys = Vec::new();
         let mut whole = known;
@@ -139,8 +140,21 @@ impl Desk {
             let before = hooks.stores.len();
             hooks.stores.retain(|key, _| keys.contains(key));
             if hooks.stores.len() != before {
-                self.handle.view().hooks_are(hooks);
+                self.handle.hooks_are(hooks).await;
             }
+        }
+    }
+
+    /// Which store has a rig's own work: only that one can say that a hook is empty.
+    async fn find_homes(&self) {
+        let rigs = self.rigs();
+        let home = |rig: &RigName| Some((rig.clone(), self.store(Some(rig)).ok()?.key().to_owned()));
+        let homes: BTreeMap<RigName, String> = rigs.keys().filter_map(home).collect();
+        let _recording = self.recording.lock().await;
+        let mut hooks = self.shown();
+        if hooks.homes != homes {
+            hooks.homes = homes;
+            self.handle.hooks_are(hooks).await;
         }
     }
 
@@ -177,7 +191,7 @@ impl Desk {
                     tracing::warn!(%error, "hooks are not known");
                 }
                 fact.error = Some(error.to_string());
-                self.handle.view().hooks_are(hooks);
+                self.handle.hooks_are(hooks).await;
                 return;
             }
         };
@@ -233,7 +247,7 @@ impl Desk {
     async fn commit(&self, hooks: Hooks, writes: Vec<Write>) {
         match self.handle.ledger().commit(writes).await {
             Ok(events) => {
-                self.handle.view().hooks_are(hooks);
+                self.handle.hooks_are(hooks).await;
                 self.publish(events);
             }
             Err(error) => tracing::warn!(%error, "hooks were not written down"),
@@ -264,7 +278,7 @@ pub(super) async fn record(desk: &Desk, store: &Store, done: &Done, told: Vec<Ne
     fact.hooks = next;
     match &done.told {
         Some(events) => {
-            desk.handle.view().hooks_are(hooks);
+            desk.handle.hooks_are(hooks).await;
             desk.publish(events.clone());
         }
         None => {

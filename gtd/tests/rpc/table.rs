@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer,
-    OrphansServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, MailServer,
+    NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer,
+    WitnessServer, WorkServer,
 };
 use gtd_proto::{
-    Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Reply, RpcError, Seq, TownId, agent, config,
-    daemon, doctor, event, explain, method, params, town, work,
+    Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
+    config, daemon, doctor, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -29,6 +30,7 @@ impl StandIn {
         all.merge(RigServer::into_rpc(Self)).unwrap();
         all.merge(WitnessServer::into_rpc(Self)).unwrap();
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
+        all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
         all.merge(CrewServer::into_rpc(Self)).unwrap();
@@ -37,6 +39,8 @@ impl StandIn {
         all.merge(DoctorServer::into_rpc(Self)).unwrap();
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
+        all.merge(MailServer::into_rpc(Self)).unwrap();
+        all.merge(NudgeServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -149,6 +153,45 @@ role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
 
 #[async_trait]
+impl PolecatServer for StandIn {
+    async fn spawn(&self, _: &Extensions, _: params::PolecatSpawn) -> RpcResult<Reply<Change>> {
+        reached("polecat.spawn")
+    }
+    async fn list(&self, _: params::PolecatList) -> RpcResult<Reply<Items<Agent>>> {
+        reached("polecat.list")
+    }
+    async fn status(&self, _: params::AgentRef) -> RpcResult<Reply<Agent>> {
+        reached("polecat.status")
+    }
+    async fn start(&self, _: &Extensions, _: params::PolecatStart) -> RpcResult<Reply<Change>> {
+        reached("polecat.start")
+    }
+    async fn stop(&self, _: &Extensions, _: params::PolecatStop) -> RpcResult<Reply<Change>> {
+        reached("polecat.stop")
+    }
+    async fn stop_all(
+        &self,
+        _: &Extensions,
+        _: params::PolecatStopAll,
+    ) -> RpcResult<Reply<polecat::PolecatsChange>> {
+        reached("polecat.stop_all")
+    }
+    async fn restart(&self, _: &Extensions, _: params::PolecatRestart) -> RpcResult<Reply<Change>> {
+        reached("polecat.restart")
+    }
+    async fn remove(
+        &self,
+        _: &Extensions,
+        _: params::PolecatRemove,
+    ) -> RpcResult<Reply<polecat::PolecatRemoved>> {
+        reached("polecat.remove")
+    }
+    async fn capture(&self, _: params::AgentCapture) -> RpcResult<Reply<agent::Capture>> {
+        reached("polecat.capture")
+    }
+}
+
+#[async_trait]
 impl AgentServer for StandIn {
     async fn list(&self, _: params::AgentList) -> RpcResult<Reply<Items<Agent>>> {
         reached("agent.list")
@@ -166,7 +209,11 @@ impl AgentServer for StandIn {
         reached("agent.declare_dead")
     }
 
-    async fn report(&self, _: &Extensions, _: params::AgentReport) -> RpcResult<Reply<Change>> {
+    async fn report(
+        &self,
+        _: &Extensions,
+        _: params::AgentReport,
+    ) -> RpcResult<Reply<gtd_proto::report::Reported>> {
         reached("agent.report")
     }
     async fn wait(
@@ -178,6 +225,15 @@ impl AgentServer for StandIn {
     }
     async fn attach(&self, _: params::AgentRef) -> RpcResult<Reply<agent::Attach>> {
         reached("agent.attach")
+    }
+    async fn waiting(&self, _: params::None) -> RpcResult<Reply<waiting::WaitingList>> {
+        reached("agent.waiting")
+    }
+    async fn drain(&self, _: &Extensions, _: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        reached("agent.drain")
+    }
+    async fn undrain(&self, _: &Extensions, _: params::AgentDrain) -> RpcResult<Reply<Change>> {
+        reached("agent.undrain")
     }
     async fn exits(&self, _: params::AgentExits) -> RpcResult<Reply<Items<Exit>>> {
         reached("agent.exits")
@@ -264,6 +320,41 @@ impl WorkServer for StandIn {
 }
 
 #[async_trait]
+impl MailServer for StandIn {
+    async fn send(&self, _: &Extensions, _: params::MailSend) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.send")
+    }
+    async fn inbox(&self, _: &Extensions, _: params::MailInbox) -> RpcResult<Reply<mail::Inbox>> {
+        reached("mail.inbox")
+    }
+    async fn read(&self, _: &Extensions, _: params::MailRead) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.read")
+    }
+    async fn archive(&self, _: &Extensions, _: params::MailArchive) -> RpcResult<Reply<mail::MailChange>> {
+        reached("mail.archive")
+    }
+}
+
+#[async_trait]
+impl NudgeServer for StandIn {
+    async fn send(&self, _: &Extensions, _: params::NudgeSend) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("nudge.send")
+    }
+    async fn list(&self, _: params::NudgeList) -> RpcResult<Reply<Items<Nudge>>> {
+        reached("nudge.list")
+    }
+    async fn cancel(&self, _: &Extensions, _: params::NudgeCancel) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("nudge.cancel")
+    }
+    async fn inject(&self, _: &Extensions, _: params::PolecatInject) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("polecat.inject")
+    }
+    async fn respond(&self, _: &Extensions, _: params::AgentRespond) -> RpcResult<Reply<nudge::NudgeChange>> {
+        reached("agent.respond")
+    }
+}
+
+#[async_trait]
 impl EventsServer for StandIn {
     async fn history(&self, _: params::EventsHistory) -> RpcResult<Reply<event::History>> {
         reached("events.history")
@@ -300,15 +391,29 @@ fn enough(name: &str) -> Value {
         "rig.status" | "rig.remove" | "rig.park" | "rig.unpark" | "rig.dock" | "rig.undock" => {
             json!({"rig": "a"})
         }
+        "polecat.spawn" => json!({"rig": "a"}),
         "agent.report" => json!({"instance": "018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "state": "idle"}),
         "agent.declare_dead" => json!({"agent": "a/witness", "evidence": "gone"}),
-        "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" => json!({"agent": "a/witness"}),
+        "agent.capture" | "agent.explain" | "agent.reset" | "agent.attach" | "agent.drain"
+        | "agent.undrain" => {
+            json!({"agent": "a/witness"})
+        }
+        "mail.send" => json!({"to": "a/witness", "subject": "s"}),
+        "mail.read" | "mail.archive" => json!({"id": "m-1"}),
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),
         "hook.show" | "hook.clear" => json!({"agent": "a/witness"}),
         "hook.set" => json!({"agent": "a/witness", "work": "a-1"}),
         "session.capture" => json!({"session": "$3"}),
+        "nudge.send" | "polecat.inject" => json!({"agent": "a/witness", "message": "m"}),
+        "nudge.cancel" => json!({"id": "n-1"}),
+        "agent.respond" => json!({"agent": "a/witness", "text": "y"}),
         "work.create" => json!({"title": "t"}),
         "work.show" | "work.close" => json!({"id": "a-1"}),
+        "polecat.status" | "polecat.start" | "polecat.stop" | "polecat.restart" | "polecat.remove"
+        | "polecat.capture" => {
+            json!({"agent": "a/polecats/nux"})
+        }
+        "polecat.stop_all" => json!({"rig": "a"}),
         "events.unsubscribe" => json!({"subscription": "none"}),
         _ if name.starts_with("witness.") || name.starts_with("refinery.") => json!({"rig": "a"}),
         _ => json!({}),

@@ -32,6 +32,7 @@ impl World {
         self.due.clear();
         self.unanswered.clear();
         self.ordered.clear();
+        self.shop.questions.clear();
         // What tmux had in hand comes to pass, or does not: the launch file decides, once.
         for (instance, agent) in std::mem::take(&mut self.in_flight) {
             if self.instances.contains_key(&instance) && !self.processes.contains_key(&instance) {

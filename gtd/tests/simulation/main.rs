@@ -14,12 +14,14 @@
 mod cases;
 mod clocks;
 mod daemons;
+mod drains;
 mod incidents;
 mod one_world;
 mod policy;
 mod rigs;
 mod schedule;
 mod seams;
+mod workers;
 mod world;
 
 use world::*;

@@ -75,7 +75,7 @@ impl World {
         let survives = !self.dice.one_in(20);
         let who = ["person", "mayor", "deacon"][usize::try_from(self.dice.roll(3)).unwrap()];
         let how = How { now: self.dice.one_in(2), force: false };
-        match self.dice.roll(15) {
+        match self.dice.roll(17) {
             0..=2 => {
                 let what = [
                     RigAsk::Park,
@@ -122,6 +122,7 @@ impl World {
                 self.step(Input::Resumed { suspended }, survives);
             }
             13 => self.failing = self.dice.one_in(3),
+            14 | 15 => self.out_of_service(survives),
             _ => {
                 // The ledger is lost but for a copy, until somebody says `up`; or only the last moments of it.
                 if self.dice.one_in(3) {
@@ -158,6 +159,7 @@ impl World {
         for _ in 0..10 {
             self.write_chores(false);
         }
+        self.all_in_service();
         assert!(self.core.chores().is_empty(), "{:?}", self.core.chores());
     }
 }

@@ -259,7 +259,7 @@ fn a_death_every_five_minutes_ends_in_quarantine_unless_something_was_done_betwe
             if progress {
                 let instance = instance(&world, &witness()).unwrap();
                 for state in [ReportState::Working, ReportState::Idle] {
-                    ask(&mut world, Request::Said { instance: instance.clone(), state });
+                    ask(&mut world, Request::Said { instance: instance.clone(), said: Said::of(state) });
                 }
             }
             end(&mut world, &witness(), |_| {});

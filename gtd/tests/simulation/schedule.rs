@@ -84,7 +84,7 @@ impl World {
                 if let Some(instance) = current.map(|current| current.instance.clone()) {
                     let state = [ReportState::Working, ReportState::Idle, ReportState::Waiting]
                         [usize::try_from(self.dice.roll(3)).unwrap()];
-                    self.ask(Request::Said { instance, state }, survives);
+                    self.ask(Request::Said { instance, said: Said::of(state) }, survives);
                 }
             }
             19 => {

@@ -4,7 +4,7 @@ pub use std::collections::{BTreeMap, BTreeSet};
 pub use std::time::Duration;
 
 pub use gtd::agents::order::{
-    EndedBy, Ending, Failure, FailureKind, Life, Order, Overrides, Place, ProviderLimit, Report, What,
+    EndedBy, Ending, Failure, FailureKind, Life, Order, Outfit, Overrides, Place, ProviderLimit, Report, What,
 };
 pub use gtd::ledger::{AgentRow, HoldRow, InstanceRow, Write};
 pub use gtd::process::{BootId, Pid, ProcessId, StartTime};
@@ -12,6 +12,7 @@ pub use gtd::supervisor::core::{Core, Input, Makers};
 pub use gtd::supervisor::machine::{Machine, Pause, Phase};
 pub use gtd::supervisor::planner::Bounds;
 pub use gtd::supervisor::policy::{Numbers, after};
+pub use gtd::supervisor::reports::Said;
 pub use gtd::supervisor::requests::{Ask, How, Request, Wait};
 pub use gtd::supervisor::rigs::{FileState, Sight, Standing};
 pub use gtd::supervisor::throttle::Figures;
@@ -77,6 +78,8 @@ pub struct World {
     pub seen: BTreeSet<String>,
     /// Ends that were ordered of instances about which nothing can be told.
     pub ordered: BTreeSet<InstanceId>,
+    /// What the stores of work are asked, and what is checked of workers.
+    pub shop: super::workers::Shop,
 }
 
 pub fn settings() -> Settings {
@@ -85,7 +88,7 @@ pub fn settings() -> Settings {
         mass_death: gtd::supervisor::incident::Numbers::default(),
         start_timeout: Duration::from_secs(60),
         drain: Duration::from_secs(30),
-        bounds: Bounds { max_agents: 0, min_free_memory: 100, min_free_disk: 100 },
+        bounds: Bounds { max_agents: 0, min_free_memory: 100, min_free_disk: 100, max_per_rig: 0 },
     }
 }
 
@@ -148,6 +151,7 @@ pub fn life() -> Life {
         cwd: "/town".into(),
         grace_ms: 1_000,
         launch: BTreeMap::new(),
+        outfit: Outfit::default(),
     }
 }
 
@@ -204,6 +208,7 @@ impl World {
             figures: Figures { free_memory: Some(1_000), free_disk: None },
             seen: BTreeSet::new(),
             ordered: BTreeSet::new(),
+            shop: super::workers::Shop::default(),
         };
         world.carry_out(turn, true);
         world.step(Input::Figures(world.figures), true);
@@ -224,6 +229,7 @@ impl World {
 
     /// What holds at every moment: each wait has an end that is not too far, a reason, and a way out.
     pub fn check(&self) {
+        self.check_drains();
         let numbers = &self.settings.numbers;
         for machine in self.core.agents().values() {
             let under_way = matches!(
@@ -256,6 +262,7 @@ impl World {
     /// Commits, then acts, unless the daemon dies in between.
     pub fn carry_out(&mut self, turn: Turn, survives: bool) {
         self.check_incident(&turn);
+        self.check_workers(&turn);
         for write in turn.writes {
             match write {
                 Write::Agent(row) => {
@@ -314,11 +321,16 @@ impl World {
                     "{agent} was started while nobody knows what should run\n{}",
                     self.story()
                 );
-                let left_alone = self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
-                    let mode =
-                        if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
-                    matches!(mode, Mode::Off(_))
-                });
+                let drained = self.agents.get(&agent).and_then(|row| row.policy.get("drain"));
+                assert!(drained.is_none(), "{agent} was started while it is drained\n{}", self.story());
+                self.check_launch(&agent);
+                let standing = !matches!(agent, Address::Polecat(..));
+                let left_alone = standing
+                    && self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
+                        let mode =
+                            if matches!(agent, Address::Witness(_)) { &rig.witness } else { &rig.refinery };
+                        matches!(mode, Mode::Off(_))
+                    });
                 assert!(
                     !left_alone || self.agents[&agent].intent_by != "supervisor",
                     "{agent} was started, and policy is to leave it alone\n{}",

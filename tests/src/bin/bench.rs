@@ -1,15 +1,18 @@
 //! Measures what the issue promises, and prints it beside the promise. Never fails on a time.
 //!
-//! `cargo build --release --workspace --bins && target/release/bench [DEATHS]`, or `bench attribution` for the looks
-//! at all processes alone.
+//! `cargo build --release --workspace --bins && target/release/bench [DEATHS [POLECATS]]`, or `bench attribution` for
+//! the looks at all processes alone.
 //!
 //! One town of 10 rigs, 20 scripted agents. The benchmark kills on purpose, so back-off, quarantine, churn and
 //! the mass-death breaker are switched off, and each agent's row of failures is cleared after each death: what
-//! is measured is the immediate first restart. Then, with the numbers as they are by default: a mass death, a
+//! is measured is the immediate first restart. Then the same
+//! with workers that have work, a hundred in one rig. Then, with the numbers as they are by default: a mass death, a
 //! hundred agents started by `up`, and the end of their tmux server.
 
 #[path = "bench/attribution.rs"]
 mod attribution;
+#[path = "bench/spawns.rs"]
+mod spawns;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -50,10 +53,45 @@ fn main() {
         town.assert_never_two();
     }
     println!();
+    let many = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(100);
+    println!(
+        "{many} polecats with work in one rig, {deaths} crashes one at a time (promised: p99 120 and 40):"
+    );
+    workers(deaths, many);
+    println!();
+    println!("a worker is made, one after the other (promised: 300 and git's own time):");
+    for (what, times) in spawns::measure() {
+        row(what, if what.contains("rest") { "300" } else { "" }, times);
+    }
+    println!();
     println!("default numbers, nothing switched off:");
     mass_death();
     hundred();
     attribution::run();
+}
+
+/// Workers with work that crash, with so many of them up, and what the daemon itself forks for it.
+fn workers(deaths: usize, many: usize) {
+    let names: Vec<String> = (0..many).map(|n| format!("p{n:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for settle in ["20ms", "0s"] {
+        let patrols = "[witness]\nmode = \"off\"\n[refinery]\nmode = \"off\"\n";
+        let toml = format!("{OFF}settle = \"{settle}\"\n{OFF_TOO}{patrols}");
+        let town = Setup::new().rigs(&["w"]).toml(&toml).make();
+        town.make_workers("w", &names);
+        town.start();
+        for name in &names {
+            let agent = format!("w/polecats/{name}");
+            town.wait_agent(&agent, CHANGE, "known", |_| true);
+            let work = town.make_work("w", name);
+            town.start_worker(&agent, &work);
+        }
+        let forks = |town: &Town| town.call("daemon.status", json!({}))["forks"].as_u64().unwrap_or_default();
+        let before = forks(&town);
+        restarts(&town, deaths, settle);
+        println!("   programs started by the daemon for {deaths} restarts: {}", forks(&town) - before);
+        town.assert_never_two();
+    }
 }
 
 /// Three of twenty killed within a second, three times over.

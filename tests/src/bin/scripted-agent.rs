@@ -5,7 +5,9 @@
 //! ignores TERM and HUP and outlives its parent if it is let) · `print:TEXT` · `flood:LINES` · `env` (its
 //! environment into `JOURNAL_DIR/env-RIG-ROLE`) · `after:MS` · `exit:CODE` · `die:SIGNAL` · `echo` (says what is
 //! typed) · `obey` (while idle, ends with the code in `JOURNAL_DIR/exit-RIG-ROLE` and takes the file away)
-//! · `unless:FILE` (skips the next step when the file exists).
+//! · `when:FILE` (waits until the file exists)
+//! · `unless:FILE` (skips the next step when the file exists) · `report:STATE` · `lines` (writes down the lines it
+//! reads) · `input:PROMPT` (an input line, see `typist`) · `reports` (and tells of its turns).
 //!
 //! `scripted-agent child KIND JOURNAL_DIR` is what `fork` starts.
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use gtd_tests::journal::{self, Entry, What};
 use gtd_tests::procs::Process;
+use gtd_tests::typist;
 use nix::sys::signal::{Signal, raise};
 
 fn main() {
@@ -36,7 +39,11 @@ fn variable(name: &str) -> String {
 }
 
 fn address() -> String {
-    format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"))
+    let worker = variable("GT_POLECAT");
+    if worker.is_empty() {
+        return format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"));
+    }
+    format!("{}/polecats/{worker}", variable("GT_RIG"))
 }
 
 fn note(dir: &Path, what: What, detail: String) {
@@ -62,6 +69,7 @@ fn agent(dir: &Path, steps: &[&str]) {
     let mut obey = false;
     let mut echo = false;
     let mut skip = false;
+    let mut reports = false;
     for step in steps {
         if std::mem::take(&mut skip) {
             continue;
@@ -73,6 +81,11 @@ fn agent(dir: &Path, steps: &[&str]) {
             "print" => println!("{rest}"),
             "flood" => flood(rest.parse().unwrap_or(1000)),
             "env" => write_environment(dir),
+            "when" => {
+                while !Path::new(rest).exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
             "after" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0))),
             "exit" => exit(rest.parse().unwrap_or(1)),
             "die" => die(rest),
@@ -80,6 +93,14 @@ fn agent(dir: &Path, steps: &[&str]) {
             "obey" => obey = true,
             "idle" => {}
             "unless" => skip = Path::new(rest).exists(),
+            "report" => drop(typist::report(rest)),
+            "reports" => reports = true,
+            "lines" => typist::lines(dir, &address()),
+            "input" => {
+                if let Err(error) = typist::input(dir, &address(), rest, reports) {
+                    note(dir, What::Note, format!("input: {error}"));
+                }
+            }
             _ => note(dir, What::Note, format!("not understood: {step}")),
         }
     }

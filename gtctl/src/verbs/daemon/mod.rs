@@ -1,6 +1,7 @@
 //! `gtctl daemon …`: the daemon itself.
 
 mod heartbeat;
+mod install;
 mod reload;
 mod run;
 pub mod start;
@@ -28,6 +29,8 @@ pub async fn run(cx: &mut Context, verb: Daemon) -> Result<Code, Failure> {
         Daemon::LogLevel(args) => reload::log_level(cx, args).await,
         Daemon::Heartbeat(args) => heartbeat::now(cx, args).await,
         Daemon::Heartbeats(args) => heartbeat::past(cx, &args).await,
+        Daemon::Install(args) => install::run(cx, args).await,
+        Daemon::Uninstall(args) => install::uninstall(cx, args).await,
     }
 }
 

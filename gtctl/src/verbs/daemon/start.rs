@@ -12,6 +12,8 @@ use crate::daemon::start::{Launch, Running, ensure, outside_of_agents};
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::note;
+use crate::service::Service;
+use crate::town;
 
 /// Runs the verb.
 ///
@@ -22,7 +24,9 @@ pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
         let step = match cx.connect().await {
             Ok(_) => vec![],
             Err(failure) if failure.is_no_daemon() => {
-                vec![("start", "gtd".to_owned(), "no daemon is running")]
+                let service = town::find(&cx.around).ok().and_then(|root| Service::installed(&root));
+                let target = service.map_or_else(|| "gtd".to_owned(), |service| service.name().to_owned());
+                vec![("start", target, "no daemon is running")]
             }
             Err(failure) => return Err(failure),
         };
@@ -50,7 +54,8 @@ pub async fn start(cx: &mut Context, kind: &str) -> Result<Code, Failure> {
         return Ok(Code::Done);
     }
     warn(&session).await;
-    let what = if already { "daemon is running already" } else { "daemon running" };
+    // After a restart by the manager it may be up before we look.
+    let what = if already && kind == "daemon.start" { "daemon is running already" } else { "daemon running" };
     cx.screen.line(format!("{what}, pid {}, gtd {}, town {}", hello.pid, hello.version, hello.town))?;
     Ok(Code::Done)
 }

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::output::agents::count;
 use crate::output::paint::{Paint, Tone};
 use crate::output::time;
+use crate::service::Service;
 
 /// Runs the verb.
 ///
@@ -26,8 +27,24 @@ pub async fn run(cx: &mut Context) -> Result<Code, Failure> {
     } else {
         let lines = lines(&answer.body, &session.socket.display().to_string(), cx.screen.paint);
         cx.screen.lines(lines)?;
+        if let Some(service) = Service::installed(session.root()) {
+            let line = line_of(&service, answer.body.pid).await;
+            cx.screen.line(format!("  {} {line}", cx.screen.paint.dim("  Service:")))?;
+        }
     }
     Ok(Code::Done)
+}
+
+/// The service of the town, and whether it is what runs.
+async fn line_of(service: &Service, pid: i32) -> String {
+    let name = service.name();
+    match service.state().await {
+        Ok(state) if state.pid == Some(pid) => name.to_owned(),
+        Ok(_) => format!(
+            "{name} is installed, but this daemon was started without it; gtctl daemon restart hands it over"
+        ),
+        Err(failure) => format!("{name}, of which nothing can be told: {failure}"),
+    }
 }
 
 fn lines(status: &DaemonStatus, socket: &str, paint: Paint) -> Vec<String> {

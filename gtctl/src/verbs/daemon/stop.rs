@@ -8,6 +8,7 @@ use super::{only_plan, start};
 use crate::cli::DaemonStop;
 use crate::context::Context;
 use crate::daemon::lock::{self, Lock};
+use crate::daemon::managed;
 use crate::daemon::start::outside_of_agents;
 use crate::daemon::stop::{Stopped, stop};
 use crate::exit::Code;
@@ -56,7 +57,11 @@ pub async fn restart(cx: &mut Context, args: DaemonStop) -> Result<Code, Failure
     // Before anything is ended: an agent could not start it again.
     outside_of_agents(cx.around.var("GT_INSTANCE"))?;
     ask(cx, "daemon restart", args.force)?;
-    note(words(stop(&root, args.timeout, args.force).await?));
+    let stopped = match managed::restart(&root, args.timeout, args.force).await? {
+        Some(stopped) => stopped,
+        None => stop(&root, args.timeout, args.force).await?,
+    };
+    note(words(stopped));
     start::start(cx, "daemon.restart").await
 }
 

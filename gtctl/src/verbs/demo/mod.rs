@@ -1,9 +1,10 @@
-//! `gtctl demo`: a throwaway town that starts, loses an agent, recovers, explains itself, and is gone.
+//! `gtctl demo`: a throwaway town that starts, gets work, loses workers, recovers, explains itself, and is gone.
 //!
 //! Touches nothing that it did not make: a directory of its own, a daemon of its own, no `GT_` variable.
 //! Whatever happens, also Ctrl-C, it ends what it started and counts what is left.
 
 mod census;
+mod killing;
 mod play;
 mod stage;
 
@@ -35,7 +36,7 @@ const PLAY: Duration = Duration::from_secs(45);
 const CLEAN_UP: Duration = Duration::from_secs(25);
 
 /// Steps that are announced.
-const STEPS: u32 = 7;
+const STEPS: u32 = 9;
 
 /// Runs the verb.
 ///
@@ -96,14 +97,14 @@ fn finish(
     cx: &mut Context,
     args: &Demo,
     stage: &Stage,
-    played: Result<play::Recovery, Failure>,
+    played: Result<play::Played, Failure>,
     census: Result<Census, Failure>,
     took: Duration,
 ) -> Result<Code, Failure> {
     let home = stage.home.display();
     let kept = format!("the demo's directory is kept: {home}");
-    let (recovery, census) = match (played, census) {
-        (Ok(recovery), Ok(census)) => (recovery, census),
+    let (played, census) = match (played, census) {
+        (Ok(played), Ok(census)) => (played, census),
         (Err(failure), Ok(census)) if census.is_empty() && failure.code() == Code::Interrupted => {
             // Nothing is left and nothing went wrong: there is nothing to keep.
             remove(stage);
@@ -137,7 +138,8 @@ fn finish(
         screen.envelope(
             "demo",
             &json!({
-                "recovered": true, "recovery": recovery.rows, "census": census,
+                "recovered": true, "recovery": played.recovery, "incident": played.incident,
+                "work": played.work, "census": census,
                 "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             }),
         )?;
@@ -196,7 +198,9 @@ fn only_plan(cx: &mut Context) -> Result<Code, Failure> {
     let steps = [
         step("make", "a directory for a town and two git repositories", "removed at the end"),
         step("start", "a daemon, two rigs with scripts as agents", "no network, no model"),
-        step("kill", "one witness' process, with SIGKILL", "to see it come back"),
+        step("spawn", "three workers, each with work and a worktree", "by the same way as gtctl sling"),
+        step("kill", "one worker's process, with SIGKILL", "to see it come back to its work"),
+        step("kill", "all three at once", "to see one incident, with one of them going first"),
         step("stop", "everything", "and count what is left"),
     ];
     let screen = &mut cx.screen;

@@ -1,61 +1,54 @@
-//! The scenes of the demo: up, look, kill, watch it come back, ask why.
+//! The scenes of the demo: up, give work, kill one worker, watch it come back, kill all, watch the breaker.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::rpc::{AgentClient, EventsClient, RigClient, TownClient};
-use gtd_proto::{Address, Agent, Frame, InstanceId, RigName, State, Timestamp, params, town};
+use gtd_proto::rpc::{AgentClient, EventsClient, PolecatClient, RigClient, TownClient, WorkClient};
+use gtd_proto::{Agent, RigName, State, params, town};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::killing::{Row, Victim, kill, table, until_ready};
 use super::say;
-use super::stage::{RIGS, Stage};
+use super::stage::{BREAKER, RIGS, Stage, WORK};
 use crate::client::{self, Session};
 use crate::context::Context;
-use crate::daemon::identity::{Identity, Sent};
+use crate::daemon::identity::Identity;
 use crate::daemon::start::{self, Launch};
 use crate::failure::Failure;
-use crate::output::paint::Tone;
-use crate::output::table::{Cell, Table};
-use crate::output::{agents, event, time};
+use crate::output::agents;
 use crate::verbs::explain;
 
 /// Until all agents run.
 const ALL_UP: Duration = Duration::from_secs(15);
 
-/// Until the killed agent is back.
-const BACK: Duration = Duration::from_secs(15);
-
 /// Without an event, the status is looked at again after this.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What was measured.
-#[derive(Debug)]
-pub struct Recovery {
-    /// In the order of time.
-    pub rows: Vec<Row>,
-}
+/// How long the daemon may take for one spawn, in milliseconds.
+const SPAWN: Option<u64> = Some(15_000);
 
-/// One thing that happened after the kill.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// What.
-    pub what: String,
-    /// When, after the signal.
-    pub after_ms: f64,
-    /// The facts in words.
-    pub details: String,
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Played {
+    /// What followed the crash of one worker, in the order of time.
+    pub recovery: Vec<Row>,
+    /// What followed the death of all of them, likewise.
+    pub incident: Vec<Row>,
+    /// Which work each worker had when it was killed, and has again.
+    pub work: BTreeMap<String, String>,
 }
 
 /// Plays all scenes but the last, which is the cleaning up.
 ///
 /// # Errors
 /// The first thing that does not go as it should.
-pub async fn play(cx: &mut Context, stage: &mut Stage) -> Result<Recovery, Failure> {
+pub async fn play(cx: &mut Context, stage: &mut Stage) -> Result<Played, Failure> {
     say(1, &format!("make a town and two git repositories in {}", stage.home.display()));
     stage.build().await?;
 
-    say(2, "start its daemon");
+    say(2, &format!("start its daemon, with less patience than usual: {BREAKER}"));
     let launch = Launch { root: stage.root.clone(), hold: false, scrub: true };
     let session = start::ensure(&launch, &mut stage.children).await?.session;
     stage.was_up = true;
@@ -65,48 +58,55 @@ pub async fn play(cx: &mut Context, stage: &mut Stage) -> Result<Recovery, Failu
     for rig in RIGS {
         add(&session, stage, rig).await?;
     }
-    let status = all_running(&session).await?;
-    remember(stage, &status);
-    if !cx.screen.json {
-        let lines = agents::town(&status, cx.screen.paint, cx.screen.width);
-        cx.screen.line("")?;
-        cx.screen.lines(lines)?;
-        cx.screen.line("")?;
-        cx.screen.flush()?;
+    all_running(&session).await?;
+
+    let rig = RIGS[0];
+    say(4, &format!("sling three pieces of work at {rig}: three workers, each with a worktree of its own"));
+    let workers = sling(&session, rig).await?;
+    let status = look(&session, stage).await?;
+    print(cx, agents::town(&status, cx.screen.paint, cx.screen.width))?;
+    let work = on_hooks(&workers);
+
+    let first = workers.first().ok_or_else(|| Failure::failed("no worker was made"))?;
+    let victim = Victim::of(first)?;
+    say(5, &format!("kill the process of {} with SIGKILL, as a crash would", victim.agent));
+    let recovery = kill(&session, stage, std::slice::from_ref(&victim), until_ready(&victim)).await?;
+    say(6, "it is back in its worktree, with its work; from the event log:");
+    print(cx, table(&recovery).render(cx.screen.paint, cx.screen.width))?;
+
+    let workers = again(&session, &workers).await?;
+    let victims: Vec<Victim> = workers.iter().map(Victim::of).collect::<Result<_, _>>()?;
+    say(7, "kill all three at once: that is one incident. One of them goes first, the others when it lives");
+    let incident = kill(&session, stage, &victims, |event| event.kind == kind::INCIDENT_CLOSED).await?;
+    print(cx, table(&incident).render(cx.screen.paint, cx.screen.width))?;
+    let back = on_hooks(&again(&session, &workers).await?);
+    if back != work {
+        let error = Failure::failed("not every worker has its work again");
+        return Err(error.with("before", format!("{work:?}")).with("after", format!("{back:?}")));
     }
 
-    let victim = victim(&status)?;
-    say(4, &format!("kill the process of {} with SIGKILL, as a crash would", victim.agent));
-    let recovery = crash(&session, stage, &victim).await?;
-
-    say(5, "it is back; from the event log:");
-    if !cx.screen.json {
-        let lines = table(&recovery).render(cx.screen.paint, cx.screen.width);
-        cx.screen.line("")?;
-        cx.screen.lines(lines)?;
-        cx.screen.line("")?;
-        cx.screen.flush()?;
-    }
-
-    say(6, "ask why it is as it is");
+    say(8, "ask why one of them is as it is");
     let request = params::AgentExplain { agent: victim.agent.clone(), at: None, probe: false };
     let why = client::read(AgentClient::explain(&session.client, request)).await?;
-    if !cx.screen.json {
-        let lines = explain::text(&why.body, cx.screen.paint, cx.screen.width);
-        cx.screen.line("")?;
-        cx.screen.lines(lines)?;
-        cx.screen.line("")?;
-        cx.screen.flush()?;
+    print(cx, explain::text(&why.body, cx.screen.paint, cx.screen.width))?;
+    look(&session, stage).await?;
+    Ok(Played { recovery, incident, work })
+}
+
+/// Prints something for people, with room around it.
+fn print(cx: &mut Context, lines: Vec<String>) -> Result<(), Failure> {
+    if cx.screen.json {
+        return Ok(());
     }
-    let status = client::read(TownClient::status(&session.client, params::None {})).await?.body;
-    remember(stage, &status);
-    Ok(recovery)
+    cx.screen.line("")?;
+    cx.screen.lines(lines)?;
+    cx.screen.line("")?;
+    cx.screen.flush()
 }
 
 async fn add(session: &Session, stage: &Stage, rig: &str) -> Result<(), Failure> {
-    let name = RigName::new(rig).map_err(|e| Failure::failed(e.to_string()))?;
     let request = params::RigAdd {
-        name,
+        name: name(rig)?,
         source: stage.repository(rig).display().to_string(),
         prefix: None,
         default_branch: None,
@@ -117,8 +117,59 @@ async fn add(session: &Session, stage: &Stage, rig: &str) -> Result<(), Failure>
     client::change(Some(20_000), RigClient::add(&session.client, request)).await.map(drop)
 }
 
+fn name(rig: &str) -> Result<RigName, Failure> {
+    RigName::new(rig).map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// Makes the work, and a worker for each piece.
+async fn sling(session: &Session, rig: &str) -> Result<Vec<Agent>, Failure> {
+    let mut workers = Vec::new();
+    for title in WORK {
+        let request = params::WorkCreate {
+            title: title.to_owned(),
+            rig: Some(name(rig)?),
+            description: None,
+            priority: None,
+            dry_run: false,
+            wait_ms: SPAWN,
+            idempotency_key: None,
+            reason: None,
+        };
+        let made = client::change(SPAWN, WorkClient::create(&session.client, request)).await?;
+        let item = made.body.work.ok_or_else(|| Failure::failed("the work was not made"))?;
+        let request = params::PolecatSpawn {
+            rig: name(rig)?,
+            work: Some(item.id),
+            name: None,
+            agent_preset: None,
+            account: None,
+            env: BTreeMap::new(),
+            force: false,
+            dry_run: false,
+            wait_ms: SPAWN,
+            idempotency_key: None,
+            reason: Some("gtctl demo".to_owned()),
+        };
+        let spawned = client::change(SPAWN, PolecatClient::spawn(&session.client, request)).await?;
+        workers.push(spawned.body.agent);
+    }
+    Ok(workers)
+}
+
+/// The same agents, as they are now.
+async fn again(session: &Session, workers: &[Agent]) -> Result<Vec<Agent>, Failure> {
+    let request = params::AgentList { selector: None };
+    let all = client::read(AgentClient::list(&session.client, request)).await?.body.items;
+    Ok(all.into_iter().filter(|now| workers.iter().any(|worker| worker.agent == now.agent)).collect())
+}
+
+fn on_hooks(workers: &[Agent]) -> BTreeMap<String, String> {
+    let hook = |worker: &Agent| (worker.agent.to_string(), worker.hook.clone().unwrap_or_default());
+    workers.iter().map(hook).collect()
+}
+
 /// Waits until both agents of both rigs run.
-async fn all_running(session: &Session) -> Result<town::TownStatus, Failure> {
+async fn all_running(session: &Session) -> Result<(), Failure> {
     let wish = params::EventsSubscribe {
         kinds: Some(vec!["agent.*".to_owned()]),
         ..params::EventsSubscribe::default()
@@ -134,7 +185,7 @@ async fn all_running(session: &Session) -> Result<town::TownStatus, Failure> {
             .filter(|agent| agent.running && agent.state == State::Running)
             .count();
         if up == 2 * RIGS.len() {
-            return Ok(status);
+            return Ok(());
         }
         if Instant::now() >= deadline {
             return Err(not_up(&status));
@@ -155,124 +206,13 @@ fn not_up(status: &town::TownStatus) -> Failure {
         .hint("is tmux 3.2 or newer installed?")
 }
 
-/// Keeps what the census looks for later.
-fn remember(stage: &mut Stage, status: &town::TownStatus) {
-    let of_agents = agents::all(status).into_iter().flat_map(|agent| [agent.pid, agent.shim_pid]);
+/// The status; what the census looks for later is kept.
+async fn look(session: &Session, stage: &mut Stage) -> Result<town::TownStatus, Failure> {
+    let status = client::read(TownClient::status(&session.client, params::None {})).await?.body;
+    let of_agents = agents::all(&status).into_iter().flat_map(|agent| [agent.pid, agent.shim_pid]);
     let of_tmux = status.tmux.iter().map(|server| server.pid);
     let seen = of_agents.chain(of_tmux).flatten().filter_map(|pid| Identity::of(pid).ok());
     stage.seen.extend(seen);
     stage.sockets.extend(status.tmux.iter().map(|server| server.socket.clone().into()));
-}
-
-/// The agent that is killed, and its present start.
-struct Victim {
-    agent: Address,
-    pid: i32,
-    instance: InstanceId,
-}
-
-fn victim(status: &town::TownStatus) -> Result<Victim, Failure> {
-    let found = status.rigs.iter().find(|rig| RIGS.first().is_some_and(|name| rig.name.as_str() == *name));
-    let witness = found.map(|rig| &rig.witness);
-    match witness.and_then(|agent| Some((agent, agent.pid?, agent.instance.clone()?))) {
-        Some((agent, pid, instance)) => Ok(Victim { agent: agent.agent.clone(), pid, instance }),
-        None => Err(Failure::failed("the status shows no process of the witness")),
-    }
-}
-
-/// Kills it and collects what follows, until another instance of it is ready.
-async fn crash(session: &Session, stage: &Stage, victim: &Victim) -> Result<Recovery, Failure> {
-    let process = proven(stage, victim)?;
-    let wish = params::EventsSubscribe {
-        kinds: Some(vec!["agent.*".to_owned()]),
-        agent: Some(victim.agent.to_string()),
-        since: None,
-    };
-    let mut events = client::read(EventsClient::follow(&session.client, wish)).await?;
-    let killed = Timestamp::now();
-    process
-        .signal(Sent::Kill)
-        .map_err(|e| Failure::failed(format!("cannot kill pid {}: {e}", process.pid)))?;
-    let mut rows =
-        vec![Row { what: "SIGKILL".to_owned(), after_ms: 0.0, details: format!("to pid {}", process.pid) }];
-    let deadline = Instant::now() + BACK;
-    let mut exited = false;
-    loop {
-        let Ok(frame) = tokio::time::timeout_at(deadline, events.next()).await else {
-            let done: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
-            return Err(Failure::timeout(format!("{} did not come back", victim.agent))
-                .with("reached", done.join(", "))
-                .hint("the events say how far it got"));
-        };
-        let Some(frame) = frame else {
-            return Err(Failure::unreachable("the daemon ended the stream of events"));
-        };
-        let Ok(Frame::Event(happened)) = frame else { continue };
-        rows.push(Row {
-            what: happened.kind.clone(),
-            after_ms: after(killed, happened.at),
-            details: event::facts(&happened),
-        });
-        exited |= happened.kind == kind::AGENT_EXITED;
-        if exited
-            && happened.kind == kind::AGENT_READY
-            && happened.instance.as_ref() != Some(&victim.instance)
-        {
-            break;
-        }
-    }
-    let now = again(session, victim).await?;
-    if let Some(at) = now.started_at {
-        let details = now.pid.map(|pid| format!("pid {pid}")).unwrap_or_default();
-        rows.push(Row { what: "new process".to_owned(), after_ms: after(killed, at), details });
-    }
-    rows.sort_by(|a, b| a.after_ms.total_cmp(&b.after_ms));
-    Ok(Recovery { rows })
-}
-
-/// The process, if it carries the marks of this town and this start.
-fn proven(stage: &Stage, victim: &Victim) -> Result<Identity, Failure> {
-    let unproven = |why: String| {
-        Failure::failed(format!(
-            "pid {} is not proven to be {}, and is not killed: {why}",
-            victim.pid, victim.agent
-        ))
-    };
-    let process = Identity::of(victim.pid).map_err(|e| unproven(e.to_string()))?;
-    let town = stage.town_id.as_ref().map(|id| id.as_str());
-    for (name, expected) in [("GT_TOWN_ID", town), ("GT_INSTANCE", Some(victim.instance.as_str()))] {
-        let found = process.variable(name).map_err(|e| unproven(e.to_string()))?;
-        if found.is_none() || found.as_deref() != expected {
-            return Err(unproven(format!("its {name} is {found:?}")));
-        }
-    }
-    // The marks were read from this process if it is still the one that was looked at first.
-    if process.is_alive() { Ok(process) } else { Err(unproven("it ended".to_owned())) }
-}
-
-async fn again(session: &Session, victim: &Victim) -> Result<Agent, Failure> {
-    let request = params::AgentList { selector: Some(victim.agent.to_string()) };
-    let answer = client::read(AgentClient::list(&session.client, request)).await?;
-    match answer.body.items.into_iter().next() {
-        Some(agent) if agent.pid.is_some_and(|pid| pid != victim.pid) => Ok(agent),
-        _ => Err(Failure::failed(format!("{} has no new process after its restart", victim.agent))),
-    }
-}
-
-/// Milliseconds between two instants. The daemon dates an exit by the record of its parent, which may have been
-/// quicker than our own look at the clock.
-fn after(from: Timestamp, to: Timestamp) -> f64 {
-    time::between(from, to).as_secs_f64() * 1000.0
-}
-
-fn table(recovery: &Recovery) -> Table {
-    let mut table = Table::new(&["AFTER", "WHAT", "DETAILS"]);
-    for row in &recovery.rows {
-        table.row(vec![
-            format!("{:>8.1} ms", row.after_ms).into(),
-            Cell::new(row.what.as_str(), Tone::Plain),
-            row.details.clone().into(),
-        ]);
-    }
-    table
+    Ok(status)
 }

@@ -18,6 +18,15 @@ use crate::failure::Failure;
 /// The rigs.
 pub const RIGS: [&str; 2] = ["alpha", "beta"];
 
+/// What there is to do.
+pub const WORK: [&str; 3] = ["Fix the parser", "Write the tests", "Tidy the readme"];
+
+/// The daemon's configuration for mass deaths: nobody wants to watch a demo wait for the usual ten seconds.
+pub const BREAKER: &str = r#"[mass_death] hold = "2s", canary = "500ms""#;
+
+/// The same as a file.
+const SETTINGS: &str = "[mass_death]\nhold = \"2s\"\ncanary = \"500ms\"\n";
+
 /// Each program that the demo runs to its end.
 const PROGRAM: Duration = Duration::from_secs(10);
 
@@ -108,6 +117,7 @@ impl Stage {
             "type": "town-settings", "version": 1, "default_agent": "demo",
             "agents": { "demo": { "provider": "script", "command": agent, "args": [], "env": {} } },
         });
+        write(&self.root.join("settings/gtd.toml"), SETTINGS)?;
         write(&self.root.join("settings/config.json"), &format!("{settings:#}\n"))
     }
 

@@ -74,6 +74,7 @@ fn run(root: &Path, hold: bool) -> i32 {
     let lock = std::fs::File::create(root.join("daemon/daemon.lock")).unwrap();
     if FileExt::try_lock_exclusive(&lock).is_err() {
         eprintln!("error: daemon already running (lock held by another process)");
+        std::fs::write(root.join("found-the-lock-held"), "").unwrap();
         return 1;
     }
     let ended = Arc::new(AtomicBool::new(false));
@@ -139,13 +140,26 @@ struct Model {
     id: TownId,
     hold: bool,
     agents: BTreeMap<Address, Running>,
+    /// What each worker has to do.
+    hooks: BTreeMap<Address, String>,
+    /// How many workers died.
+    died: usize,
     seq: u64,
     readers: Vec<Sender<Value>>,
 }
 
 impl Model {
     fn new(root: &Path, id: TownId, hold: bool) -> Self {
-        Self { root: root.to_owned(), id, hold, agents: BTreeMap::new(), seq: 0, readers: Vec::new() }
+        Self {
+            root: root.to_owned(),
+            id,
+            hold,
+            agents: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            died: 0,
+            seq: 0,
+            readers: Vec::new(),
+        }
     }
 
     fn emit(&mut self, kind: &str, agent: &Address, instance: &InstanceId, data: Value) {
@@ -155,6 +169,10 @@ impl Model {
             seq: Seq(self.seq),
             ..values::event(self.seq, kind, &agent.to_string(), data)
         };
+        self.publish(&event);
+    }
+
+    fn publish(&mut self, event: &Event) {
         let frame = serde_json::to_value(event).unwrap();
         self.readers.retain(|reader| reader.send(frame.clone()).is_ok());
     }
@@ -189,7 +207,16 @@ impl Model {
                 json!({"signal": 9, "cause": Cause::Crash.as_str(), "detected_by": "wait", "detect_ms": 1});
             self.emit("agent.exited", &agent, &instance, facts);
             self.emit("agent.restarting", &agent, &instance, json!({"attempt": 1, "delay_ms": 0}));
+            self.died += usize::from(matches!(agent, Address::Polecat(..)));
             self.start(agent);
+        }
+        // The demo kills one, and then all three.
+        if self.died == 4 {
+            self.died = 0;
+            self.seq += 1;
+            let data = json!({"id": "im1", "recovered": 3, "count": 3, "duration_ms": 1});
+            let event = values::event(self.seq, "incident.closed", "alpha/witness", data);
+            self.publish(&Event { agent: None, ..event });
         }
     }
 
@@ -215,6 +242,7 @@ impl Model {
             agent.instance = Some(running.instance.clone());
             agent.started_at = Some(running.started_at);
         }
+        agent.hook = self.hooks.get(address).cloned();
         agent
     }
 
@@ -248,8 +276,9 @@ impl Model {
                 values::answer(status)
             }
             "agent.list" => {
-                let selector: Selector = params["selector"].as_str().unwrap().parse().unwrap();
-                let items = self.agents.keys().filter(|agent| selector.matches(agent));
+                let selector: Option<Selector> = params["selector"].as_str().map(|s| s.parse().unwrap());
+                let asked = |agent: &&Address| selector.as_ref().is_none_or(|s| s.matches(agent));
+                let items = self.agents.keys().filter(asked);
                 values::answer(Items { items: items.map(|agent| self.agent(agent)).collect() })
             }
             "agent.explain" => values::answer(values::explanation(self.agent(&named()))),
@@ -266,6 +295,26 @@ impl Model {
                     dry_run: false,
                     plan: Vec::new(),
                 })
+            }
+            "work.create" => {
+                let mut work = values::work();
+                work.id = format!("x-{}", self.hooks.len() + 1).parse().unwrap();
+                work.title = params["title"].as_str().unwrap().to_owned();
+                values::answer(gtd_proto::work::WorkChange {
+                    work: Some(work),
+                    already: false,
+                    accepted: false,
+                    dry_run: false,
+                    plan: Vec::new(),
+                })
+            }
+            "polecat.spawn" => {
+                let rig: gtd_proto::RigName = params["rig"].as_str().unwrap().parse().unwrap();
+                let name = format!("worker{}", self.hooks.len() + 1).parse().unwrap();
+                let agent = Address::Polecat(rig, name);
+                self.hooks.insert(agent.clone(), params["work"].as_str().unwrap().to_owned());
+                self.start(agent.clone());
+                values::answer(values::change(self.agent(&agent)))
             }
             "town.start" => {
                 self.hold = false;

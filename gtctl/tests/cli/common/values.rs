@@ -12,6 +12,7 @@ use gtd_proto::{
     Intent, Items, PlanStep, Reply, Restarts, RigName, Seq, State, Timestamp, TownId, config, daemon, event,
     exit, explain,
 };
+use gtd_proto::{NudgeReached, NudgeState};
 use serde_json::{Value, json};
 
 use super::fake::Reply as Answer;
@@ -43,6 +44,8 @@ pub fn agent(address: &str, state: State) -> Agent {
         agent: address,
         state,
         activity: if running { Activity::Idle } else { Activity::Unknown },
+        activity_detail: None,
+        activity_since: None,
         running,
         intent: if state == State::Stopped { Intent::Stopped } else { Intent::Running },
         intent_by: "supervisor".to_owned(),
@@ -68,6 +71,7 @@ pub fn agent(address: &str, state: State) -> Agent {
         agent_preset: "fake".to_owned(),
         account: None,
         attached: false,
+        drain: None,
         stale: Vec::new(),
     }
 }
@@ -455,6 +459,27 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 declared.accepted = true;
                 answer(declared)
             }
+            "agent.waiting" => answer(gtd_proto::waiting::WaitingList {
+                items: vec![
+                    waiting("alpha/witness", "run\u{1b}[2J rm -rf build?"),
+                    waiting("beta/witness", "which of the two?"),
+                ],
+                unseen: vec!["gamma/witness".parse().unwrap()],
+            }),
+            "agent.drain" => answer(change(drained(&named()))),
+            "agent.undrain" => answer(change(agent(&named(), State::Running))),
+            "mail.inbox" => {
+                let whose = params["for"].as_str().unwrap_or("overseer").to_owned();
+                let read = gtd_proto::mail::Mail { id: "m-11".to_owned(), read: true, ..mail() };
+                answer(gtd_proto::mail::Inbox { whose, unread: 1, items: vec![mail(), read] })
+            }
+            "mail.send" | "mail.read" | "mail.archive" => answer(gtd_proto::mail::MailChange {
+                mail: Some(mail()),
+                already: false,
+                accepted: false,
+                dry_run: false,
+                plan: Vec::new(),
+            }),
             "witness.status" => answer(RoleStatus {
                 agent: agent("alpha/witness", State::Running),
                 rig_name: RigName::new("alpha").unwrap(),
@@ -485,6 +510,23 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 replaced: Some("al-k3x".parse().unwrap()),
                 ..hook_change(&named())
             }),
+            "nudge.send" | "nudge.cancel" | "polecat.inject" | "agent.respond" => {
+                let (state, reached) = match method {
+                    "nudge.send" => (NudgeState::Queued, NudgeReached::Queued),
+                    "nudge.cancel" => (NudgeState::Dead, NudgeReached::Queued),
+                    "polecat.inject" => (NudgeState::Delivered, NudgeReached::Seen),
+                    _ => (NudgeState::Delivered, NudgeReached::Submitted),
+                };
+                let nudge = gtd_proto::Nudge { state, reached, ..nudge() };
+                let nudge = Some(nudge);
+                answer(gtd_proto::nudge::NudgeChange {
+                    nudge,
+                    already: false,
+                    dry_run: false,
+                    plan: Vec::new(),
+                })
+            }
+            "nudge.list" => answer(Items { items: vec![nudge()] }),
             "work.show" => answer(work()),
             "work.list" => answer(Items { items: vec![work()] }),
             "work.create" | "work.close" => answer(gtd_proto::work::WorkChange {
@@ -503,6 +545,57 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 format!("the fake has no {method}"),
             )),
         }
+    }
+}
+
+pub fn waiting(agent: &str, text: &str) -> gtd_proto::waiting::Waiting {
+    gtd_proto::waiting::Waiting {
+        agent: agent.parse().unwrap(),
+        since: ago(3),
+        kind: gtd_proto::waiting::WaitKind::Permission,
+        text: Some(text.to_owned()),
+        source: gtd_proto::waiting::WaitSource::Pane,
+    }
+}
+
+pub fn drained(address: &str) -> Agent {
+    let mut agent = agent(address, State::Stopped);
+    agent.intent = Intent::Running;
+    agent.reason = Some("drained".to_owned());
+    agent.drain =
+        Some(gtd_proto::drain::Drain { by: "person".to_owned(), reason: None, since: ago(3), done: true });
+    agent
+}
+
+pub fn mail() -> gtd_proto::mail::Mail {
+    gtd_proto::mail::Mail {
+        id: "m-12".to_owned(),
+        from: "daemon".to_owned(),
+        to: "alpha/witness".to_owned(),
+        subject: "CRASHED_POLECAT: alpha/nux restart failed\u{1b}[2J".to_owned(),
+        body: "It died.\n\nhook_bead: al-k3x\u{7}\n".to_owned(),
+        at: ago(3),
+        read: false,
+        archived: false,
+    }
+}
+
+pub fn nudge() -> gtd_proto::Nudge {
+    gtd_proto::Nudge {
+        id: "n-1f3a5c7e9b0d".parse().unwrap(),
+        agent: "alpha/witness".parse().unwrap(),
+        instance: None,
+        state: NudgeState::Queued,
+        reached: NudgeReached::Queued,
+        attempts: 0,
+        key: Some("mail".to_owned()),
+        from: "person".to_owned(),
+        text: "You have mail.\u{1b}[2J".to_owned(),
+        bytes: 18,
+        why: Some("it reported that it is working".to_owned()),
+        created_at: ago(5),
+        updated_at: ago(4),
+        expires_at: ago(0),
     }
 }
 

@@ -4,7 +4,9 @@ mod commit;
 mod crash;
 mod files;
 mod history;
+mod mail;
 mod migration;
+mod nudges;
 mod recovery;
 
 use std::path::Path;

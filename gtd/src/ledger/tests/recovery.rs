@@ -8,6 +8,31 @@ fn stopped(name: &str) -> AgentRow {
     AgentRow { intent: Intent::Stopped, ..agent(name) }
 }
 
+fn conversation(agent: &str) -> ConversationRow {
+    ConversationRow {
+        agent: address(agent),
+        conversation: "c-1".into(),
+        preset: "claude".into(),
+        account: Some("work".into()),
+        instance: "01958b3e-7a3c-7b1e-8b1a-0123456789ab".parse().unwrap(),
+        at: noon(),
+    }
+}
+
+#[tokio::test]
+async fn who_is_forgotten_leaves_no_conversation_to_whoever_gets_the_name() {
+    let dir = made().await;
+    let Opened { ledger, state, .. } = open(dir.path());
+    assert_eq!(state.conversations, [conversation("a/refinery")]);
+    ledger.commit(vec![Write::Forget(address("a/refinery"))]).await.unwrap();
+    ledger.close().await;
+    let Opened { ledger, state, .. } = open(dir.path());
+    assert!(state.conversations.is_empty());
+    let forget = Write::Conversation(ConversationWrite::Forget(address("a/witness")));
+    ledger.commit(vec![forget]).await.unwrap();
+    ledger.close().await;
+}
+
 /// A ledger that knows something, closed in order.
 async fn made() -> scratch::Scratch {
     let dir = scratch::dir();
@@ -15,6 +40,7 @@ async fn made() -> scratch::Scratch {
     let state = [
         Write::Agent(stopped("a/witness")),
         Write::Agent(agent("a/refinery")),
+        Write::Conversation(ConversationWrite::Keep(conversation("a/refinery"))),
         Write::Instance(instance("a/refinery")),
         Write::Server(server(40)),
         Write::Hold(Some(hold())),
@@ -55,6 +81,7 @@ async fn a_lost_file_is_made_anew_of_its_snapshot() {
         assert!(state.known, "{how}");
         assert_eq!(state.agents, before.state.agents, "{how}");
         assert_eq!(state.instances, before.state.instances, "{how}");
+        assert_eq!(state.conversations, [conversation("a/refinery")], "{how}");
         assert_eq!((&state.servers, &state.hold), (&before.state.servers, &before.state.hold), "{how}");
         assert_eq!((&state.facts, state.heartbeat_number), (&before.state.facts, 4), "{how}");
         assert_ne!(state.stream_id, before.state.stream_id, "{how}");

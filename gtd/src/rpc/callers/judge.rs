@@ -54,11 +54,24 @@ pub struct Asked<'a> {
     pub reads: bool,
     /// Its parameters.
     pub params: &'a Map<String, Value>,
-    /// The agent whose present instance it names, where it names one.
+    /// The agent whose present instance, or whose item, it names, where it names one.
     pub by_instance: Option<Address>,
 }
 
 impl Asked<'_> {
+    /// Whether it is about the caller, and so cannot be answered without knowing them.
+    #[must_use]
+    pub fn is_about_the_caller(&self) -> bool {
+        self.method == "mail.inbox" && !is_set(self.params, "for")
+    }
+
+    /// The id of the item that it is about, where it is about one that is somebody's.
+    #[must_use]
+    pub fn item(&self) -> Option<&str> {
+        let of_item = table::find(self.method).is_some_and(|row| row.aim == table::Aim::Item);
+        if of_item { self.params.get("id").and_then(Value::as_str) } else { None }
+    }
+
     /// Whether everybody may ask for it.
     #[must_use]
     pub fn only_looks(&self) -> bool {

@@ -18,6 +18,8 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use gtd_proto::{Address, InstanceId, RpcError, TownId};
 use serde_json::{Map, Value};
 
@@ -43,6 +45,23 @@ pub trait Known: Send + Sync {
     fn holder(&self, instance: &InstanceId) -> Option<Address>;
     /// Whether this agent's present instance is being launched, and no process of it is on record yet.
     fn is_coming(&self, agent: &Address) -> bool;
+    /// The worker that a short name means.
+    fn worker(&self, _text: &str) -> Option<Address> {
+        None
+    }
+    /// Whose item of a method it is that has this id.
+    fn keeper<'a>(&'a self, method: &'a str, id: &'a str) -> BoxFuture<'a, Keeper>;
+}
+
+/// Whose an item is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// This agent's.
+    Agent(Address),
+    /// There is no such item, and so nothing that could be done to it.
+    Nobody,
+    /// A person's, or it cannot be told.
+    Unclear,
 }
 
 impl Known for Handle {
@@ -72,6 +91,24 @@ impl Known for Handle {
             starting && !shown.recorded.has(agent)
         })
     }
+
+    fn worker(&self, text: &str) -> Option<Address> {
+        self.view().read(|shown| super::short::worker(shown, text))
+    }
+
+    fn keeper<'a>(&'a self, method: &'a str, id: &'a str) -> BoxFuture<'a, Keeper> {
+        async move {
+            if !method.starts_with("mail.") {
+                return Keeper::Unclear;
+            }
+            match self.ledger().mail(id).await {
+                Ok(Some(mail)) => mail.recipient.parse().map_or(Keeper::Unclear, Keeper::Agent),
+                Ok(None) => Keeper::Nobody,
+                Err(_) => Keeper::Unclear,
+            }
+        }
+        .boxed()
+    }
 }
 
 /// For a server without agents: whoever carries no mark of its town is a person.
@@ -89,6 +126,10 @@ impl Known for NoAgents {
 
     fn is_coming(&self, _: &Address) -> bool {
         false
+    }
+
+    fn keeper<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Keeper> {
+        std::future::ready(Keeper::Unclear).boxed()
     }
 }
 
@@ -112,6 +153,11 @@ impl Callers {
         *self.grants.write().unwrap_or_else(PoisonError::into_inner) = grants;
     }
 
+    /// The worker that a short name means.
+    pub(super) fn worker(&self, text: &str) -> Option<Address> {
+        self.known.worker(text)
+    }
+
     /// Says who asks, when they may.
     ///
     /// # Errors
@@ -125,12 +171,19 @@ impl Callers {
     ) -> Result<Who, RpcError> {
         let instance = params.get("instance").and_then(Value::as_str).and_then(|text| text.parse().ok());
         let by_instance = instance.and_then(|instance: InstanceId| self.known.holder(&instance));
-        let asked = Asked { method, reads, params, by_instance };
-        if asked.only_looks() {
+        let mut asked = Asked { method, reads, params, by_instance };
+        if asked.only_looks() && !asked.is_about_the_caller() {
             // Who it is matters to nobody then.
             return Ok(Who::Unknown("it only looks".to_owned()));
         }
         let who = self.who(origin).await;
+        if let (Some(id), Who::Agent(_)) = (asked.item(), &who) {
+            match self.known.keeper(method, id).await {
+                Keeper::Agent(agent) => asked.by_instance = Some(agent),
+                Keeper::Nobody => return Ok(who),
+                Keeper::Unclear => asked.by_instance = None,
+            }
+        }
         let grants = self.grants.read().unwrap_or_else(PoisonError::into_inner).clone();
         judge(&who, &asked, &grants).map(|()| who)
     }

@@ -137,7 +137,7 @@ pub enum Aim {
     Agent,
     /// `instance`, which is looked up; `agent` where nobody has it.
     Instance,
-    /// `id`: the one who keeps the item, whom only its own module could look up.
+    /// `id`: the one whose item it is, which is looked up.
     Item,
 }
 
@@ -161,7 +161,7 @@ impl Aim {
             Self::Instance => {
                 agent(by_instance.cloned().or_else(|| text("agent").and_then(|text| text.parse().ok())))
             }
-            Self::Item => Target::Unclear,
+            Self::Item => agent(by_instance.cloned()),
         }
     }
 }

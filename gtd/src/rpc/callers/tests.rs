@@ -315,6 +315,15 @@ impl Known for Parent {
     fn is_coming(&self, _: &Address) -> bool {
         false
     }
+    fn keeper<'a>(&'a self, _: &'a str, id: &'a str) -> BoxFuture<'a, Keeper> {
+        let keeper = match id {
+            "m-1" => Keeper::Agent(address("alpha/witness")),
+            "m-2" => Keeper::Agent(address("beta/witness")),
+            "m-3" => Keeper::Unclear,
+            _ => Keeper::Nobody,
+        };
+        std::future::ready(keeper).boxed()
+    }
 }
 
 fn connected() -> (std::os::unix::net::UnixStream, Origin) {
@@ -338,6 +347,27 @@ async fn ancestry_is_what_makes_an_agent() {
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
     let agents = Callers::new(Arc::new(Parent(parent)), town, Vec::new());
     assert_eq!(agents.who(&origin).await, Who::Agent(address("alpha/witness")));
+}
+
+#[tokio::test]
+async fn an_agents_own_mail_is_its_own_and_nobody_elses() {
+    let (_open, origin) = connected();
+    let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+    let callers = Callers::new(Arc::new(Parent(parent)), TownId::generate(), Vec::new());
+    let may = async |method: &str, params: Value| {
+        callers.admit(&origin, method, false, &object(params)).await.map_err(|error| error.kind)
+    };
+    let own = Ok(Who::Agent(address("alpha/witness")));
+    for method in ["mail.read", "mail.archive"] {
+        assert_eq!(may(method, json!({"id": "m-1"})).await, own);
+        for id in ["m-2", "m-3"] {
+            assert_eq!(may(method, json!({"id": id})).await, Err(ErrorKind::Forbidden), "{id}");
+        }
+        assert_eq!(may(method, json!({"id": "m-99"})).await, own, "it is told that there is none");
+    }
+    // Whoever asks for their own inbox has to be known; anybody may look into any.
+    assert_eq!(may("mail.inbox", json!({})).await, own);
+    assert_ne!(may("mail.inbox", json!({"for": "mayor"})).await, own);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use gtd_proto::{Address, Cause, Exit, Incident, Intent, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Death, FACT, Heard, Record, Stage, kind};
-use crate::agents::rank;
+use crate::agents::urgency;
 use crate::ledger::{NewEvent, Write};
 use crate::process::ProcessId;
 use crate::supervisor::core::Core;
@@ -188,15 +188,20 @@ impl Core {
             _ => None,
         });
         let mut waiting: Vec<(Address, Timestamp)> = waiting.collect();
-        waiting.sort_by(|(a, _), (b, _)| (rank(a), a).cmp(&(rank(b), b)));
+        waiting.sort_by_cached_key(|(agent, _)| (self.urgency(agent), agent.clone()));
         waiting
     }
 
     /// All agents, the first in priority first.
     pub(in crate::supervisor) fn by_rank(&self) -> Vec<Address> {
         let mut agents: Vec<Address> = self.agents.keys().cloned().collect();
-        agents.sort_by(|a, b| (rank(a), a).cmp(&(rank(b), b)));
+        agents.sort_by_cached_key(|agent| (self.urgency(agent), agent.clone()));
         agents
+    }
+
+    /// An agent's place in the order of starts: workers that have work go before those that have none.
+    pub(in crate::supervisor) fn urgency(&self, agent: &Address) -> u8 {
+        urgency(agent, self.agents.get(agent).is_some_and(|machine| machine.work.is_some()))
     }
 
     /// When the incident does something by itself.

@@ -257,6 +257,7 @@ mod tests {
             session_activity: 1,
             session_attached: 0,
             session_windows: 1,
+            window_activity: 1,
             window: "@1".parse().unwrap(),
             pane: format!("%{number}").parse().unwrap(),
             pane_pid: Pid::new(pid),

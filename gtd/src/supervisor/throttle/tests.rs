@@ -20,7 +20,7 @@ fn short(resource: Resource, limit: u64, value: u64) -> Option<Shortage> {
 
 #[test]
 fn a_machine_is_short_of_what_is_below_its_bound_and_of_nothing_that_is_not_known() {
-    let bounds = Bounds { max_agents: 3, min_free_memory: 100, min_free_disk: 50 };
+    let bounds = Bounds { max_agents: 3, min_free_memory: 100, min_free_disk: 50, max_per_rig: 0 };
     let none = Bounds::default();
     // running, free memory, free disk, counted: short of
     let cases = [
@@ -123,7 +123,7 @@ impl Bars {
         };
         let rigs: BTreeMap<_, _> = self.registered.then(|| (rig.clone(), facts)).into_iter().collect();
         let facts = Facts { known: self.known, rigs, ..Facts::default() };
-        let bounds = Bounds { max_agents: 2, min_free_memory: 100, min_free_disk: 0 };
+        let bounds = Bounds { max_agents: 2, min_free_memory: 100, min_free_disk: 0, max_per_rig: 0 };
         let settings = Settings {
             numbers: Numbers::default(),
             mass_death: crate::supervisor::incident::Numbers::default(),
@@ -140,6 +140,8 @@ impl Bars {
         machine.account = Some("work".to_owned());
         machine.passes = self.passes;
         let situation = Situation {
+            hooks: &crate::supervisor::hooks::Hooks::default(),
+            questions: &mut 0,
             now: at(0),
             settings: &settings,
             facts: &facts,
@@ -148,6 +150,7 @@ impl Bars {
             tmux: self.tmux.then_some("tmux does not answer"),
             limits: &mut limits,
             rigs: &BTreeMap::new(),
+            closed: &BTreeMap::new(),
             looking: false,
             incident: None,
             new_instance: &mut InstanceId::generate,

@@ -4,6 +4,7 @@ mod bad_days;
 mod figures;
 mod pretenders;
 mod sessions;
+mod typing;
 mod words;
 
 use std::ffi::OsString;
@@ -56,7 +57,7 @@ impl Place {
             size: (200, 50),
             tmux: real_tmux(),
             town_id: "0190-town".into(),
-            launcher: vec![],
+            launchers: vec![],
         }
     }
 

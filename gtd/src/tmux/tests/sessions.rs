@@ -1,6 +1,7 @@
 //! Good days.
 
 use super::*;
+use crate::host::unit::Launcher;
 use crate::tmux::{ServerState, TmuxError};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,10 +168,46 @@ async fn a_server_is_born_clean() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launcher_stands_in_front() {
     let place = Place::new();
-    let config = DriverConfig { launcher: vec!["env".into(), "IN_A_SCOPE=yes".into()], ..place.config() };
+    let launcher = |word: &str| Launcher::plain(vec!["env".into(), word.into()]);
+    let config = DriverConfig { launchers: vec![launcher("IN_A_SCOPE=yes")], ..place.config() };
     let (rig, server) = Rig::up(&place, config).await;
     let environment = std::fs::read(format!("/proc/{}/environ", server.process.pid)).unwrap();
     assert!(String::from_utf8(environment).unwrap().contains("IN_A_SCOPE=yes"));
+    assert_eq!(rig.driver.not_launched(), None);
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_fails_gives_way_to_the_next_and_in_the_end_to_none() {
+    let words = |words: &[&str]| Launcher::plain(words.iter().map(Into::into).collect());
+    let broken = [words(&["false"]), words(&["/nowhere/systemd-run"])];
+    let second = [words(&["false"]), words(&["env", "SECOND=yes"])];
+    for (launchers, launched) in [(broken, false), (second, true)] {
+        let place = Place::new();
+        let config = DriverConfig { launchers: launchers.into(), ..place.config() };
+        let (rig, server) = Rig::up(&place, config).await;
+        let environment = std::fs::read(format!("/proc/{}/environ", server.process.pid)).unwrap();
+        assert_eq!(String::from_utf8(environment).unwrap().contains("SECOND=yes"), launched);
+        assert_eq!(rig.driver.not_launched().is_some(), !launched);
+        rig.driver.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_hangs_is_given_up_and_its_group_killed() {
+    let place = Place::new();
+    let hanging = Launcher::plain(["sh", "-c", "sleep 4711 & wait; :"].map(Into::into).into());
+    let config = DriverConfig {
+        launchers: vec![hanging.clone(), hanging],
+        command_timeout: Duration::from_secs(2),
+        ..place.config()
+    };
+    let began = Instant::now();
+    let (rig, server) = Rig::up(&place, config).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "only one was waited for: {:?}", began.elapsed());
+    let stat = std::fs::read_to_string(format!("/proc/{}/cmdline", server.process.pid)).unwrap();
+    assert!(stat.starts_with(real_tmux().to_str().unwrap()), "{stat}");
+    assert!(rig.driver.not_launched().unwrap().contains("did not answer"), "{:?}", rig.driver.not_launched());
     rig.driver.close().await;
 }
 

@@ -1,0 +1,239 @@
+//! Sending, reading and putting aside.
+
+use std::sync::Arc;
+
+use gtd_proto::mail::{BODY_MAX, Inbox, Mail, SUBJECT_MAX};
+use gtd_proto::{ErrorKind, RpcError};
+
+use super::address::Mailbox;
+use crate::feed::Bus;
+use crate::ledger::{LedgerError, MailRow, MailWrite, NewMail, Write};
+use crate::supervisor::Handle;
+
+/// Who sends, reads or puts aside.
+#[derive(Debug, Clone)]
+pub struct From {
+    /// Their own box.
+    pub own: Mailbox,
+    /// The peer of the socket, for the record.
+    pub peer: Option<String>,
+}
+
+/// The mailbox of a town, for everybody. Cheap to clone.
+#[derive(Clone)]
+pub struct Office(Arc<Inner>);
+
+struct Inner {
+    handle: Handle,
+    bus: Bus,
+}
+
+impl Office {
+    /// The office of a town.
+    #[must_use]
+    pub fn new(handle: Handle, bus: Bus) -> Self {
+        Self(Arc::new(Inner { handle, bus }))
+    }
+
+    /// The box that a text means.
+    ///
+    /// # Errors
+    /// See [`Mailbox::named`].
+    pub fn named(&self, text: &str, path: &'static str) -> Result<Mailbox, RpcError> {
+        self.0.handle.view().read(|shown| Mailbox::named(text, path, shown))
+    }
+
+    /// A mail as it may be sent: its subject in one line.
+    ///
+    /// # Errors
+    /// `invalid_params`, with the path of what cannot be used.
+    pub fn checked(subject: &str, body: &str) -> Result<String, RpcError> {
+        let invalid =
+            |path: &str, why: String| RpcError::new(ErrorKind::InvalidParams, why).with("path", path);
+        let subject = subject.trim();
+        if subject.is_empty() {
+            return Err(invalid("/subject", "a mail needs a subject".to_owned()));
+        }
+        if subject.len() > SUBJECT_MAX {
+            let why = format!("a subject has at most {SUBJECT_MAX} bytes, and this one {}", subject.len());
+            return Err(invalid("/subject", why).hint("put it into the body"));
+        }
+        if subject.chars().any(char::is_control) {
+            return Err(invalid("/subject", "a subject is one line of text".to_owned()));
+        }
+        if body.len() > BODY_MAX {
+            let why = format!("a body has at most {BODY_MAX} bytes, and this one {}", body.len());
+            return Err(invalid("/body", why).hint("put it into a file, and its path into the mail"));
+        }
+        if body.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            return Err(invalid("/body", "a body is plain text, without control characters".to_owned()));
+        }
+        Ok(subject.to_owned())
+    }
+
+    /// Sends a mail. A request that was repeated with its key sends none, and is given the one that there is: then
+    /// the answer says `true`.
+    ///
+    /// # Errors
+    /// `too_busy` when the box is full of mail that nobody has read; `internal` when the ledger cannot be written.
+    pub async fn send(
+        &self,
+        from: &From,
+        to: &Mailbox,
+        subject: String,
+        body: String,
+        key: Option<String>,
+    ) -> Result<(Mail, bool), RpcError> {
+        self.in_file()?;
+        let key = key.map(|key| format!("asked:{key}"));
+        let new = NewMail {
+            sender: from.own.to_string(),
+            recipient: to.to_string(),
+            subject,
+            body,
+            at: self.0.handle.wall(),
+            key: key.clone(),
+            incident: None,
+            ours: false,
+            cause: None,
+            peer: from.peer.clone(),
+        };
+        let events = self.write(MailWrite::Send(new)).await?;
+        let id = events.first().and_then(|event| event.data.get("id")?.as_str().map(str::to_owned));
+        self.0.bus.publish(events);
+        let row = match (&id, &key) {
+            (Some(id), _) => self.0.handle.ledger().mail(id).await,
+            (None, Some(key)) => self.0.handle.ledger().mail_of(key).await,
+            (None, None) => Ok(None),
+        };
+        match row.map_err(|error| unread(&error))? {
+            Some(row) => Ok((shown(row), id.is_none())),
+            None => Err(RpcError::internal("the mail was sent, and is not there")),
+        }
+    }
+
+    /// What is in a box, the newest first.
+    ///
+    /// # Errors
+    /// `internal` when the ledger cannot be read.
+    pub async fn inbox(&self, whose: &Mailbox, only_unread: bool) -> Result<Inbox, RpcError> {
+        let read = self.0.handle.ledger().mailbox(&whose.to_string(), only_unread).await;
+        let (rows, unread) = read.map_err(|error| unread(&error))?;
+        Ok(Inbox { whose: whose.to_string(), unread, items: rows.into_iter().map(shown).collect() })
+    }
+
+    /// One mail.
+    ///
+    /// # Errors
+    /// `invalid_params` when there is none of this id; `internal` when the ledger cannot be read.
+    pub async fn mail(&self, id: &str) -> Result<Mail, RpcError> {
+        match self.0.handle.ledger().mail(id).await.map_err(|error| unread(&error))? {
+            Some(row) => Ok(shown(row)),
+            None => Err(RpcError::new(
+                ErrorKind::InvalidParams,
+                format!("there is no mail {:?}", id.chars().take(40).collect::<String>()),
+            )
+            .hint("gtctl mail inbox lists the ids")
+            .with("path", "/id")),
+        }
+    }
+
+    /// One mail, read by somebody: it counts as read when that is who it is for. The answer says `true` when it
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::mail`], and when the ledger cannot be written.
+    pub async fn read(&self, id: &str, by: &From) -> Result<(Mail, bool), RpcError> {
+        let mail = self.mail(id).await?;
+        // Somebody else's look takes nothing off their list.
+        if mail.read || mail.to != by.own.to_string() {
+            return Ok((mail, true));
+        }
+        self.in_file()?;
+        self.write(MailWrite::Read { id: id.to_owned(), at: self.0.handle.wall() }).await?;
+        Ok((Mail { read: true, ..mail }, false))
+    }
+
+    /// Puts a mail aside. The answer says `true` when it was so already.
+    ///
+    /// # Errors
+    /// As [`Self::mail`], and when the ledger cannot be written.
+    pub async fn archive(&self, id: &str) -> Result<(Mail, bool), RpcError> {
+        let mail = self.mail(id).await?;
+        if mail.archived {
+            return Ok((mail, true));
+        }
+        self.in_file()?;
+        self.write(MailWrite::Archive { id: id.to_owned(), at: self.0.handle.wall() }).await?;
+        Ok((Mail { archived: true, ..mail }, false))
+    }
+
+    /// What is written in memory would be gone when the file can be used again.
+    fn in_file(&self) -> Result<(), RpcError> {
+        match self.0.handle.ledger().info().in_memory {
+            true => Err(RpcError::internal("mail cannot be kept: the ledger's file cannot be used")
+                .hint("gtctl daemon status")),
+            false => Ok(()),
+        }
+    }
+
+    async fn write(&self, write: MailWrite) -> Result<Vec<gtd_proto::Event>, RpcError> {
+        self.0.handle.ledger().commit(vec![Write::Mail(write)]).await.map_err(|error| match error {
+            LedgerError::BoxFull { ref whose, unread } => {
+                RpcError::new(ErrorKind::TooBusy, error.to_string())
+                    .hint(format!("read or archive some of it: gtctl mail inbox {whose}"))
+                    .with("for", whose)
+                    .with("unread", unread)
+            }
+            error => RpcError::internal(format!("mail cannot be kept: {error}")).hint("gtctl daemon status"),
+        })
+    }
+}
+
+fn unread(error: &LedgerError) -> RpcError {
+    RpcError::internal(format!("mail cannot be read: {error}")).hint("gtctl daemon status")
+}
+
+fn shown(row: MailRow) -> Mail {
+    Mail {
+        id: row.id,
+        from: row.sender,
+        to: row.recipient,
+        subject: row.subject,
+        body: row.body,
+        at: row.at,
+        read: row.read_at.is_some(),
+        archived: row.archived_at.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_mail_may_be() {
+        let long = "ä".repeat(SUBJECT_MAX);
+        let big = "x".repeat(BODY_MAX + 1);
+        for (subject, body, path) in [
+            ("", "b", "/subject"),
+            (" \t ", "b", "/subject"),
+            (long.as_str(), "b", "/subject"),
+            ("two\nlines", "b", "/subject"),
+            ("bell\u{7}", "b", "/subject"),
+            ("s", big.as_str(), "/body"),
+            ("s", "escape \u{1b}[2J", "/body"),
+            ("s", "nul \0", "/body"),
+        ] {
+            let error = Office::checked(subject, body).unwrap_err();
+            assert_eq!(
+                (error.kind, &error.data["path"]),
+                (ErrorKind::InvalidParams, &path.into()),
+                "{error:?}"
+            );
+        }
+        assert_eq!(Office::checked("  s \u{1F600} ", "a\r\n\tb\n").unwrap(), "s \u{1F600}");
+        assert_eq!(Office::checked("s", "").unwrap(), "s");
+        assert!(Office::checked("s", &"x".repeat(BODY_MAX)).is_ok());
+    }
+}
