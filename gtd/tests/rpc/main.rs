@@ -20,4 +20,5 @@ mod peers;
 mod programs;
 mod subscriptions;
 mod table;
+mod table_doctor;
 mod typed;

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, MailServer,
-    NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
+    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
-    config, daemon, doctor, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
+    config, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -33,10 +32,7 @@ impl StandIn {
         all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
-        all.merge(CrewServer::into_rpc(Self)).unwrap();
-        all.merge(SessionServer::into_rpc(Self)).unwrap();
-        all.merge(OrphansServer::into_rpc(Self)).unwrap();
-        all.merge(DoctorServer::into_rpc(Self)).unwrap();
+        crate::table_doctor::merge_into(&mut all);
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
         all.merge(MailServer::into_rpc(Self)).unwrap();
@@ -47,7 +43,7 @@ impl StandIn {
     }
 }
 
-fn reached<T>(name: &str) -> RpcResult<T> {
+pub(super) fn reached<T>(name: &str) -> RpcResult<T> {
     Err(RpcError::internal(name).into())
 }
 
@@ -250,43 +246,6 @@ impl DeathsServer for StandIn {
     }
     async fn incidents(&self, _: params::None) -> RpcResult<Reply<Items<Incident>>> {
         reached("deaths.incidents")
-    }
-}
-
-#[async_trait]
-impl CrewServer for StandIn {
-    async fn list(&self, _: params::CrewList) -> RpcResult<Reply<Items<doctor::CrewMember>>> {
-        reached("crew.list")
-    }
-}
-
-#[async_trait]
-impl SessionServer for StandIn {
-    async fn list(&self, _: params::None) -> RpcResult<Reply<Items<doctor::Session>>> {
-        reached("session.list")
-    }
-    async fn capture(&self, _: params::SessionCapture) -> RpcResult<Reply<agent::Capture>> {
-        reached("session.capture")
-    }
-}
-
-#[async_trait]
-impl OrphansServer for StandIn {
-    async fn list(&self, _: params::None) -> RpcResult<Reply<doctor::Orphans>> {
-        reached("orphans.list")
-    }
-    async fn sweep(&self, _: &Extensions, _: params::OrphansSweep) -> RpcResult<Reply<doctor::SweepResult>> {
-        reached("orphans.sweep")
-    }
-}
-
-#[async_trait]
-impl DoctorServer for StandIn {
-    async fn checks(&self, _: params::None) -> RpcResult<Reply<Items<doctor::CheckInfo>>> {
-        reached("doctor.checks")
-    }
-    async fn run(&self, _: &Extensions, _: params::DoctorRun) -> RpcResult<Reply<doctor::Report>> {
-        reached("doctor.run")
     }
 }
 
