@@ -13,7 +13,7 @@ use serde_json::json;
 const ALL: [&str; 3] = ["0.47", "1.0.0", "1.0.5"];
 
 struct Case {
-    _dir: tempfile::TempDir,
+    base: tempfile::TempDir,
     stand_in: StandIn,
     bd: Bd,
     version: &'static str,
@@ -37,10 +37,14 @@ fn timed(version: &'static str, timeout: Duration) -> Case {
     ];
     let env = env.map(|(key, value)| (key.to_owned(), value));
     let bd = Bd::new(&rig, "pj", env, timeout);
-    Case { stand_in, bd, version, _dir: dir }
+    Case { stand_in, bd, version, base: dir }
 }
 
 impl Case {
+    fn bd_dir(&self) -> std::path::PathBuf {
+        self.base.path().join("town/proj")
+    }
+
     fn does(&self, how: serde_json::Value) {
         self.stand_in.forget();
         self.stand_in.does(self.version, how);
@@ -432,4 +436,27 @@ async fn slots_and_states_of_agents_are_the_older_generations() {
     );
     let newer = case("1.0.5");
     assert!(matches!(newer.bd.agent_state(&rust).await, Err(WorkError::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn only_the_older_generation_is_let_write_down_what_it_holds_back_and_never_with_git() {
+    for version in ALL {
+        let case = case(version);
+        let tree = case.bd_dir().join("polecats/rust/proj");
+        std::fs::create_dir_all(&tree).unwrap();
+        let asked = case.bd.flush(&tree).await.unwrap();
+        let calls = case.stand_in.calls();
+        assert_eq!(asked, version == "0.47");
+        assert_eq!(calls.len(), usize::from(asked), "{calls:?}");
+        for call in calls {
+            assert_eq!(call["cwd"], tree.canonicalize().unwrap().display().to_string());
+            let args = call["args"].to_string();
+            assert!(args.contains("\"sync\",\"--flush-only\""), "{args}");
+        }
+    }
+    let case = timed("0.47", Duration::from_millis(300));
+    case.does(json!({"mode": "hang"}));
+    let began = Instant::now();
+    assert!(matches!(case.bd.flush(&case.bd_dir()).await, Err(Unknown { why: Why::Late(_), .. })));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

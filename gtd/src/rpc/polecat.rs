@@ -1,6 +1,9 @@
 //! `polecat.*`: workers. What is asked is checked here in full before anything is touched; starting with work is in
 //! `polecat_start`, making one in `polecat_spawn`.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use gtd_proto::agent::Capture;
 use gtd_proto::nearest::nearest;
 use gtd_proto::polecat::{PolecatRemoved, PolecatsChange};
@@ -51,6 +54,7 @@ impl PolecatServer for Context {
             return self.planned(&agent, Ok(self.plan_stop(&agent, how)));
         }
         let ask = self.ask(peer, params.reason, params.wait_ms);
+        self.part(&agent, how, ask.wait).await;
         let again = effect(&agent, Awaited::Stopped, ask.wait);
         let request = Request::Stop { agent: agent.clone(), how, ask };
         self.change_once(params.idempotency_key, "polecat.stop", &agent, request, again).await
@@ -179,7 +183,23 @@ impl Context {
             .with("output", Vec::<String>::new()))
     }
 
+    /// Before a polite stop the store of its work may write down what it holds back. Only who waits to the end
+    /// waits for that too.
+    async fn part(&self, agent: &Address, how: How, wait: Wait) {
+        let worktree = self.handle.view().read(|shown| {
+            let worker = shown.agents.get(agent).filter(|worker| worker.running)?;
+            worker.worktree.clone()
+        });
+        let Some(worktree) = worktree.filter(|_| !how.now && !how.force) else { return };
+        let (desk, agent) = (Arc::clone(&self.desk), agent.clone());
+        let parting = tokio::spawn(async move { desk.flush(&agent, Path::new(&worktree)).await });
+        if wait == Wait::ToTheEnd {
+            let _ = parting.await;
+        }
+    }
+
     async fn stop_one(&self, agent: Address, how: How, ask: Ask) -> town::Outcome {
+        self.part(&agent, how, ask.wait).await;
         let request = Request::Stop { agent: agent.clone(), how, ask };
         let failed =
             |error| town::Outcome { agent: agent.clone(), ok: false, already: false, error: Some(error) };

@@ -2,6 +2,7 @@
 //! `hooking`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -105,6 +106,18 @@ impl Desk {
                 why: Why::Broken("the rig is not registered".to_owned()),
                 stderr: String::new(),
             }),
+        }
+    }
+
+    /// Lets the store of a worker's work write down what it holds back, as seen from a directory. Best effort.
+    pub async fn flush(&self, worker: &Address, dir: &Path) {
+        let flushed = match self.store(worker.rig()) {
+            Ok(Store::Bd(bd)) => bd.flush(dir).await.map(|_| ()),
+            Ok(Store::Builtin(_)) => Ok(()),
+            Err(unknown) => Err(unknown),
+        };
+        if let Err(unknown) = flushed {
+            tracing::warn!(agent = %worker, %unknown, "stopped without its items being written down");
         }
     }
 

@@ -5,6 +5,7 @@
 //! itself, so nothing is changed whose whole id was not shown before.
 
 pub mod answer;
+mod flush;
 pub mod run;
 pub mod version;
 
