@@ -8,6 +8,7 @@ mod feeds;
 mod opening;
 mod rebuilt;
 mod reload;
+mod supervised;
 mod told;
 
 use std::path::PathBuf;

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::supervised::{Rest, show_death, supervised};
 use crate::config::Live;
+use crate::feed::curated::{self, Files};
 use crate::feed::hooks::{self, Outcome, Surroundings};
 use crate::feed::lines::{self, Bounds};
 use crate::feed::{Bus, Cursor};
@@ -23,6 +25,8 @@ use crate::town::Layout;
 
 /// Key of the alert about a file that cannot be written.
 const ALERT: &str = "events_file";
+/// Key of the alert about a feed that cannot be made.
+const FEED: &str = "feed_file";
 /// Outcomes of notification programs that may wait to be shown.
 const OUTCOMES: usize = 64;
 
@@ -69,6 +73,19 @@ pub(super) async fn start(
         stop.clone(),
         trouble,
     ));
+    let files = Files {
+        events: layout.events_jsonl(),
+        feed: layout.feed_jsonl(),
+        bounds: Bounds::default(),
+    };
+    let (keeper, shower) = (handle.clone(), handle.clone());
+    let curated = move |stop| {
+        let teller = keeper.clone();
+        let trouble = move |why| show_feed(teller.clone(), why);
+        curated::keep(keeper.ledger().clone(), files.clone(), stop, trouble)
+    };
+    let died = move |why| show_death(shower.clone(), "the feed", why);
+    tasks.spawn(supervised(curated, died, Rest::default(), stop.clone()));
     let ours = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let around = Surroundings::new(ours, layout.root());
@@ -131,6 +148,14 @@ async fn show_trouble(handle: Handle, why: Option<String>) {
     tracing::warn!("{message}");
     let hint = Some("make it writable; nothing is lost meanwhile".to_owned());
     let (key, since) = (ALERT.to_owned(), handle.wall());
+    handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+}
+
+async fn show_feed(handle: Handle, why: Option<String>) {
+    let Some(message) = why else { return handle.settle(FEED).await };
+    tracing::warn!("{message}");
+    let hint = Some("make it usable; the feed goes on where it stopped".to_owned());
+    let (key, since) = (FEED.to_owned(), handle.wall());
     handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
 }
 
