@@ -55,6 +55,8 @@ pub struct Files {
 /// What the ledger keeps.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Known {
+    /// There was a turn before; without a file in the place there was no file then.
+    begun: bool,
     place: Place,
     #[serde(default)]
     memory: Memory,
@@ -188,8 +190,6 @@ fn matters(event: &notify::Event, name: &str) -> bool {
 struct Curator {
     files: Files,
     known: Known,
-    /// There was a turn before this one.
-    resumed: bool,
     /// The file that is read.
     source: Option<File>,
     /// What was written before may be there in part.
@@ -205,7 +205,6 @@ impl Curator {
         let known: Option<Known> = fact.and_then(|fact| serde_json::from_value(fact).ok());
         Self {
             files,
-            resumed: known.is_some(),
             known: known.unwrap_or_default(),
             source: None,
             doubt: true,
@@ -267,7 +266,7 @@ impl Curator {
                 self.written = fed.filter(|(of, mark)| (*of, mark.offset + 1) > (at, place.next)).map(|(of, mark)| {
                     (identities.get(of).map_or(0, |(_, ino)| *ino), mark.offset)
                 });
-                Some((at, place))
+                Some((at, place.clone()))
             }
             (None, Some((at, mark))) => Some((*at, read_up_to(mark))),
             (None, None) => None,
@@ -276,20 +275,26 @@ impl Curator {
         let (at, mut place) = match (start, last) {
             (_, None) => {
                 // Whatever comes is new.
-                self.resumed = true;
+                self.known.begun = true;
                 self.known.place = Place::default();
                 return Ok(());
             }
             (Some(start), Some(_)) => start,
+            // There was none of them then.
+            (None, Some(_)) if self.known.begun && place.ino == 0 => (0, Place::default()),
             (None, Some(last)) => {
                 let file = files.get(last).ok_or(io::ErrorKind::NotFound)?;
-                (last, if self.resumed { self.found_again(file)? } else { self.first(file)? })
+                if self.known.begun {
+                    self.found_in(&files)?.unwrap_or((last, self.found_again(file)?))
+                } else {
+                    (last, self.first(file)?)
+                }
             }
         };
         (place.dev, place.ino) = identities.get(at).copied().unwrap_or_default();
         self.known.place = place;
         self.source = Some(files.swap_remove(at));
-        self.resumed = true;
+        self.known.begun = true;
         self.doubt = false;
         Ok(())
     }
@@ -311,6 +316,17 @@ impl Curator {
             }
             (next, within) = (piece.next, piece.within);
         }
+    }
+
+    /// The last of the files that has the line that was read last, and the place after it.
+    fn found_in(&self, files: &[File]) -> io::Result<Option<(usize, Place)>> {
+        let Some(mark) = &self.known.place.last else { return Ok(None) };
+        for (at, file) in files.iter().enumerate().rev() {
+            if let Some(mark) = source::after(file, mark)? {
+                return Ok(Some((at, read_up_to(&mark))));
+            }
+        }
+        Ok(None)
     }
 
     /// The place in a file that was written anew: after the line that was read last, or at its beginning.

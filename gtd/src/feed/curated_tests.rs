@@ -268,7 +268,7 @@ fn the_feed_is_moved_away_before_it_is_too_large() {
     let mut world = World::new();
     world.bounds = Bounds { max_bytes: 4_000, files: 3 };
     world.restart();
-    for _ in 0..60 {
+    for _ in 0..120 {
         world.add(1);
         world.run();
         if world.written % 7 == 0 {
@@ -276,8 +276,8 @@ fn the_feed_is_moved_away_before_it_is_too_large() {
         }
     }
     let told = world.told();
-    assert_eq!(told.last(), Some(&60));
-    assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1) && told.len() < 60, "{told:?}");
+    assert_eq!(told.last(), Some(&120));
+    assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1) && told.len() < 120, "{told:?}");
     for name in [".feed.jsonl", ".feed.jsonl.1", ".feed.jsonl.2"] {
         assert!(fs::metadata(world.path(name)).unwrap().len() <= 4_000, "{name}");
     }

@@ -88,6 +88,8 @@ pub enum ConvoyWrite {
     Seen {
         /// The store's key.
         store: String,
+        /// What was known before this was not looked at, and stays as it is.
+        since: Timestamp,
         /// The instant.
         at: Timestamp,
     },
@@ -388,12 +390,12 @@ pub(super) fn apply(
                 row.status,
                 instant(row.seen_at)
             ])?,
-        ConvoyWrite::Seen { store, at } => conn
+        ConvoyWrite::Seen { store, since, at } => conn
             .prepare_cached(
-                "UPDATE convoy_work SET seen_at = ?2 WHERE store = ?1 AND convoy IN
+                "UPDATE convoy_work SET seen_at = ?2 WHERE store = ?1 AND seen_at >= ?3 AND convoy IN
                    (SELECT id FROM convoys WHERE status = 'open')",
             )?
-            .execute(params![store, instant(*at)])?,
+            .execute(params![store, instant(*at), instant(*since)])?,
         ConvoyWrite::TakeOver => conn
             .prepare_cached(
                 "UPDATE convoy_work SET status = (SELECT w.status FROM work w WHERE w.id = convoy_work.work)
