@@ -212,7 +212,8 @@ struct Daemon {
 impl Daemon {
     async fn serve(mut self, lock: &TownLock) -> Result<(), DaemonError> {
         let counters = Counters::default();
-        let convoys = work::convoys::Convoys::new(Arc::clone(&self.desk), self.handle.clone(), self.bus.clone());
+        let convoys =
+            work::convoys::Convoys::new(Arc::clone(&self.desk), self.handle.clone(), self.bus.clone());
         let convoys = Arc::new(convoys);
         let context = Context {
             handle: self.handle.clone(),

@@ -14,8 +14,8 @@ mod rig;
 pub use polecat::*;
 pub use rig::*;
 
-pub use crate::drain::params::*;
 pub use crate::convoy::params::*;
+pub use crate::drain::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;
 pub use crate::work::params::*;

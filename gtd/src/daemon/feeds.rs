@@ -3,6 +3,8 @@
 //! Owns starting them, and what is shown of their troubles.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gtd_proto::Address;
 use gtd_proto::town::{Alert, Severity};
@@ -73,15 +75,12 @@ pub(super) async fn start(
         stop.clone(),
         trouble,
     ));
-    let files = Files {
-        events: layout.events_jsonl(),
-        feed: layout.feed_jsonl(),
-        bounds: Bounds::default(),
-    };
+    let files = Files { events: layout.events_jsonl(), feed: layout.feed_jsonl(), bounds: Bounds::default() };
     let (keeper, shower) = (handle.clone(), handle.clone());
+    let raised = Arc::new(AtomicBool::new(false));
     let curated = move |stop| {
-        let teller = keeper.clone();
-        let trouble = move |why| show_feed(teller.clone(), why);
+        let (teller, raised) = (keeper.clone(), Arc::clone(&raised));
+        let trouble = move |why| show_feed(teller.clone(), Arc::clone(&raised), why);
         curated::keep(keeper.ledger().clone(), files.clone(), stop, trouble)
     };
     let died = move |why| show_death(shower.clone(), "the feed", why);
@@ -151,7 +150,11 @@ async fn show_trouble(handle: Handle, why: Option<String>) {
     handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
 }
 
-async fn show_feed(handle: Handle, why: Option<String>) {
+/// All is well with each look: only the edges are shown.
+async fn show_feed(handle: Handle, raised: Arc<AtomicBool>, why: Option<String>) {
+    if !raised.swap(why.is_some(), Ordering::AcqRel) && why.is_none() {
+        return;
+    }
     let Some(message) = why else { return handle.settle(FEED).await };
     tracing::warn!("{message}");
     let hint = Some("make it usable; the feed goes on where it stopped".to_owned());

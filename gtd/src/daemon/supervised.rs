@@ -25,11 +25,7 @@ pub(super) struct Rest {
 impl Default for Rest {
     /// A mistake that comes back at once is made some twenty times in an hour.
     fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            most: Duration::from_secs(300),
-            well: Duration::from_secs(60),
-        }
+        Self { first: Duration::from_secs(1), most: Duration::from_secs(300), well: Duration::from_secs(60) }
     }
 }
 

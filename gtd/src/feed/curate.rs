@@ -141,9 +141,7 @@ impl Written {
                 self.text("rig").map_or_else(plain, |rig| format!("{actor} patrol started for {rig}"))
             }
             "patrol_complete" => self.text("message").map_or_else(plain, str::to_owned),
-            "merged" => {
-                self.text("worker").map_or_else(plain, |worker| format!("Merged work from {worker}"))
-            }
+            "merged" => self.text("worker").map_or_else(plain, |worker| format!("Merged work from {worker}")),
             "merge_failed" => {
                 self.text("reason").map_or_else(plain, |reason| format!("Merge failed: {reason}"))
             }

@@ -51,9 +51,17 @@ fn every_type_has_its_words() {
         ("patrol_complete", json!({"message": ""}), "who: patrol_complete"),
         ("merged", json!({"worker": "nux", "mr": "m"}), "Merged work from nux"),
         ("merge_failed", json!({"reason": "conflict"}), "Merge failed: conflict"),
-        ("session_death", json!({"session": "gt-a-nux", "reason": "crash"}), "Session gt-a-nux terminated: crash"),
+        (
+            "session_death",
+            json!({"session": "gt-a-nux", "reason": "crash"}),
+            "Session gt-a-nux terminated: crash",
+        ),
         ("mass_death", json!({"count": 4, "possible_cause": "oom"}), "MASS DEATH: 4 sessions died - oom"),
-        ("mass_death", json!({"count": 4.0, "possible_cause": "unknown"}), "MASS DEATH: 4 sessions died simultaneously"),
+        (
+            "mass_death",
+            json!({"count": 4.0, "possible_cause": "unknown"}),
+            "MASS DEATH: 4 sessions died simultaneously",
+        ),
         ("mass_death", json!({"count": "x"}), "who: mass_death"),
         ("boot", json!({"rig": "a", "agents": []}), "who: boot"),
         ("no such type", json!({}), "who: no such type"),
@@ -82,7 +90,10 @@ fn what_is_no_event_of_the_feed_is_dropped() {
     ] {
         assert_eq!(told(&mut memory, text), Err(why), "{text}");
     }
-    assert_eq!(curate(&mut memory, b"{\"actor\":\"\xff\",\"visibility\":\"feed\"}", "1"), Err(Dropped::Unreadable));
+    assert_eq!(
+        curate(&mut memory, b"{\"actor\":\"\xff\",\"visibility\":\"feed\"}", "1"),
+        Err(Dropped::Unreadable)
+    );
     for good in [good.replace("\"feed\"", "\"both\""), format!("  {good}\r"), good] {
         assert!(told(&mut memory, &good).is_ok(), "{good}");
     }

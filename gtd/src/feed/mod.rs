@@ -6,6 +6,7 @@
 
 mod curate;
 pub mod curated;
+mod curator;
 mod cursor;
 pub mod hooks;
 mod limiter;

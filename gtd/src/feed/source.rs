@@ -185,9 +185,11 @@ pub fn mark_at(file: &File, offset: u64, wanted: u64) -> io::Result<Option<Mark>
     let filled = read_at(file, &mut buffer, offset)?;
     let end = buffer.iter().take(filled).position(|byte| *byte == b'\n');
     let line = end.and_then(|end| buffer.get(..end));
-    Ok(line
-        .filter(|line| hash(line) == wanted)
-        .map(|line| Mark { offset, len: line.len() as u64, hash: wanted }))
+    Ok(line.filter(|line| hash(line) == wanted).map(|line| Mark {
+        offset,
+        len: line.len() as u64,
+        hash: wanted,
+    }))
 }
 
 /// The beginning of the first line at or after an offset; the offset itself within a line that is too long.

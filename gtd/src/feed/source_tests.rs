@@ -78,7 +78,9 @@ fn a_chain_goes_from_the_oldest_to_the_present_and_what_is_no_file_is_refused() 
     let dir = scratch::dir();
     let path = dir.path().join(".events.jsonl");
     assert!(chain(&path).unwrap().is_empty());
-    for (name, text) in [(".events.jsonl.2", "old\n"), (".events.jsonl.1", "older\n"), (".events.jsonl", "now\n")] {
+    for (name, text) in
+        [(".events.jsonl.2", "old\n"), (".events.jsonl.1", "older\n"), (".events.jsonl", "now\n")]
+    {
         fs::write(dir.path().join(name), text).unwrap();
     }
     let found: Vec<String> = chain(&path).unwrap().iter().map(|file| all(file).0.concat()).collect();

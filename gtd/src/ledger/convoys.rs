@@ -287,7 +287,8 @@ impl Ledger {
 
 const CONVOYS: &str =
     "SELECT number, id, title, status, watchers, created_by, created_at, closed_at, key FROM convoys";
-const TRACKED: &str = "SELECT t.convoy, t.position, t.work, t.title, t.store, t.kind, coalesce(w.status, t.status),
+const TRACKED: &str =
+    "SELECT t.convoy, t.position, t.work, t.title, t.store, t.kind, coalesce(w.status, t.status),
    t.seen_at FROM convoy_work t LEFT JOIN work w ON w.id = t.work AND t.kind = 'builtin'";
 
 fn one(
@@ -425,7 +426,9 @@ fn close(
     events: &mut Vec<Event>,
 ) -> Result<(), LedgerError> {
     let closed = conn
-        .prepare_cached("UPDATE convoys SET status = 'closed', closed_at = ?2 WHERE id = ?1 AND status = 'open'")?
+        .prepare_cached(
+            "UPDATE convoys SET status = 'closed', closed_at = ?2 WHERE id = ?1 AND status = 'open'",
+        )?
         .execute(params![id.as_str(), instant(at)])?;
     if closed == 0 {
         return Ok(());

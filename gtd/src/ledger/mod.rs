@@ -44,8 +44,11 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use conversations::{ConversationRow, ConversationWrite};
+pub use convoys::{
+    CLOSED as CONVOY_CLOSED, ConvoyCounts, ConvoyRow, ConvoyWrite, OPEN as CONVOY_OPEN, OpenConvoys,
+    TrackedRow,
+};
 pub use error::LedgerError;
-pub use convoys::{CLOSED as CONVOY_CLOSED, ConvoyCounts, ConvoyRow, ConvoyWrite, OPEN as CONVOY_OPEN, OpenConvoys, TrackedRow};
 pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
 pub use nudges::{NudgeRow, Nudges};
 pub use open::{Condition, Restored};

@@ -241,7 +241,8 @@ impl Convoys {
             told: Box::new(told(&row, &tracked, at)),
             mails: mails(&row, &tracked, at),
         };
-        let events = self.ledger().commit(vec![Write::Convoy(ConvoyWrite::TakeOver), Write::Convoy(write)]).await?;
+        let events =
+            self.ledger().commit(vec![Write::Convoy(ConvoyWrite::TakeOver), Write::Convoy(write)]).await?;
         tracing::info!(convoy = %row.id, work = tracked.len(), "a convoy is over");
         self.bus.publish(events);
         Ok(())

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Mutex;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::feed::curated::keep;
 use crate::ledger::scratch::{Scratch, dir};
 
 const BOUNDS: Bounds = Bounds { max_bytes: 1 << 30, files: 2 };
@@ -26,8 +28,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = dir();
-        let mut world =
-            Self { curator: Curator::new(files(&dir, BOUNDS), None), dir, noted: None, bounds: BOUNDS, written: 0 };
+        let mut world = Self {
+            curator: Curator::new(files(&dir, BOUNDS), None),
+            dir,
+            noted: None,
+            bounds: BOUNDS,
+            written: 0,
+        };
         // There was nothing when the feed began.
         assert_eq!(world.curator.step().unwrap(), Step::Done);
         world.note();
@@ -95,7 +102,8 @@ impl World {
         for name in [".feed.jsonl.2", ".feed.jsonl.1", ".feed.jsonl"] {
             let text = fs::read(self.path(name)).unwrap_or_default();
             let lines = text.split(|byte| *byte == b'\n');
-            let numbers = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()?["payload"]["n"].as_u64());
+            let numbers =
+                lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()?["payload"]["n"].as_u64());
             found.extend(numbers);
         }
         found
