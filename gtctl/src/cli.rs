@@ -4,6 +4,7 @@
 
 mod agents;
 mod config;
+mod convoy;
 mod daemon;
 mod doctor;
 mod look;
@@ -23,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use agents::{Attach, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
+pub use convoy::{Convoy, ConvoyAdd, ConvoyCreate};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Install, LogLevel, Reload, Rpc};
 pub use doctor::{Crew, CrewList, Doctor, Orphans, OrphansSweep, Session};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
@@ -181,6 +183,9 @@ pub enum Verb {
     /// What agents have on their hooks: show, set, clear
     #[command(subcommand)]
     Hook(Hook),
+    /// Work that belongs together: create, add, status, list
+    #[command(subcommand)]
+    Convoy(Convoy),
     /// Mail: send, inbox, read, archive
     #[command(subcommand)]
     Mail(Mail),

@@ -70,6 +70,10 @@ pub const TABLE: &[Row] = &[
     // What is taken from another may be half done there.
     Row { verb: "hook set", effect: Effect::Write, forced: Effect::Destructive, raw: false },
     row("hook clear", Effect::Write),
+    row("convoy create", Effect::Write),
+    row("convoy add", Effect::Write),
+    row("convoy status", Effect::Read),
+    row("convoy list", Effect::Read),
     row("mail send", Effect::Write),
     row("mail inbox", Effect::Read),
     row("mail read", Effect::Write),

@@ -8,6 +8,7 @@ mod feeds;
 mod opening;
 mod rebuilt;
 mod reload;
+mod supervised;
 mod told;
 
 use std::path::PathBuf;
@@ -17,9 +18,9 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer, HookServer, MailServer,
-    NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer,
-    WitnessServer, WorkServer,
+    AgentServer, ConvoyServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer,
+    HookServer, MailServer, NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer,
+    SessionServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -212,6 +213,9 @@ struct Daemon {
 impl Daemon {
     async fn serve(mut self, lock: &TownLock) -> Result<(), DaemonError> {
         let counters = Counters::default();
+        let convoys =
+            work::convoys::Convoys::new(Arc::clone(&self.desk), self.handle.clone(), self.bus.clone());
+        let convoys = Arc::new(convoys);
         let context = Context {
             handle: self.handle.clone(),
             prepare: Arc::clone(&self.prepare) as Arc<_>,
@@ -223,6 +227,7 @@ impl Daemon {
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
             spawner: Arc::clone(&self.spawner),
+            convoys: Arc::clone(&convoys),
             office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
             nudges: self.nudges.clone(),
             stop: self.stop.clone(),
@@ -269,6 +274,12 @@ impl Daemon {
             self.stop.clone(),
         ));
         let hooks = tokio::spawn(work::watch(Arc::clone(&self.desk), self.live.clone(), self.stop.clone()));
+        let closing = tokio::spawn({
+            let shower = self.handle.clone();
+            let died = move |why| supervised::show_death(shower.clone(), "convoys", why);
+            let watched = move |stop| work::convoys::watch(Arc::clone(&convoys), stop);
+            supervised::supervised(watched, died, supervised::Rest::default(), self.stop.clone())
+        });
         let asked = Arc::new(work::Asked(Arc::clone(&self.desk)));
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
@@ -288,6 +299,8 @@ impl Daemon {
         // A store that hangs is not waited for; what it was asked is killed with the task.
         hooks.abort();
         asking.abort();
+        // It ends with the token; what it asks of a store is not waited for.
+        let _ = tokio::time::timeout(ENDING, closing).await;
         nudges.abort();
         greeting.abort();
         out.cancel();
@@ -381,6 +394,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RefineryServer::into_rpc(context.clone()).into())?;
     add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
+    add(ConvoyServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(CrewServer::into_rpc(context.clone()).into())?;
     add(SessionServer::into_rpc(context.clone()).into())?;

@@ -123,6 +123,8 @@ pub mod kind {
     pub const WORK_UNHOOKED: &str = "work.unhooked";
     /// A work item was closed. `{work, title?, store, by, reason?}`
     pub const WORK_CLOSED: &str = "work.closed";
+    /// The last item of a convoy was closed, and it with it. `{id, title, work[], watchers[], by}`
+    pub const CONVOY_CLOSED: &str = "convoy.closed";
     /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
     pub const MAIL_SENT: &str = "mail.sent";
     /// A text for an agent was taken. `{id, from, bytes, expires_at, key?}`

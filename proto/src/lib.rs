@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod convoy;
 pub mod daemon;
 pub mod deaths;
 pub mod doctor;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, daemon, doctor,
-    event, explain, mail, nudge, polecat, report, town, wait, waiting, work,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, convoy, daemon,
+    doctor, event, explain, mail, nudge, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -209,6 +209,10 @@ methods! {
     "work.show" Read (params::WorkRef) -> Reply<work::Work>, "One work item";
     "work.list" Read (params::WorkList) -> Reply<Items<work::Work>>, "Work items, the most urgent first";
     "work.close" Write (params::WorkClose) -> Reply<work::WorkChange>, "Close a work item";
+    "convoy.create" Write (params::ConvoyCreate) -> Reply<convoy::ConvoyChange>, "Make a convoy: work that is over when the last of it is";
+    "convoy.add" Write (params::ConvoyAdd) -> Reply<convoy::ConvoyChange>, "Let a convoy track more work";
+    "convoy.status" Read (params::ConvoyRef) -> Reply<convoy::Convoy>, "One convoy";
+    "convoy.list" Read (params::ConvoyList) -> Reply<Items<convoy::Convoy>>, "Convoys, the open ones first, then the newest";
     "mail.send" Write (params::MailSend) -> Reply<mail::MailChange>, "Write to an agent, or to the person";
     "mail.inbox" Read (params::MailInbox) -> Reply<mail::Inbox>, "A mailbox, newest first";
     "mail.read" Write (params::MailRead) -> Reply<mail::MailChange>, "One mail; it counts as read when its recipient asks";

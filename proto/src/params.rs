@@ -16,6 +16,7 @@ pub use doctor::*;
 pub use polecat::*;
 pub use rig::*;
 
+pub use crate::convoy::params::*;
 pub use crate::drain::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;

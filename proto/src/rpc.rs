@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, daemon, doctor, event,
-        explain, mail, nudge, params, polecat, report, town, wait, waiting, work,
+        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, convoy, daemon, doctor,
+        event, explain, mail, nudge, params, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -361,6 +361,28 @@ mod traits {
         /// Close a work item.
         #[method(name = "work.close", with_extensions)]
         async fn close(&self, params: params::WorkClose) -> RpcResult<Reply<work::WorkChange>>;
+    }
+
+    /// Work that belongs together.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Convoy {
+        /// Make a convoy.
+        #[method(name = "convoy.create", with_extensions)]
+        async fn create(&self, params: params::ConvoyCreate) -> RpcResult<Reply<convoy::ConvoyChange>>;
+
+        /// Let a convoy track more work.
+        #[method(name = "convoy.add", with_extensions)]
+        async fn add(&self, params: params::ConvoyAdd) -> RpcResult<Reply<convoy::ConvoyChange>>;
+
+        /// One convoy.
+        #[method(name = "convoy.status")]
+        async fn status(&self, params: params::ConvoyRef) -> RpcResult<Reply<convoy::Convoy>>;
+
+        /// Convoys, the open ones first, then the newest.
+        #[method(name = "convoy.list")]
+        async fn list(&self, params: params::ConvoyList) -> RpcResult<Reply<Items<convoy::Convoy>>>;
     }
 
     /// Mail.

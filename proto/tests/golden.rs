@@ -20,7 +20,7 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Nudge, Reply, Role, RpcError,
-    agent, config, daemon, doctor, event, explain, mail, method, nudge, report, town, waiting, work,
+    agent, config, convoy, daemon, doctor, event, explain, mail, method, nudge, report, town, waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -118,6 +118,10 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("work.show", "work", round::<Reply<work::Work>>),
     ("work.list", "works", round::<Reply<Items<work::Work>>>),
     ("work.close", "work_change", round::<Reply<work::WorkChange>>),
+    ("convoy.create", "convoy_accepted", round::<Reply<convoy::ConvoyChange>>),
+    ("convoy.add", "convoy_change", round::<Reply<convoy::ConvoyChange>>),
+    ("convoy.status", "convoy", round::<Reply<convoy::Convoy>>),
+    ("convoy.list", "convoys", round::<Reply<Items<convoy::Convoy>>>),
     ("mail.send", "mail_accepted", round::<Reply<mail::MailChange>>),
     ("mail.inbox", "inbox", round::<Reply<mail::Inbox>>),
     ("mail.read", "mail", round::<Reply<mail::MailChange>>),

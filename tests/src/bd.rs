@@ -26,7 +26,8 @@ impl StandIn {
         made
     }
 
-    /// What it does from now on: beside the recording `mode`, `swap`, `lead`, `lead_err`.
+    /// What it does from now on: beside the recording `mode`, `swap`, `lead`, `lead_err`; `items`, a
+    /// file of items that lists and single questions are answered from.
     ///
     /// # Panics
     /// When its file cannot be written.

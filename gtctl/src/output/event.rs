@@ -135,6 +135,10 @@ pub fn facts(event: &Event) -> String {
             parts.extend(text("title").map(str::to_owned));
             parts.extend(text("why").or_else(|| text("reason")).map(str::to_owned));
         }
+        kind::CONVOY_CLOSED => {
+            parts.extend(text("id").map(str::to_owned));
+            parts.extend(text("title").map(str::to_owned));
+        }
         kind::MAIL_SENT => {
             parts.extend(text("id").map(str::to_owned));
             let from = text("from").unwrap_or_default();

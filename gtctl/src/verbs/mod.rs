@@ -4,6 +4,7 @@ pub mod agent;
 mod attach;
 mod completions;
 mod config;
+mod convoy;
 mod daemon;
 mod deaths;
 mod declare_dead;
@@ -61,6 +62,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Polecat(verb) => polecat::run(cx, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,
         Verb::Hook(verb) => hook::run(cx, verb).await,
+        Verb::Convoy(verb) => convoy::run(cx, verb).await,
         Verb::Mail(verb) => mail::run(cx, verb).await,
         Verb::Nudge(args) => nudge::run(cx, args).await,
         Verb::Respond(args) => nudge::respond(cx, args).await,

@@ -226,7 +226,7 @@ fn usage_errors() {
         &["witness", "start", "alpha", "--timeout", "soon"],
         &["peek", "alpha/witness", "-n", "0"],
         &["events", "--since", "soon"],
-        &["convoy", "list"],
+        &["convoy", "nonsense"],
     ];
     for args in cases {
         let run = town.gtctl(args).expect(2);

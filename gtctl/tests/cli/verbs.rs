@@ -59,6 +59,9 @@ fn reads_in_words() {
         &["work", "list"],
         &["work", "show", "al-k3x"],
         &["hook", "show", "alpha/witness"],
+        &["convoy", "list"],
+        &["convoy", "status"],
+        &["convoy", "status", "hq-cv-3"],
         &["mail", "inbox"],
         &["mail", "inbox", "alpha/witness", "--unread"],
         &["mail", "read", "m-12"],
@@ -103,6 +106,8 @@ fn changes_in_words() {
         &["hook", "set", "alpha/witness", "al-k3x"],
         &["hook", "set", "alpha/witness", "al-k3x", "--force"],
         &["hook", "clear", "alpha/witness"],
+        &["convoy", "create", "The parser", "al-k3x", "hq-7", "--notify", "mayor"],
+        &["convoy", "add", "hq-cv-3", "al-k3y"],
         &["mail", "send", "alpha/witness", "Look after nux", "-silent for an hour"],
         &["mail", "archive", "m-12"],
         &["drain", "alpha/witness"],
@@ -163,6 +168,11 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["session", "list"], "session.list"),
         (&["crew", "list"], "crew.list"),
         (&["crew", "list", "alpha"], "crew.list"),
+        (&["convoy", "create", "x", "hq-1"], "convoy.create"),
+        (&["convoy", "add", "hq-cv-3", "hq-1"], "convoy.add"),
+        (&["convoy", "status", "hq-cv-3"], "convoy.status"),
+        (&["convoy", "status"], "convoy.list"),
+        (&["convoy", "list"], "convoy.list"),
         (&["mail", "send", "mayor/", "x"], "mail.send"),
         (&["mail", "inbox"], "mail.inbox"),
         (&["mail", "read", "m-12"], "mail.read"),
@@ -213,6 +223,21 @@ fn what_a_start_hands_on() {
         fake.params("witness.stop"),
         json!({"rig": "alpha", "now": true, "force": false, "dry_run": false, "wait_ms": 0})
     );
+}
+
+#[test]
+fn what_a_convoy_hands_on() {
+    let town = Town::with_endpoint();
+    let fake = fake(&town);
+    town.gtctl(&["convoy", "create", "The parser", "al-1", "hq-2", "--notify", "mayor"]).expect(0);
+    let expected =
+        json!({"title": "The parser", "work": ["al-1", "hq-2"], "watchers": ["mayor"], "dry_run": false});
+    assert_eq!(fake.params("convoy.create"), expected);
+    town.gtctl(&["convoy", "add", "hq-cv-3", "al-1", "--dry-run"]).expect(0);
+    assert_eq!(fake.params("convoy.add"), json!({"convoy": "hq-cv-3", "work": ["al-1"], "dry_run": true}));
+    town.gtctl(&["convoy", "status"]).expect(0);
+    assert_eq!(fake.params("convoy.list"), json!({"status": "open"}));
+    town.gtctl(&["convoy", "add", "hq-cv-3"]).expect(2);
 }
 
 #[test]

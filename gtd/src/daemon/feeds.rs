@@ -3,6 +3,8 @@
 //! Owns starting them, and what is shown of their troubles.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gtd_proto::Address;
 use gtd_proto::town::{Alert, Severity};
@@ -11,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::supervised::{Rest, show_death, supervised};
 use crate::config::Live;
+use crate::feed::curated::{self, Files};
 use crate::feed::hooks::{self, Outcome, Surroundings};
 use crate::feed::lines::{self, Bounds};
 use crate::feed::{Bus, Cursor};
@@ -23,6 +27,8 @@ use crate::town::Layout;
 
 /// Key of the alert about a file that cannot be written.
 const ALERT: &str = "events_file";
+/// Key of the alert about a feed that cannot be made.
+const FEED: &str = "feed_file";
 /// Outcomes of notification programs that may wait to be shown.
 const OUTCOMES: usize = 64;
 
@@ -69,6 +75,16 @@ pub(super) async fn start(
         stop.clone(),
         trouble,
     ));
+    let files = Files { events: layout.events_jsonl(), feed: layout.feed_jsonl(), bounds: Bounds::default() };
+    let (keeper, shower) = (handle.clone(), handle.clone());
+    let raised = Arc::new(AtomicBool::new(false));
+    let curated = move |stop| {
+        let (teller, raised) = (keeper.clone(), Arc::clone(&raised));
+        let trouble = move |why| show_feed(teller.clone(), Arc::clone(&raised), why);
+        curated::keep(keeper.ledger().clone(), files.clone(), stop, trouble)
+    };
+    let died = move |why| show_death(shower.clone(), "the feed", why);
+    tasks.spawn(supervised(curated, died, Rest::default(), stop.clone()));
     let ours = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let around = Surroundings::new(ours, layout.root());
@@ -131,6 +147,18 @@ async fn show_trouble(handle: Handle, why: Option<String>) {
     tracing::warn!("{message}");
     let hint = Some("make it writable; nothing is lost meanwhile".to_owned());
     let (key, since) = (ALERT.to_owned(), handle.wall());
+    handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+}
+
+/// All is well with each look: only the edges are shown.
+async fn show_feed(handle: Handle, raised: Arc<AtomicBool>, why: Option<String>) {
+    if !raised.swap(why.is_some(), Ordering::AcqRel) && why.is_none() {
+        return;
+    }
+    let Some(message) = why else { return handle.settle(FEED).await };
+    tracing::warn!("{message}");
+    let hint = Some("make it usable; the feed goes on where it stopped".to_owned());
+    let (key, since) = (FEED.to_owned(), handle.wall());
     handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
 }
 

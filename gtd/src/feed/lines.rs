@@ -163,7 +163,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 }
 
 /// Appends whole lines in one write. The file is opened each time: whoever moved it away gets no more of ours.
-fn append(path: &Path, text: &[u8], bounds: Bounds) -> io::Result<()> {
+pub(super) fn append(path: &Path, text: &[u8], bounds: Bounds) -> io::Result<()> {
     let mut file = open(path)?;
     let mut size = file.metadata()?.len();
     if size > 0 && size.saturating_add(text.len() as u64) > bounds.max_bytes {
@@ -203,7 +203,7 @@ fn already(path: &Path, stream: &str) -> BTreeSet<u64> {
     found
 }
 
-fn tail(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn tail(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Ok(Vec::new());
     }

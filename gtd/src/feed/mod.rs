@@ -4,11 +4,15 @@
 //! Owns the order in which events are told and the pace of those who listen. It must never number an event,
 //! tell one that is not in the ledger, or wait for a reader.
 
+mod curate;
+pub mod curated;
+mod curator;
 mod cursor;
 pub mod hooks;
 mod limiter;
 pub mod lines;
 mod program;
+mod source;
 mod subscription;
 mod words;
 

@@ -6,6 +6,7 @@
 
 mod ballast;
 mod conversations;
+mod convoys;
 mod error;
 mod load;
 mod mail;
@@ -43,6 +44,10 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use conversations::{ConversationRow, ConversationWrite};
+pub use convoys::{
+    CLOSED as CONVOY_CLOSED, ConvoyCounts, ConvoyRow, ConvoyWrite, OPEN as CONVOY_OPEN, OpenConvoys,
+    TrackedRow,
+};
 pub use error::LedgerError;
 pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
 pub use nudges::{NudgeRow, Nudges};
@@ -320,6 +325,15 @@ impl Ledger {
     pub async fn answer(&self, key: &str) -> Result<Option<AnswerRow>, LedgerError> {
         let key = key.to_owned();
         self.read(move |conn| read::answer(conn, &key)).await
+    }
+
+    /// A fact of the whole daemon, as it is now.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn fact(&self, key: &str) -> Result<Option<serde_json::Value>, LedgerError> {
+        let key = key.to_owned();
+        self.read(move |conn| read::fact(conn, &key)).await
     }
 
     async fn read<T: Send + 'static>(

@@ -72,6 +72,14 @@ const HISTORIES: &[History] = &[
         only: "(read_at IS NOT NULL OR archived_at IS NOT NULL) AND incident IS NULL",
         max_rows: Some(50_000),
     },
+    // Only what is over; its list goes with it.
+    History {
+        table: "convoys",
+        id: "number",
+        at: "closed_at",
+        only: "status = 'closed'",
+        max_rows: Some(10_000),
+    },
     // What is done with; what is queued dies by its own expiry.
     History {
         table: "nudges",

@@ -207,6 +207,15 @@ pub(super) fn answer(conn: &Connection, key: &str) -> Result<Option<AnswerRow>, 
     }))
 }
 
+/// A fact of the whole daemon.
+pub(super) fn fact(conn: &Connection, key: &str) -> Result<Option<serde_json::Value>, LedgerError> {
+    let mut statement = conn.prepare_cached("SELECT value FROM facts WHERE key = ?1")?;
+    let mut rows = statement.query([key])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let value: String = row.get(0)?;
+    decoded("fact", &value).map(Some)
+}
+
 fn json_rows<T: DeserializeOwned>(
     conn: &Connection,
     what: &'static str,

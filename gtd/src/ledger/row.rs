@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conversations::{ConversationRow, ConversationWrite};
+use super::convoys::{ConvoyWrite, OpenConvoys};
 use super::mail::{MailWrite, UnreadMail};
 use super::nudges::NudgeRow;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -223,6 +224,8 @@ pub enum Write {
     Polecat(PolecatWrite),
     /// Writes something about the conversation that an agent leads.
     Conversation(ConversationWrite),
+    /// Writes something about convoys.
+    Convoy(ConvoyWrite),
     /// Writes something about mail.
     Mail(MailWrite),
     /// Makes or replaces a text for an agent.
@@ -250,6 +253,7 @@ impl Write {
             | Self::Work(_)
             | Self::Polecat(_)
             | Self::Conversation(_)
+            | Self::Convoy(_)
             | Self::Mail(_)
             | Self::Nudge(_)
             | Self::Fact { .. } => true,
@@ -293,6 +297,8 @@ pub struct Loaded {
     pub conversations: Vec<ConversationRow>,
     /// Mail that nobody has read.
     pub mail: UnreadMail,
+    /// Convoys that go on.
+    pub convoys: OpenConvoys,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use super::Shared;
 use super::conversations::{ConversationRow, ConversationWrite};
+use super::convoys::OpenConvoys;
 use super::error::LedgerError;
 use super::load::load;
 use super::mail::UnreadMail;
@@ -69,6 +70,8 @@ struct State {
     conversations: Vec<ConversationRow>,
     #[serde(default)]
     mail: UnreadMail,
+    #[serde(default)]
+    convoys: OpenConvoys,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -111,6 +114,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         polecats: loaded.polecats.clone(),
         conversations: loaded.conversations.clone(),
         mail: loaded.mail.clone(),
+        convoys: loaded.convoys.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -150,6 +154,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         polecats: state.polecats,
         conversations: state.conversations,
         mail: state.mail,
+        convoys: state.convoys,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -207,6 +212,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
         .chain(conversations)
         .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
+        .chain(super::convoys::writes(&loaded.convoys).into_iter().map(Write::Convoy))
         .collect()
 }
 

@@ -45,6 +45,8 @@ pub struct Context {
     pub desk: Arc<crate::work::Desk>,
     /// Makes workers.
     pub spawner: Arc<crate::polecats::Spawner>,
+    /// Work that belongs together.
+    pub convoys: Arc<crate::work::convoys::Convoys>,
     /// The town's mail.
     pub office: crate::mail::Office,
     /// Text for agents.

@@ -85,7 +85,7 @@ impl MailServer for Context {
 }
 
 /// The caller, as mail names them: who they are is never a parameter.
-fn from(peer: &Extensions) -> Result<From, RpcError> {
+pub(super) fn from(peer: &Extensions) -> Result<From, RpcError> {
     let own = match peer.get::<Who>() {
         Some(Who::Human) => Mailbox::Person,
         Some(Who::Agent(agent)) => Mailbox::Agent(agent.clone()),

@@ -13,6 +13,7 @@ pub mod callers;
 pub mod configuration;
 mod connection;
 pub mod context;
+mod convoy;
 mod daemon;
 mod deaths;
 pub mod dialect;

@@ -53,6 +53,8 @@ pub struct Desk {
     pub(super) epoch: AtomicU64,
     /// Somebody wants the hooks to be looked at.
     pub(super) wanted: Notify,
+    /// Something may have changed in a store that others write to as well. Whoever waits for it is one.
+    pub(super) stirred: Notify,
 }
 
 /// Who wants something, for the record.
@@ -80,6 +82,7 @@ impl Desk {
             recording: tokio::sync::Mutex::default(),
             epoch: AtomicU64::new(0),
             wanted: Notify::new(),
+            stirred: Notify::new(),
         }
     }
 
@@ -119,6 +122,11 @@ impl Desk {
         if let Err(unknown) = flushed {
             tracing::warn!(agent = %worker, %unknown, "stopped without its items being written down");
         }
+    }
+
+    /// The store that has an item, by its id.
+    pub(super) fn store_of(&self, id: &WorkId) -> Result<Store, Unknown> {
+        self.places.of_id(id, &self.rigs())
     }
 
     /// One item.

@@ -7,6 +7,7 @@
 mod asked;
 pub mod bd;
 mod builtin;
+pub mod convoys;
 mod desk;
 mod hooking;
 mod places;

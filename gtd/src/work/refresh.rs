@@ -40,9 +40,15 @@ pub async fn watch(desk: Arc<Desk>, live: Live, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = desk.wanted.notified() => break,
+                () = desk.wanted.notified() => {
+                    desk.stirred.notify_one();
+                    break;
+                }
                 () = tokio::time::sleep_until(next) => break,
-                () = tokio::time::sleep(LOOK) => if fingerprints(&desk, &mut seen) { break },
+                () = tokio::time::sleep(LOOK) => if fingerprints(&desk, &mut seen) {
+                    desk.stirred.notify_one();
+                    break;
+                },
             }
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
+    AgentServer, ConvoyServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
     PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
-    config, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
+    config, convoy, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -35,6 +35,7 @@ impl StandIn {
         crate::table_doctor::merge_into(&mut all);
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
+        all.merge(ConvoyServer::into_rpc(Self)).unwrap();
         all.merge(MailServer::into_rpc(Self)).unwrap();
         all.merge(NudgeServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
@@ -279,6 +280,26 @@ impl WorkServer for StandIn {
 }
 
 #[async_trait]
+impl ConvoyServer for StandIn {
+    async fn create(
+        &self,
+        _: &Extensions,
+        _: params::ConvoyCreate,
+    ) -> RpcResult<Reply<convoy::ConvoyChange>> {
+        reached("convoy.create")
+    }
+    async fn add(&self, _: &Extensions, _: params::ConvoyAdd) -> RpcResult<Reply<convoy::ConvoyChange>> {
+        reached("convoy.add")
+    }
+    async fn status(&self, _: params::ConvoyRef) -> RpcResult<Reply<convoy::Convoy>> {
+        reached("convoy.status")
+    }
+    async fn list(&self, _: params::ConvoyList) -> RpcResult<Reply<Items<convoy::Convoy>>> {
+        reached("convoy.list")
+    }
+}
+
+#[async_trait]
 impl MailServer for StandIn {
     async fn send(&self, _: &Extensions, _: params::MailSend) -> RpcResult<Reply<mail::MailChange>> {
         reached("mail.send")
@@ -357,6 +378,9 @@ fn enough(name: &str) -> Value {
         | "agent.undrain" => {
             json!({"agent": "a/witness"})
         }
+        "convoy.create" => json!({"title": "t"}),
+        "convoy.add" => json!({"convoy": "hq-cv-1", "work": ["a-1"]}),
+        "convoy.status" => json!({"convoy": "hq-cv-1"}),
         "mail.send" => json!({"to": "a/witness", "subject": "s"}),
         "mail.read" | "mail.archive" => json!({"id": "m-1"}),
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),

@@ -27,6 +27,9 @@ fn main() {
     if verb != "version" {
         misbehave(&does, home);
     }
+    if let Some(path) = does["items"].as_str().filter(|_| verb == "list" || verb == "show") {
+        return items(path, &args);
+    }
     let recording =
         std::fs::read_to_string(does["recording"].as_str().expect("a recording")).expect("a recording");
     let lines: Vec<Value> =
@@ -64,6 +67,31 @@ fn main() {
     );
     let _ = std::io::stdout().flush();
     std::process::exit(line["exit"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(0));
+}
+
+/// Answers out of a file of items instead of a recording.
+fn items(path: &str, args: &[String]) {
+    let text = std::fs::read_to_string(path).expect("a file of items");
+    let all: Vec<Value> = serde_json::from_str(&text).expect("items");
+    let after = |name: &str| args.iter().skip_while(|word| *word != name).nth(1);
+    let found: Vec<&Value> = match args.first().map(String::as_str) {
+        Some("show") => all.iter().filter(|item| args.get(1).is_some_and(|id| item["id"] == **id)).collect(),
+        _ => all
+            .iter()
+            .filter(|item| after("--status").is_none_or(|status| item["status"] == **status))
+            // Both are written alike.
+            .filter(|item| {
+                after("--updated-after").is_none_or(|at| item["updated_at"].as_str() > Some(at.as_str()))
+            })
+            .collect(),
+    };
+    if let (true, Some(id)) =
+        (found.is_empty() && args.first().is_some_and(|verb| verb == "show"), args.get(1))
+    {
+        eprintln!("Error fetching {id}: no issue found matching \"{id}\"");
+        std::process::exit(1);
+    }
+    println!("{}", json!(found));
 }
 
 fn strings(list: &Value) -> Vec<String> {

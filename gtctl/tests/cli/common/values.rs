@@ -468,6 +468,25 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             }),
             "agent.drain" => answer(change(drained(&named()))),
             "agent.undrain" => answer(change(agent(&named(), State::Running))),
+            "convoy.create" | "convoy.add" => answer(gtd_proto::convoy::ConvoyChange {
+                convoy: Some(convoy()),
+                already: false,
+                accepted: false,
+                dry_run: false,
+                plan: Vec::new(),
+            }),
+            "convoy.status" => answer(convoy()),
+            "convoy.list" => {
+                let over = gtd_proto::convoy::Convoy {
+                    id: "hq-cv-2".parse().unwrap(),
+                    status: "closed".to_owned(),
+                    open: 0,
+                    unknown: None,
+                    closed_at: Some(ago(60)),
+                    ..convoy()
+                };
+                answer(gtd_proto::Items { items: vec![convoy(), over] })
+            }
             "mail.inbox" => {
                 let whose = params["for"].as_str().unwrap_or("overseer").to_owned();
                 let read = gtd_proto::mail::Mail { id: "m-11".to_owned(), read: true, ..mail() };
@@ -565,6 +584,27 @@ pub fn drained(address: &str) -> Agent {
     agent.drain =
         Some(gtd_proto::drain::Drain { by: "person".to_owned(), reason: None, since: ago(3), done: true });
     agent
+}
+
+pub fn convoy() -> gtd_proto::convoy::Convoy {
+    let work = |id: &str, status: &str, store: &str| gtd_proto::convoy::ConvoyWork {
+        id: id.parse().unwrap(),
+        status: status.to_owned(),
+        title: format!("Fix {id}\u{1b}[2J"),
+        store: store.to_owned(),
+    };
+    gtd_proto::convoy::Convoy {
+        id: "hq-cv-3".parse().unwrap(),
+        title: "The parser\u{7}".to_owned(),
+        status: "open".to_owned(),
+        work: vec![work("al-k3x", "closed", "bd"), work("hq-7", "hooked", "builtin")],
+        watchers: vec!["mayor".to_owned(), "overseer".to_owned()],
+        open: 1,
+        created_by: "mayor".to_owned(),
+        created_at: Some(ago(3_600)),
+        closed_at: None,
+        unknown: Some("bd in /town/alpha cannot list changes: not done within 10s".to_owned()),
+    }
 }
 
 pub fn mail() -> gtd_proto::mail::Mail {

@@ -1,6 +1,7 @@
 //! The store on real files, in real threads, against real kills.
 
 mod commit;
+mod convoys;
 mod crash;
 mod files;
 mod history;

@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::Bd;
 use super::run;
 use super::version::Generation;
-use super::Bd;
 use crate::work::Unknown;
 
 /// How long a stop may be kept waiting for it.
