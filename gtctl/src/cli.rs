@@ -5,6 +5,7 @@
 mod agents;
 mod config;
 mod daemon;
+mod lifecycle;
 mod look;
 mod mail;
 mod nudge;
@@ -23,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub use agents::{Attach, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Install, LogLevel, Reload, Rpc};
+pub use lifecycle::{Lifecycle, LifecycleList, LifecycleRequest};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
 pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, PolecatNudge, Respond};
@@ -155,6 +157,9 @@ pub enum Verb {
     /// Mail: send, inbox, read, archive
     #[command(subcommand)]
     Mail(Mail),
+    /// Lifecycle requests: request, list
+    #[command(subcommand)]
+    Lifecycle(Lifecycle),
     /// Text for an agent, typed when its input line is free: send, list, cancel
     #[command(visible_alias = "inject")]
     Nudge(Nudge),

@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
+mod affairs;
 mod announce;
 mod apart;
 mod feeds;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
-    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, LifecycleServer, MailServer,
+    NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -211,6 +212,12 @@ struct Daemon {
 impl Daemon {
     async fn serve(mut self, lock: &TownLock) -> Result<(), DaemonError> {
         let counters = Counters::default();
+        let callers = Callers::new(
+            Arc::new(self.handle.clone()),
+            self.town_id.clone(),
+            self.live.now().callers.grant.clone(),
+        );
+        let affairs = affairs::Affairs::new(&self, &callers);
         let context = Context {
             handle: self.handle.clone(),
             prepare: Arc::clone(&self.prepare) as Arc<_>,
@@ -222,7 +229,8 @@ impl Daemon {
             config: Arc::clone(&self.reloader) as Arc<_>,
             desk: Arc::clone(&self.desk),
             spawner: Arc::clone(&self.spawner),
-            office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
+            office: affairs.office.clone(),
+            clerk: affairs.clerk.clone(),
             nudges: self.nudges.clone(),
             stop: self.stop.clone(),
         };
@@ -231,11 +239,6 @@ impl Daemon {
             Some(passed) => passed,
             None => Place::bind_first(&self.places(), HoldsLock::by(lock))?,
         };
-        let callers = Callers::new(
-            Arc::new(self.handle.clone()),
-            self.town_id.clone(),
-            self.live.now().callers.grant.clone(),
-        );
         tokio::spawn(follow_grants(callers.clone(), self.live.clone(), self.stop.clone()));
         let server = Server::start(listening, methods, Limits::default(), counters, callers)
             .map_err(system("serve the socket"))?;
@@ -272,6 +275,7 @@ impl Daemon {
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
+        let affairs = affairs.start(&self.handle);
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
@@ -289,6 +293,7 @@ impl Daemon {
         asking.abort();
         nudges.abort();
         greeting.abort();
+        affairs.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -343,9 +348,8 @@ impl Daemon {
                         });
                     }
                     Some(Signal::Lifecycle) => {
-                        tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
-                        let handle = self.handle.clone();
-                        tokio::spawn(async move { handle.round().await });
+                        tracing::info!("USR1: looking for lifecycle requests now");
+                        tokio::spawn(affairs::look_now(self.handle.clone()));
                     }
                 },
             }
@@ -383,6 +387,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(DeathsServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
+    add(LifecycleServer::into_rpc(context.clone()).into())?;
     add(MailServer::into_rpc(context.clone()).into())?;
     add(NudgeServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;

@@ -15,6 +15,7 @@ pub use polecat::*;
 pub use rig::*;
 
 pub use crate::drain::params::*;
+pub use crate::lifecycle::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;
 pub use crate::work::params::*;

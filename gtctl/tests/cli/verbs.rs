@@ -56,6 +56,7 @@ fn reads_in_words() {
         &["mail", "inbox"],
         &["mail", "inbox", "alpha/witness", "--unread"],
         &["mail", "read", "m-12"],
+        &["lifecycle", "list"],
         &["waiting"],
         &["nudge", "list"],
         &["events"],
@@ -96,6 +97,9 @@ fn changes_in_words() {
         &["hook", "clear", "alpha/witness"],
         &["mail", "send", "alpha/witness", "Look after nux", "-silent for an hour"],
         &["mail", "archive", "m-12"],
+        &["lifecycle", "request", "alpha/witness", "cycle"],
+        &["lifecycle", "request", "cycle"],
+        &["lifecycle", "request", "alpha/witness", "explode"],
         &["drain", "alpha/witness"],
         &["undrain", "alpha/witness"],
         &["nudge", "alpha/witness", "--", "-x;"],
@@ -114,7 +118,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 45] = [
+    let cases: [(&[&str], &str); 47] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -152,6 +156,8 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["mail", "inbox"], "mail.inbox"),
         (&["mail", "read", "m-12"], "mail.read"),
         (&["mail", "archive", "m-12"], "mail.archive"),
+        (&["lifecycle", "request", "alpha/witness", "stop"], "lifecycle.request"),
+        (&["lifecycle", "list", "alpha/witness"], "lifecycle.list"),
         (&["waiting"], "agent.waiting"),
         (&["drain", "alpha/witness"], "agent.drain"),
         (&["undrain", "alpha/witness"], "agent.undrain"),

@@ -53,6 +53,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
     loaded.polecats = super::polecats::all(conn, unreadable)?;
     loaded.conversations = conversations::all(conn, unreadable)?;
     loaded.mail = unread(conn, unreadable)?;
+    loaded.lifecycle = super::lifecycle::kept(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();

@@ -7,6 +7,7 @@
 mod ballast;
 mod conversations;
 mod error;
+mod lifecycle;
 mod load;
 mod mail;
 mod nudges;
@@ -44,6 +45,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use conversations::{ConversationRow, ConversationWrite};
 pub use error::LedgerError;
+pub use lifecycle::{Claim, LifecycleRow, LifecycleWrite, Source};
 pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
 pub use nudges::{NudgeRow, Nudges};
 pub use open::{Condition, Restored};

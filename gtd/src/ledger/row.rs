@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conversations::{ConversationRow, ConversationWrite};
+use super::lifecycle::{LifecycleRow, LifecycleWrite};
 use super::mail::{MailWrite, UnreadMail};
 use super::nudges::NudgeRow;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -225,6 +226,8 @@ pub enum Write {
     Conversation(ConversationWrite),
     /// Writes something about mail.
     Mail(MailWrite),
+    /// Writes something about a lifecycle request.
+    Lifecycle(Box<LifecycleWrite>),
     /// Makes or replaces a text for an agent.
     Nudge(Box<NudgeRow>),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
@@ -251,6 +254,7 @@ impl Write {
             | Self::Polecat(_)
             | Self::Conversation(_)
             | Self::Mail(_)
+            | Self::Lifecycle(_)
             | Self::Nudge(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
@@ -293,6 +297,8 @@ pub struct Loaded {
     pub conversations: Vec<ConversationRow>,
     /// Mail that nobody has read.
     pub mail: UnreadMail,
+    /// The last lifecycle requests.
+    pub lifecycle: Vec<LifecycleRow>,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

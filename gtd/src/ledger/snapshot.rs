@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use super::Shared;
 use super::conversations::{ConversationRow, ConversationWrite};
 use super::error::LedgerError;
+use super::lifecycle::{LifecycleRow, LifecycleWrite};
 use super::load::load;
 use super::mail::UnreadMail;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -69,6 +70,8 @@ struct State {
     conversations: Vec<ConversationRow>,
     #[serde(default)]
     mail: UnreadMail,
+    #[serde(default)]
+    lifecycle: Vec<LifecycleRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -111,6 +114,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         polecats: loaded.polecats.clone(),
         conversations: loaded.conversations.clone(),
         mail: loaded.mail.clone(),
+        lifecycle: loaded.lifecycle.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -150,6 +154,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         polecats: state.polecats,
         conversations: state.conversations,
         mail: state.mail,
+        lifecycle: state.lifecycle,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -198,6 +203,8 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
     let conversations = conversations.map(|row| Write::Conversation(ConversationWrite::Keep(row)));
     let facts =
         loaded.facts.iter().map(|(key, value)| Write::Fact { key: key.clone(), value: Some(value.clone()) });
+    let requests = loaded.lifecycle.iter().cloned();
+    let requests = requests.map(|row| Write::Lifecycle(Box::new(LifecycleWrite::Restore(row))));
     (loaded.agents.iter().cloned().map(Write::Agent))
         .chain(loaded.instances.iter().cloned().map(Write::Instance))
         .chain(loaded.servers.iter().cloned().map(Write::Server))
@@ -207,6 +214,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(loaded.polecats.iter().cloned().map(PolecatWrite::Set).map(Write::Polecat))
         .chain(conversations)
         .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
+        .chain(requests)
         .collect()
 }
 

@@ -9,9 +9,10 @@
 
 mod address;
 mod letters;
+pub mod lifecycle;
 mod office;
 mod post;
 
 pub use address::Mailbox;
-pub use office::{From, Office};
+pub use office::{From, Office, Waiting};
 pub use post::{CURSOR, Post, WAKES, deliver};

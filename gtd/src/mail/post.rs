@@ -143,6 +143,7 @@ impl<P: Post> Delivery<P> {
             key: Some(key),
             incident,
             ours: true,
+            via: None,
             cause: Some(event.seq),
             peer: None,
         };

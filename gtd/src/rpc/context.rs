@@ -47,6 +47,8 @@ pub struct Context {
     pub spawner: Arc<crate::polecats::Spawner>,
     /// The town's mail.
     pub office: crate::mail::Office,
+    /// Lifecycle requests.
+    pub clerk: crate::mail::lifecycle::Clerk,
     /// Text for agents.
     pub nudges: crate::supervisor::nudges::Nudges,
     /// Ends the daemon.

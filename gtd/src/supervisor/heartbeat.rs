@@ -189,6 +189,7 @@ async fn round(handle: &Handle, gupp_after: Duration) -> HeartbeatReport {
             ("witnesses" | "refineries" | "gupp", Err(_)) => Step::late(),
             ("orphaned_work", _) => Step { actions: rounds::orphaned_work(handle).await, ..Step::ok() },
             ("polecat_health", _) => Step { actions: rounds::polecat_health(handle).await, ..Step::ok() },
+            ("pending_spawns" | "lifecycle", _) => handle.errand(name).await.into(),
             ("state", _) => {
                 let mut actions = vec![format!("round {number} written down")];
                 if grace {
@@ -257,18 +258,18 @@ impl Look {
     }
 }
 
-struct Step {
-    outcome: StepOutcome,
-    actions: Vec<String>,
-    error: Option<String>,
+pub(super) struct Step {
+    pub(super) outcome: StepOutcome,
+    pub(super) actions: Vec<String>,
+    pub(super) error: Option<String>,
 }
 
 impl Step {
-    fn ok() -> Self {
+    pub(super) fn ok() -> Self {
         Self { outcome: StepOutcome::Ok, actions: Vec::new(), error: None }
     }
 
-    fn skipped(why: &str) -> Self {
+    pub(super) fn skipped(why: &str) -> Self {
         Self { outcome: StepOutcome::Skipped, actions: Vec::new(), error: Some(why.to_owned()) }
     }
 
