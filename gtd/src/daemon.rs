@@ -275,10 +275,12 @@ impl Daemon {
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
-        let affairs = affairs.start(&self.handle);
+        let affairs = affairs.start(&self.handle, &self.nudges);
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
-        let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
+        let feeds =
+            feeds::start(&self.handle, &self.nudges, &self.bus, &self.live, &self.layout, cursors, &out)
+                .await;
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();

@@ -340,17 +340,12 @@ mod traits {
     pub trait Lifecycle {
         /// Ask for the end, or a new start, of an agent.
         #[method(name = "lifecycle.request", with_extensions)]
-        async fn ask(
-            &self,
-            params: params::LifecycleRequest,
-        ) -> RpcResult<Reply<lifecycle::LifecycleChange>>;
+        async fn ask(&self, params: params::LifecycleRequest)
+        -> RpcResult<Reply<lifecycle::LifecycleChange>>;
 
         /// Lifecycle requests.
         #[method(name = "lifecycle.list")]
-        async fn list(
-            &self,
-            params: params::LifecycleList,
-        ) -> RpcResult<Reply<Items<lifecycle::Lifecycle>>>;
+        async fn list(&self, params: params::LifecycleList) -> RpcResult<Reply<Items<lifecycle::Lifecycle>>>;
     }
 
     /// Text for agents, however it is asked for: one function types all of it.

@@ -34,7 +34,8 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
         None => (None, args.first),
     };
     let action: LifecycleAction = word.parse().map_err(|_| {
-        Failure::usage(format!("{word:?} is no action")).hint("cycle, restart or shutdown; the agent comes before it")
+        Failure::usage(format!("{word:?} is no action"))
+            .hint("cycle, restart or shutdown; the agent comes before it")
     })?;
     let own = Who::here(&cx.around).and_then(|who| who.agent);
     let session = cx.connect().await?;

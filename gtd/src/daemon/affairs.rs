@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::Daemon;
 use crate::mail::Office;
 use crate::mail::lifecycle::{self, Clerk};
+use crate::mail::pending::{self, Pending};
 use crate::rpc::Callers;
 use crate::supervisor::Handle;
 use crate::supervisor::errands::Ran;
+use crate::supervisor::nudges::Nudges;
 
 /// What there is.
 pub(super) struct Affairs {
@@ -46,7 +48,9 @@ impl Affairs {
         Self { office, clerk }
     }
 
-    pub(super) fn start(self, handle: &Handle) -> Running {
+    pub(super) fn start(self, handle: &Handle, nudges: &Nudges) -> Running {
+        let pending = Pending::new(handle.clone(), self.office.clone(), nudges.clone());
+        handle.take_on(pending::STEP, Arc::new(pending));
         handle.take_on(lifecycle::STEP, Arc::new(self.clerk.clone()));
         Running(vec![tokio::spawn(self.clerk.run())])
     }

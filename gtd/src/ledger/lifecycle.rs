@@ -120,7 +120,8 @@ pub enum LifecycleWrite {
     Restore(LifecycleRow),
 }
 
-const SELECT: &str = "SELECT number, id, agent, action, sender, peer, key, mail, state, instance, why, reason, at,
+const SELECT: &str =
+    "SELECT number, id, agent, action, sender, peer, key, mail, state, instance, why, reason, at,
    updated_at FROM lifecycle";
 
 impl Ledger {
@@ -150,7 +151,9 @@ impl Ledger {
         self.read(|conn| {
             rows(
                 conn,
-                &format!("{SELECT} WHERE state IN ('accepted', 'acting') OR mail IS NOT NULL ORDER BY number"),
+                &format!(
+                    "{SELECT} WHERE state IN ('accepted', 'acting') OR mail IS NOT NULL ORDER BY number"
+                ),
                 params![],
             )
         })
@@ -267,8 +270,10 @@ pub(super) fn apply(
     match write {
         LifecycleWrite::Claim(claim) => return self::claim(conn, claim, events),
         LifecycleWrite::Acting { id } => {
-            conn.prepare_cached("UPDATE lifecycle SET state = 'acting' WHERE id = ?1 AND state = 'accepted'")?
-                .execute([id])?;
+            conn.prepare_cached(
+                "UPDATE lifecycle SET state = 'acting' WHERE id = ?1 AND state = 'accepted'",
+            )?
+            .execute([id])?;
         }
         LifecycleWrite::Outcome { id, state, reason, at } => {
             let changed = conn

@@ -11,6 +11,7 @@ mod address;
 mod letters;
 pub mod lifecycle;
 mod office;
+pub mod pending;
 mod post;
 
 pub use address::Mailbox;

@@ -242,7 +242,11 @@ impl Service {
                 }
                 let stream =
                     response.is_success().then(|| Stream { frames, counted: self.counters.subscriber() });
-                return Ok(Answer { stream, unsent, ..Answer::reply(reply::of_response(&id, response, most)) });
+                return Ok(Answer {
+                    stream,
+                    unsent,
+                    ..Answer::reply(reply::of_response(&id, response, most))
+                });
             }
         };
         Ok(Answer { unsent, ..Answer::reply(reply::of_response(&id, response, most)) })

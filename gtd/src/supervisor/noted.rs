@@ -32,8 +32,7 @@ impl Core {
             Some((agent, before))
         });
         self.carry(ticket, request, now, turn);
-        let failed =
-            |(of, answer): &(Ticket, Answer)| *of == ticket && matches!(answer, Answer::Failed(_));
+        let failed = |(of, answer): &(Ticket, Answer)| *of == ticket && matches!(answer, Answer::Failed(_));
         if !turn.answers.iter().any(failed) {
             return turn.writes.push(note);
         }

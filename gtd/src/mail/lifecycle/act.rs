@@ -82,7 +82,11 @@ impl Clerk {
         }
         match self.keep(writes).await {
             Err(LedgerError::BoxFull { whose, .. }) => {
-                tracing::warn!(whose, id = row.id, "a box is full: the answer to a lifecycle mail is left out");
+                tracing::warn!(
+                    whose,
+                    id = row.id,
+                    "a box is full: the answer to a lifecycle mail is left out"
+                );
                 self.keep(rest).await.map_err(|error| error.to_string())?;
             }
             other => other.map_err(|error| error.to_string())?,

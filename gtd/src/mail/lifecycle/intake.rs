@@ -34,7 +34,9 @@ impl Clerk {
             let claim = self.judge(&mail, rest);
             let words = match (&claim.refused, &claim.agent) {
                 (Some(why), _) => format!("{} of {} was refused: {why}", mail.id, claim.sender),
-                (None, Some(agent)) => format!("{} of {agent}, by {} ({})", claim.action, claim.sender, mail.id),
+                (None, Some(agent)) => {
+                    format!("{} of {agent}, by {} ({})", claim.action, claim.sender, mail.id)
+                }
                 (None, None) => mail.id.clone(),
             };
             drill::at("lifecycle.intake");

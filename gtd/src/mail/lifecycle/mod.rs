@@ -21,7 +21,7 @@ use gtd_proto::{Address, ErrorKind, RpcError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use words::Sender;
+pub use words::{Sender, named};
 
 use super::Office;
 use crate::feed::Bus;
@@ -240,11 +240,7 @@ impl Clerk {
     ///
     /// # Errors
     /// The ledger's.
-    pub async fn list(
-        &self,
-        agent: Option<&Address>,
-        limit: u32,
-    ) -> Result<Vec<LifecycleRow>, LedgerError> {
+    pub async fn list(&self, agent: Option<&Address>, limit: u32) -> Result<Vec<LifecycleRow>, LedgerError> {
         self.0.handle.ledger().lifecycles(agent, limit).await
     }
 
