@@ -7,6 +7,7 @@ mod config;
 mod convoy;
 mod daemon;
 mod doctor;
+mod lifecycle;
 mod look;
 mod mail;
 mod nudge;
@@ -27,6 +28,7 @@ pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use convoy::{Convoy, ConvoyAdd, ConvoyCreate};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Install, LogLevel, Reload, Rpc};
 pub use doctor::{Crew, CrewList, Doctor, Orphans, OrphansSweep, Session};
+pub use lifecycle::{Lifecycle, LifecycleList, LifecycleRequest};
 pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status, Wait};
 pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
 pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, PolecatNudge, Respond};
@@ -189,6 +191,9 @@ pub enum Verb {
     /// Mail: send, inbox, read, archive
     #[command(subcommand)]
     Mail(Mail),
+    /// Lifecycle requests: request, list
+    #[command(subcommand)]
+    Lifecycle(Lifecycle),
     /// Text for an agent, typed when its input line is free: send, list, cancel
     #[command(visible_alias = "inject")]
     Nudge(Nudge),

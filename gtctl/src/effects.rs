@@ -78,6 +78,8 @@ pub const TABLE: &[Row] = &[
     row("mail inbox", Effect::Read),
     row("mail read", Effect::Write),
     row("mail archive", Effect::Write),
+    row("lifecycle request", Effect::Disruptive),
+    row("lifecycle list", Effect::Read),
     row("polecat nudge", Effect::Write),
     row("nudge", Effect::Write),
     row("nudge list", Effect::Read),

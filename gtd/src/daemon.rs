@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which things begin and end. It must do nothing to a town before it holds the town's lock.
 
+mod affairs;
 mod announce;
 mod apart;
 mod feeds;
@@ -19,8 +20,8 @@ use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
     AgentServer, ConvoyServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer,
-    HookServer, MailServer, NudgeServer, OrphansServer, PolecatServer, RefineryServer, RigServer,
-    SessionServer, TownServer, WitnessServer, WorkServer,
+    HookServer, LifecycleServer, MailServer, NudgeServer, OrphansServer, PolecatServer, RefineryServer,
+    RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -216,6 +217,12 @@ impl Daemon {
         let convoys =
             work::convoys::Convoys::new(Arc::clone(&self.desk), self.handle.clone(), self.bus.clone());
         let convoys = Arc::new(convoys);
+        let callers = Callers::new(
+            Arc::new(self.handle.clone()),
+            self.town_id.clone(),
+            self.live.now().callers.grant.clone(),
+        );
+        let affairs = affairs::Affairs::new(&self, &callers);
         let context = Context {
             handle: self.handle.clone(),
             prepare: Arc::clone(&self.prepare) as Arc<_>,
@@ -228,7 +235,8 @@ impl Daemon {
             desk: Arc::clone(&self.desk),
             spawner: Arc::clone(&self.spawner),
             convoys: Arc::clone(&convoys),
-            office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
+            office: affairs.office.clone(),
+            clerk: affairs.clerk.clone(),
             nudges: self.nudges.clone(),
             stop: self.stop.clone(),
         };
@@ -237,11 +245,6 @@ impl Daemon {
             Some(passed) => passed,
             None => Place::bind_first(&self.places(), HoldsLock::by(lock))?,
         };
-        let callers = Callers::new(
-            Arc::new(self.handle.clone()),
-            self.town_id.clone(),
-            self.live.now().callers.grant.clone(),
-        );
         tokio::spawn(follow_grants(callers.clone(), self.live.clone(), self.stop.clone()));
         let server = Server::start(listening, methods, Limits::default(), counters, callers)
             .map_err(system("serve the socket"))?;
@@ -284,9 +287,12 @@ impl Daemon {
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
+        let affairs = affairs.start(&self.handle, &self.nudges);
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
-        let feeds = feeds::start(&self.handle, &self.bus, &self.live, &self.layout, cursors, &out).await;
+        let feeds =
+            feeds::start(&self.handle, &self.nudges, &self.bus, &self.live, &self.layout, cursors, &out)
+                .await;
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
@@ -303,6 +309,7 @@ impl Daemon {
         let _ = tokio::time::timeout(ENDING, closing).await;
         nudges.abort();
         greeting.abort();
+        affairs.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
         self.leave(&files).await;
@@ -357,9 +364,8 @@ impl Daemon {
                         });
                     }
                     Some(Signal::Lifecycle) => {
-                        tracing::info!("USR1: there are no lifecycle requests to process; looking once more at everything");
-                        let handle = self.handle.clone();
-                        tokio::spawn(async move { handle.round().await });
+                        tracing::info!("USR1: looking for lifecycle requests now");
+                        tokio::spawn(affairs::look_now(self.handle.clone()));
                     }
                 },
             }
@@ -402,6 +408,7 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(DoctorServer::into_rpc(context.clone()).into())?;
     add(HookServer::into_rpc(context.clone()).into())?;
     add(WorkServer::into_rpc(context.clone()).into())?;
+    add(LifecycleServer::into_rpc(context.clone()).into())?;
     add(MailServer::into_rpc(context.clone()).into())?;
     add(NudgeServer::into_rpc(context.clone()).into())?;
     add(EventsServer::into_rpc(context.clone()).into())?;

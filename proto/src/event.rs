@@ -127,6 +127,13 @@ pub mod kind {
     pub const CONVOY_CLOSED: &str = "convoy.closed";
     /// A mail was sent. `{id, from, to, subject}`; the event's agent is who it is for, where that is an agent.
     pub const MAIL_SENT: &str = "mail.sent";
+    /// A lifecycle request was taken. `{id, action, from, mail?, state}`
+    pub const LIFECYCLE_REQUESTED: &str = "lifecycle.requested";
+    /// It is done with: `{id, action, from, mail?, state, reason?}`; `state` is `done`, or `failed` where it was begun
+    /// and did not come to its end.
+    pub const LIFECYCLE_DONE: &str = "lifecycle.done";
+    /// It was refused, and nothing was done. The same fields.
+    pub const LIFECYCLE_REFUSED: &str = "lifecycle.refused";
     /// A text for an agent was taken. `{id, from, bytes, expires_at, key?}`
     pub const NUDGE_SENT: &str = "nudge.sent";
     /// A text was typed for an agent and sent off. `{id, reached, attempts, waited_ms}`

@@ -16,6 +16,7 @@ pub mod event;
 pub mod exit;
 pub mod explain;
 pub mod id;
+pub mod lifecycle;
 pub mod mail;
 pub mod method;
 pub mod nearest;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, convoy, daemon,
-    doctor, event, explain, mail, nudge, polecat, report, town, wait, waiting, work,
+    doctor, event, explain, lifecycle, mail, nudge, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -217,6 +217,8 @@ methods! {
     "mail.inbox" Read (params::MailInbox) -> Reply<mail::Inbox>, "A mailbox, newest first";
     "mail.read" Write (params::MailRead) -> Reply<mail::MailChange>, "One mail; it counts as read when its recipient asks";
     "mail.archive" Write (params::MailArchive) -> Reply<mail::MailChange>, "Put a mail aside";
+    "lifecycle.request" Disruptive (params::LifecycleRequest) -> Reply<lifecycle::LifecycleChange>, "Ask for the end, or a new start, of an agent; an agent may ask for itself";
+    "lifecycle.list" Read (params::LifecycleList) -> Reply<Items<lifecycle::Lifecycle>>, "Lifecycle requests, newest first";
     "nudge.send" Write (params::NudgeSend) -> Reply<nudge::NudgeChange>, "Text for an agent, typed when its input line is free";
     "nudge.list" Read (params::NudgeList) -> Reply<Items<Nudge>>, "Texts for agents, in the order in which they are typed";
     "nudge.cancel" Write (params::NudgeCancel) -> Reply<nudge::NudgeChange>, "Take a text back that was not typed yet";

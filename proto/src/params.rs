@@ -18,6 +18,7 @@ pub use rig::*;
 
 pub use crate::convoy::params::*;
 pub use crate::drain::params::*;
+pub use crate::lifecycle::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;
 pub use crate::work::params::*;

@@ -15,7 +15,7 @@ mod traits {
     use crate::Frame;
     use crate::{
         Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, convoy, daemon, doctor,
-        event, explain, mail, nudge, params, polecat, report, town, wait, waiting, work,
+        event, explain, lifecycle, mail, nudge, params, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -405,6 +405,21 @@ mod traits {
         /// Put a mail aside.
         #[method(name = "mail.archive", with_extensions)]
         async fn archive(&self, params: params::MailArchive) -> RpcResult<Reply<mail::MailChange>>;
+    }
+
+    /// Lifecycle requests.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Lifecycle {
+        /// Ask for the end, or a new start, of an agent.
+        #[method(name = "lifecycle.request", with_extensions)]
+        async fn ask(&self, params: params::LifecycleRequest)
+        -> RpcResult<Reply<lifecycle::LifecycleChange>>;
+
+        /// Lifecycle requests.
+        #[method(name = "lifecycle.list")]
+        async fn list(&self, params: params::LifecycleList) -> RpcResult<Reply<Items<lifecycle::Lifecycle>>>;
     }
 
     /// Text for agents, however it is asked for: one function types all of it.

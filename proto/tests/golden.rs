@@ -20,7 +20,8 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Nudge, Reply, Role, RpcError,
-    agent, config, convoy, daemon, doctor, event, explain, mail, method, nudge, report, town, waiting, work,
+    agent, config, convoy, daemon, doctor, event, explain, lifecycle, mail, method, nudge, report, town,
+    waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -126,6 +127,8 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("mail.inbox", "inbox", round::<Reply<mail::Inbox>>),
     ("mail.read", "mail", round::<Reply<mail::MailChange>>),
     ("mail.archive", "mail_archived", round::<Reply<mail::MailChange>>),
+    ("lifecycle.request", "lifecycle_request", round::<Reply<lifecycle::LifecycleChange>>),
+    ("lifecycle.list", "lifecycles", round::<Reply<Items<lifecycle::Lifecycle>>>),
     ("nudge.send", "nudge_change", round::<Reply<nudge::NudgeChange>>),
     ("nudge.list", "nudges", round::<Reply<Items<Nudge>>>),
     ("nudge.cancel", "nudge_change", round::<Reply<nudge::NudgeChange>>),

@@ -11,6 +11,7 @@ pub mod claude;
 pub mod client;
 pub mod disk;
 mod guard;
+pub mod hand;
 pub mod journal;
 pub mod manager;
 pub mod nudging;

@@ -1,47 +1,12 @@
 //! Mail: between people and agents, and the daemon's own, on good days and bad ones.
 
-use std::path::PathBuf;
-
 use gtd_tests::disk::SmallDisk;
-use gtd_tests::{CHANGE, Output, Setup, Town, programs, skipped, wait_for, wait_until};
+use gtd_tests::hand::hand;
+use gtd_tests::{CHANGE, Setup, Town, skipped, wait_for, wait_until};
 use serde_json::{Value, json};
 
-/// An agent that does what lies in `{J}/do-RIG-ROLE`, and writes down what came of it.
-const HAND: &str = r#"
-J=$1; me=$GT_RIG-$GT_ROLE; echo ready
-while :; do
-  if [ -f "$J/do-$me" ]; then
-    mv "$J/do-$me" "$J/doing-$me"
-    sh "$J/doing-$me" >"$J/out-$me" 2>"$J/err-$me"
-    echo $? >"$J/rc.partial-$me"
-    mv "$J/rc.partial-$me" "$J/rc-$me"
-  fi
-  sleep 0.02
-done"#;
-
 fn setup() -> Setup {
-    let hand = json!({"provider": "script", "command": "/bin/sh", "args": ["-c", HAND, "hand", "{J}"]});
-    Setup::new().rigs(&["alpha", "beta"]).no_refineries().command("hand", hand).role("witness", "hand")
-}
-
-/// What a script comes to inside of an agent's own process.
-#[track_caller]
-fn inside(town: &Town, agent: &str, script: &str) -> Output {
-    let me = agent.replace('/', "-");
-    let at = |name: &str| town.journal_dir().join(format!("{name}-{me}"));
-    let rc = at("rc");
-    let _ = std::fs::remove_file(&rc);
-    let began = std::time::Instant::now();
-    std::fs::write(at("order"), script).unwrap();
-    std::fs::rename(at("order"), at("do")).unwrap();
-    let code = wait_for(CHANGE, &format!("{agent} does: {script}"), || std::fs::read_to_string(&rc).ok());
-    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap_or_default();
-    Output { code: code.trim().parse().unwrap(), out: read("out"), err: read("err"), took: began.elapsed() }
-}
-
-fn gtctl(town: &Town) -> String {
-    let program: PathBuf = programs::program("gtctl");
-    format!("{} --town {}", program.display(), town.root().display())
+    Setup::new().rigs(&["alpha", "beta"]).no_refineries().command("hand", hand()).role("witness", "hand")
 }
 
 fn subjects(town: &Town, whose: &str) -> Vec<String> {
@@ -90,26 +55,26 @@ fn from_a_person_to_an_agent_and_back() {
     assert_eq!((&look["read"], &look["already"]), (&json!(false), &json!(true)), "{look:#}");
     assert_eq!(town.call("mail.inbox", json!({"for": "alpha/witness"}))["unread"], 1);
     // The agent's own, without saying whose.
-    let ctl = gtctl(&town);
-    let own = inside(&town, "alpha/witness", &format!("{ctl} --json mail inbox")).ok().json();
+    let ctl = town.ctl();
+    let own = town.inside("alpha/witness", &format!("{ctl} --json mail inbox")).ok().json();
     assert_eq!(
         (&own["result"]["for"], &own["result"]["unread"]),
         (&json!("alpha/witness"), &json!(1)),
         "{own:#}"
     );
-    let read = inside(&town, "alpha/witness", &format!("{ctl} mail read {id}")).ok();
+    let read = town.inside("alpha/witness", &format!("{ctl} mail read {id}")).ok();
     assert!(read.out.contains("From: overseer") && read.out.contains("  for an hour"), "{}", read.out);
     let inbox = town.call("mail.inbox", json!({"for": "alpha/witness"}));
     assert_eq!((&inbox["unread"], &inbox["items"][0]["read"]), (&json!(0), &json!(true)), "{inbox:#}");
     assert_eq!(town.call("mail.inbox", json!({"for": "alpha/witness", "unread": true}))["items"], json!([]));
     // Another agent may look, and may not mark or put aside.
-    inside(&town, "beta/witness", &format!("{ctl} mail inbox alpha/witness")).ok();
+    town.inside("beta/witness", &format!("{ctl} mail inbox alpha/witness")).ok();
     for verb in ["read", "archive"] {
-        assert_eq!(inside(&town, "beta/witness", &format!("{ctl} mail {verb} {id}")).code, 77, "{verb}");
+        assert_eq!(town.inside("beta/witness", &format!("{ctl} mail {verb} {id}")).code, 77, "{verb}");
     }
     // The answer, under the agent's own name whatever it says.
     let body = "what was asked\nis done";
-    inside(&town, "alpha/witness", &format!("printf '{body}' | {ctl} mail send human 'Looked after' -")).ok();
+    town.inside("alpha/witness", &format!("printf '{body}' | {ctl} mail send human 'Looked after' -")).ok();
     let inbox = town.gtctl(&["mail", "inbox", "--json"]).ok().json()["result"].clone();
     assert_eq!((&inbox["for"], &inbox["unread"]), (&json!("overseer"), &json!(1)), "{inbox:#}");
     let answer = &inbox["items"][0];

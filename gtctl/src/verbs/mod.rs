@@ -17,6 +17,7 @@ mod exits;
 mod explain;
 mod hook;
 mod init;
+mod lifecycle;
 mod logs;
 mod mail;
 mod nudge;
@@ -64,6 +65,7 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Hook(verb) => hook::run(cx, verb).await,
         Verb::Convoy(verb) => convoy::run(cx, verb).await,
         Verb::Mail(verb) => mail::run(cx, verb).await,
+        Verb::Lifecycle(verb) => lifecycle::run(cx, verb).await,
         Verb::Nudge(args) => nudge::run(cx, args).await,
         Verb::Respond(args) => nudge::respond(cx, args).await,
         Verb::Peek(args) => peek::run(cx, &args).await,

@@ -22,6 +22,7 @@ use crate::feed::{Bus, Cursor};
 use crate::ledger::Loaded;
 use crate::mail::{self, Post};
 use crate::supervisor::Handle;
+use crate::supervisor::nudges::{Nudges, Sending};
 use crate::supervisor::requests::{Ask, PERSON, Request, Wait};
 use crate::town::Layout;
 
@@ -54,6 +55,7 @@ impl Cursors {
 /// Starts everything; it ends when `stop` is cancelled, which the tracker tells.
 pub(super) async fn start(
     handle: &Handle,
+    nudges: &Nudges,
     bus: &Bus,
     live: &Live,
     layout: &Layout,
@@ -102,7 +104,7 @@ pub(super) async fn start(
         handle.ledger().clone(),
         bus.clone(),
         cursors.mail,
-        PostOf(handle.clone()),
+        PostOf { handle: handle.clone(), nudges: nudges.clone() },
         stop.clone(),
     ));
     tasks.spawn(show(handle.clone(), heard));
@@ -111,34 +113,58 @@ pub(super) async fn start(
 }
 
 /// What the daemon's own mail needs of the supervisor.
-struct PostOf(Handle);
+struct PostOf {
+    handle: Handle,
+    nudges: Nudges,
+}
 
 impl Post for PostOf {
     async fn wake(&self, agent: Address, from: String, id: String) {
         let by = if from == gtd_proto::mail::PERSON { PERSON.to_owned() } else { from };
         let ask = Ask { by, reason: Some(format!("mail {id} is there for it")), wait: Wait::No };
-        let asked = self.0.change(&agent, Request::Wake { agent: agent.clone(), ask }).await;
+        let asked = self.handle.change(&agent, Request::Wake { agent: agent.clone(), ask }).await;
         if let Err(error) = asked {
             tracing::debug!(%agent, %error, "nobody was woken by mail");
         }
     }
 
+    async fn told(&self, agent: Address, from: String, id: String, subject: String) {
+        // One that never says what it does may be at anything: nobody types into that because of a mail.
+        let reads = |one: gtd_proto::Agent| one.running && one.activity != gtd_proto::Activity::Unknown;
+        if matches!(agent, Address::Crew(..)) || !self.handle.view().agent(&agent).is_some_and(reads) {
+            return;
+        }
+        let sending = Sending {
+            message: format!("You have mail from {from}: {subject} (gtctl mail read {id})"),
+            agent,
+            // Of several that wait it needs one.
+            key: Some("mail".to_owned()),
+            expires: None,
+            instance: None,
+            sender: gtd_proto::mail::DAEMON.to_owned(),
+            peer: None,
+        };
+        if let Err(error) = self.nudges.send(sending).await {
+            tracing::debug!(%id, error = %error.message, "nobody was told of a mail");
+        }
+    }
+
     async fn undelivered(&self, whose: &str, why: Option<String>) {
         let key = format!("mail:{whose}");
-        let Some(why) = why else { return self.0.settle(&key).await };
+        let Some(why) = why else { return self.handle.settle(&key).await };
         let message = format!("the daemon could not write to {whose}: {why}");
         let hint = Some(format!("gtctl mail inbox {whose}"));
-        let since = self.0.wall();
-        self.0.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+        let since = self.handle.wall();
+        self.handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
     }
 
     async fn unkept(&self, why: Option<String>) {
         let key = "mail".to_owned();
-        let Some(why) = why else { return self.0.settle(&key).await };
+        let Some(why) = why else { return self.handle.settle(&key).await };
         let message = format!("the daemon's mail waits until the ledger can be written: {why}");
         let hint = Some("df -h; gtctl daemon status".to_owned());
-        let since = self.0.wall();
-        self.0.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
+        let since = self.handle.wall();
+        self.handle.raise(Alert { key, since, severity: Severity::Warning, message, hint }).await;
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
     loaded.conversations = conversations::all(conn, unreadable)?;
     loaded.mail = unread(conn, unreadable)?;
     loaded.convoys = super::convoys::open(conn, unreadable)?;
+    loaded.lifecycle = super::lifecycle::kept(conn, unreadable)?;
     let fact = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, json("fact", row, 1)?));
     loaded.facts =
         rows(conn, "SELECT key, value FROM facts", "fact", fact, unreadable)?.into_iter().collect();
@@ -78,13 +79,6 @@ pub(super) fn instances_of(
         found.extend(instance(row).ok());
     }
     Ok(found)
-}
-
-/// One fact of the whole daemon.
-pub(super) fn fact(conn: &Connection, key: &str) -> Result<Option<serde_json::Value>, LedgerError> {
-    let text: Option<String> =
-        conn.query_row("SELECT value FROM facts WHERE key = ?1", [key], |row| row.get(0)).optional()?;
-    text.map(|text| decoded("fact", &text)).transpose()
 }
 
 fn rows<T>(

@@ -53,6 +53,9 @@ pub struct MailRow {
     pub key: Option<String>,
     /// What it is about, while that goes on.
     pub incident: Option<String>,
+    /// The program that keeps its recipient's box, where that is not us: it waits to be put there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// A mail before it has its number.
@@ -74,6 +77,8 @@ pub struct NewMail {
     pub incident: Option<String>,
     /// The daemon wrote it.
     pub ours: bool,
+    /// The program that keeps its recipient's box, where that is not us.
+    pub via: Option<String>,
     /// The event that led to it.
     pub cause: Option<Seq>,
     /// The peer that sent it.
@@ -96,6 +101,15 @@ pub enum MailWrite {
     Archive {
         /// Which.
         id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is in the box that another program keeps, under the id that it has there: it leaves ours.
+    Posted {
+        /// Which.
+        id: String,
+        /// Its id there.
+        there: String,
         /// When.
         at: Timestamp,
     },
@@ -209,6 +223,24 @@ impl Ledger {
         .await
     }
 
+    /// What waits to be put into boxes of other programs, in the order in which it was written.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn outgoing_mail(&self) -> Result<Vec<MailRow>, LedgerError> {
+        self.read(|conn| {
+            let sql = format!("{SELECT} WHERE via IS NOT NULL AND posted IS NULL ORDER BY number");
+            let mut statement = conn.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            let mut items = Vec::new();
+            while let Some(row) = rows.next()? {
+                items.push(item(row)?);
+            }
+            Ok(items)
+        })
+        .await
+    }
+
     /// What is in a box and not archived, the newest first, and how many of it nobody has read.
     ///
     /// # Errors
@@ -233,8 +265,8 @@ impl Ledger {
 }
 
 const SELECT: &str =
-    "SELECT number, id, sender, recipient, subject, body, at, read_at, archived_at, key, incident
-   FROM mail";
+    "SELECT number, id, sender, recipient, subject, body, at, read_at, archived_at, key, incident,
+   via FROM mail";
 
 fn one(conn: &Connection, column: &str, value: &str) -> Result<Option<MailRow>, LedgerError> {
     let mut statement = conn.prepare_cached(&format!("{SELECT} WHERE {column} = ?1"))?;
@@ -255,6 +287,7 @@ fn item(row: &Row<'_>) -> Result<MailRow, LedgerError> {
         archived_at: time_option(row, 8)?,
         key: row.get(9)?,
         incident: row.get(10)?,
+        via: row.get(11)?,
     })
 }
 
@@ -303,13 +336,18 @@ pub(super) fn apply(
         MailWrite::Archive { id, at } => conn
             .prepare_cached("UPDATE mail SET archived_at = ?2 WHERE id = ?1 AND archived_at IS NULL")?
             .execute(params![id, instant(*at)])?,
+        MailWrite::Posted { id, there, at } => conn
+            .prepare_cached(
+                "UPDATE mail SET posted = ?2, archived_at = coalesce(archived_at, ?3) WHERE id = ?1",
+            )?
+            .execute(params![id, there, instant(*at)])?,
         MailWrite::Over { incident } => conn
             .prepare_cached("UPDATE mail SET incident = NULL WHERE incident = ?1")?
             .execute([incident])?,
         MailWrite::Restore(row) => conn
             .prepare_cached(
                 "INSERT OR IGNORE INTO mail (number, id, sender, recipient, subject, body, at, read_at, archived_at,
-                   key, incident) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                   key, incident, via) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(params![
                 row.number,
@@ -322,7 +360,9 @@ pub(super) fn apply(
                 row.read_at.map(instant),
                 row.archived_at.map(instant),
                 row.key,
-                row.incident
+                row.incident,
+                // What was put aside is where it was to go.
+                row.via.as_ref().filter(|_| row.archived_at.is_none())
             ])?,
         MailWrite::LastNumber(last) => {
             conn.prepare_cached("DELETE FROM sqlite_sequence WHERE name = 'mail' AND seq < ?1")?.execute([last])?;
@@ -350,8 +390,8 @@ fn send(conn: &Connection, new: &NewMail, events: &mut Vec<Event>) -> Result<(),
     let number = last_number(conn)?.saturating_add(1);
     let id = format!("m-{number}");
     conn.prepare_cached(
-        "INSERT INTO mail (number, id, sender, recipient, subject, body, at, key, incident)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO mail (number, id, sender, recipient, subject, body, at, key, incident, via)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         number,
@@ -362,7 +402,8 @@ fn send(conn: &Connection, new: &NewMail, events: &mut Vec<Event>) -> Result<(),
         new.body,
         instant(new.at),
         new.key,
-        new.incident
+        new.incident,
+        new.via
     ])?;
     let agent: Option<Address> = new.recipient.parse().ok();
     let told = NewEvent {

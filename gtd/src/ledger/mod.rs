@@ -8,6 +8,7 @@ mod ballast;
 mod conversations;
 mod convoys;
 mod error;
+mod lifecycle;
 mod load;
 mod mail;
 mod nudges;
@@ -49,6 +50,7 @@ pub use convoys::{
     TrackedRow,
 };
 pub use error::LedgerError;
+pub use lifecycle::{Claim, LifecycleRow, LifecycleWrite, Source};
 pub use mail::{MailRow, MailWrite, NewMail, UnreadMail};
 pub use nudges::{NudgeRow, Nudges};
 pub use open::{Condition, Restored};
@@ -308,14 +310,6 @@ impl Ledger {
     pub async fn instances_of(&self, boot: &str, limit: u32) -> Result<Vec<InstanceRow>, LedgerError> {
         let boot = boot.to_owned();
         self.read(move |conn| load::instances_of(conn, &boot, limit)).await
-    }
-
-    /// One fact of the whole daemon.
-    ///
-    /// # Errors
-    /// The store cannot be read, or not in time.
-    pub async fn fact(&self, key: &'static str) -> Result<Option<serde_json::Value>, LedgerError> {
-        self.read(move |conn| load::fact(conn, key)).await
     }
 
     /// The answer kept under an idempotency key.

@@ -80,6 +80,13 @@ const HISTORIES: &[History] = &[
         only: "status = 'closed'",
         max_rows: Some(10_000),
     },
+    History {
+        table: "lifecycle",
+        id: "number",
+        at: "updated_at",
+        only: "state NOT IN ('accepted', 'acting') AND mail IS NULL",
+        max_rows: Some(10_000),
+    },
     // What is done with; what is queued dies by its own expiry.
     History {
         table: "nudges",

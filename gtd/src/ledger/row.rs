@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::conversations::{ConversationRow, ConversationWrite};
 use super::convoys::{ConvoyWrite, OpenConvoys};
+use super::lifecycle::{LifecycleRow, LifecycleWrite};
 use super::mail::{MailWrite, UnreadMail};
 use super::nudges::NudgeRow;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -228,6 +229,8 @@ pub enum Write {
     Convoy(ConvoyWrite),
     /// Writes something about mail.
     Mail(MailWrite),
+    /// Writes something about a lifecycle request.
+    Lifecycle(Box<LifecycleWrite>),
     /// Makes or replaces a text for an agent.
     Nudge(Box<NudgeRow>),
     /// Sets or (with `None`) removes a fact of the whole daemon under a name: an open incident, the last good
@@ -255,6 +258,7 @@ impl Write {
             | Self::Conversation(_)
             | Self::Convoy(_)
             | Self::Mail(_)
+            | Self::Lifecycle(_)
             | Self::Nudge(_)
             | Self::Fact { .. } => true,
             Self::Exit(_)
@@ -299,6 +303,8 @@ pub struct Loaded {
     pub mail: UnreadMail,
     /// Convoys that go on.
     pub convoys: OpenConvoys,
+    /// The last lifecycle requests.
+    pub lifecycle: Vec<LifecycleRow>,
     /// Rows that are there and cannot be understood, each in a sentence; they stay in the file.
     pub unreadable: Vec<String>,
 }

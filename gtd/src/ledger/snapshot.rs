@@ -23,6 +23,7 @@ use super::Shared;
 use super::conversations::{ConversationRow, ConversationWrite};
 use super::convoys::OpenConvoys;
 use super::error::LedgerError;
+use super::lifecycle::{LifecycleRow, LifecycleWrite};
 use super::load::load;
 use super::mail::UnreadMail;
 use super::polecats::{PolecatRow, PolecatWrite};
@@ -72,6 +73,7 @@ struct State {
     mail: UnreadMail,
     #[serde(default)]
     convoys: OpenConvoys,
+    lifecycle: Vec<LifecycleRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,
 }
@@ -115,6 +117,7 @@ fn text(loaded: &Loaded, now: Timestamp) -> Result<Vec<u8>, LedgerError> {
         conversations: loaded.conversations.clone(),
         mail: loaded.mail.clone(),
         convoys: loaded.convoys.clone(),
+        lifecycle: loaded.lifecycle.clone(),
         unreadable: loaded.unreadable.clone(),
     };
     let value = |why: serde_json::Error| LedgerError::value("snapshot", why);
@@ -155,6 +158,7 @@ fn parse(text: &[u8]) -> Result<(Loaded, Timestamp), String> {
         conversations: state.conversations,
         mail: state.mail,
         convoys: state.convoys,
+        lifecycle: state.lifecycle,
         unreadable: state.unreadable,
     };
     Ok((loaded, frame.written_at))
@@ -203,6 +207,8 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
     let conversations = conversations.map(|row| Write::Conversation(ConversationWrite::Keep(row)));
     let facts =
         loaded.facts.iter().map(|(key, value)| Write::Fact { key: key.clone(), value: Some(value.clone()) });
+    let requests = loaded.lifecycle.iter().cloned();
+    let requests = requests.map(|row| Write::Lifecycle(Box::new(LifecycleWrite::Restore(row))));
     (loaded.agents.iter().cloned().map(Write::Agent))
         .chain(loaded.instances.iter().cloned().map(Write::Instance))
         .chain(loaded.servers.iter().cloned().map(Write::Server))
@@ -213,6 +219,7 @@ pub(super) fn writes(loaded: &Loaded) -> Vec<Write> {
         .chain(conversations)
         .chain(super::mail::writes(&loaded.mail).into_iter().map(Write::Mail))
         .chain(super::convoys::writes(&loaded.convoys).into_iter().map(Write::Convoy))
+        .chain(requests)
         .collect()
 }
 

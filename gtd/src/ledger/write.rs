@@ -94,6 +94,7 @@ pub(super) fn apply(conn: &Connection, writes: &[Write], events: &mut Vec<Event>
             Write::Conversation(write) => super::conversations::apply(conn, write)?,
             Write::Convoy(write) => super::convoys::apply(conn, write, events)?,
             Write::Mail(write) => super::mail::apply(conn, write, events)?,
+            Write::Lifecycle(write) => super::lifecycle::apply(conn, write, events)?,
             Write::Nudge(row) => super::nudges::apply(conn, row)?,
             Write::Fact { key, value: None } => run(conn, "DELETE FROM facts WHERE key = ?1", [key])?,
             Write::Fact { key, value: Some(value) } => run(

@@ -9,9 +9,11 @@
 
 mod address;
 mod letters;
+pub mod lifecycle;
 mod office;
+pub mod pending;
 mod post;
 
 pub use address::Mailbox;
-pub use office::{From, Office};
+pub use office::{From, Office, Waiting};
 pub use post::{CURSOR, Post, WAKES, deliver};

@@ -19,6 +19,15 @@ pub struct From {
     pub peer: Option<String>,
 }
 
+/// What waits in a box.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// The mails, the newest first.
+    pub items: Vec<Mail>,
+    /// Why there may be more.
+    pub trouble: Option<String>,
+}
+
 /// The mailbox of a town, for everybody. Cheap to clone.
 #[derive(Clone)]
 pub struct Office(Arc<Inner>);
@@ -95,6 +104,7 @@ impl Office {
             key: key.clone(),
             incident: None,
             ours: false,
+            via: None,
             cause: None,
             peer: from.peer.clone(),
         };
@@ -166,6 +176,29 @@ impl Office {
         self.in_file()?;
         self.write(MailWrite::Archive { id: id.to_owned(), at: self.0.handle.wall() }).await?;
         Ok((Mail { archived: true, ..mail }, false))
+    }
+
+    /// The program that keeps a box, where that is not us.
+    #[must_use]
+    pub fn via(&self, _whose: &Mailbox) -> Option<String> {
+        None
+    }
+
+    /// Everything in the deacon's box that was not put aside, the newest first, as far as it can be read.
+    pub async fn deacons_mail(&self) -> Waiting {
+        match self.inbox(&Mailbox::Agent(gtd_proto::Address::Deacon), false).await {
+            Ok(inbox) => Waiting { items: inbox.items, trouble: None },
+            Err(error) => Waiting { items: Vec::new(), trouble: Some(error.message) },
+        }
+    }
+
+    /// Puts a mail aside, or says what has to be committed for that.
+    ///
+    /// # Errors
+    /// Why it cannot be put aside now.
+    #[expect(clippy::unused_async, reason = "another program's store is asked")]
+    pub async fn aside(&self, id: &str) -> Result<Option<Write>, String> {
+        Ok(Some(Write::Mail(MailWrite::Archive { id: id.to_owned(), at: self.0.handle.wall() })))
     }
 
     /// What is written in memory would be gone when the file can be used again.

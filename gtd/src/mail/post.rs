@@ -19,6 +19,9 @@ use crate::ledger::{Ledger, LedgerError, MailWrite, NewMail, Write};
 /// Name of the ledger's fact that holds how far the stream was read.
 pub const CURSOR: &str = "mail";
 
+/// What the subject of an answer to a request begins with.
+pub const ANSWER: &str = "Re: l-";
+
 /// How soon a ledger that cannot be written is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often the place in the stream is noted while there is nothing to do.
@@ -28,6 +31,14 @@ const IDLE: Duration = Duration::from_secs(600);
 pub trait Post: Send + Sync {
     /// There is mail for an agent: `from` wrote it, `id` is its name.
     fn wake(&self, agent: Address, from: String, id: String) -> impl Future<Output = ()> + Send;
+    /// An agent has new mail: it may be told so.
+    fn told(
+        &self,
+        agent: Address,
+        from: String,
+        id: String,
+        subject: String,
+    ) -> impl Future<Output = ()> + Send;
     /// A mail of the daemon's could not be put into a box, for the reason given; `None` when one could again.
     fn undelivered(&self, whose: &str, why: Option<String>) -> impl Future<Output = ()> + Send;
     /// The ledger takes no mail, for the reason given; `None` when it does again.
@@ -113,12 +124,19 @@ impl<P: Post> Delivery<P> {
             }
             Follows::Nothing => {
                 if event.kind == kind::MAIL_SENT
-                    && let Some(agent) = event.agent.clone().filter(WAKES)
+                    && let Some(agent) = event.agent.clone()
                 {
                     let text = |name: &str| {
                         event.data.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
                     };
-                    self.post.wake(agent, text("from"), text("id")).await;
+                    let (from, id, subject) = (text("from"), text("id"), text("subject"));
+                    if WAKES(&agent) {
+                        self.post.wake(agent.clone(), from.clone(), id.clone()).await;
+                    }
+                    // An answer is found when it is looked for.
+                    if from != DAEMON || !subject.starts_with(ANSWER) {
+                        self.post.told(agent, from, id, subject).await;
+                    }
                 }
                 self.cursor.reach(event.seq).await;
             }
@@ -143,6 +161,7 @@ impl<P: Post> Delivery<P> {
             key: Some(key),
             incident,
             ours: true,
+            via: None,
             cause: Some(event.seq),
             peer: None,
         };

@@ -28,6 +28,8 @@ impl Post for Heard {
         self.note(format!("wake {agent} {from} {id}"));
     }
 
+    async fn told(&self, _: Address, _: String, _: String, _: String) {}
+
     async fn undelivered(&self, whose: &str, why: Option<String>) {
         self.note(format!("undelivered {whose} {}", why.is_some()));
     }
@@ -197,6 +199,7 @@ async fn a_full_box_is_told_and_holds_up_nobody_else() {
             key: None,
             incident: None,
             ours: true,
+            via: None,
             cause: None,
             peer: None,
         }))

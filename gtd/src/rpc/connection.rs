@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::DropGuard;
 
 use super::dialect::{self, Dialect};
 use super::framing::{Frame, Framer};
@@ -110,6 +111,8 @@ struct Connection {
     caller: Arc<Caller>,
     framer: Framer,
     output: Output,
+    /// Whoever waits until what is in `output` was written.
+    unsent: Vec<DropGuard>,
     /// Lines that are under way.
     owed: HashMap<u64, Owed>,
     next_key: u64,
@@ -134,6 +137,7 @@ impl Connection {
             stream,
             framer: Framer::new(service.limits.request_bytes),
             output: Output::new(service.limits.write_timeout),
+            unsent: Vec::new(),
             service,
             caller: Arc::new(caller),
             owed: HashMap::new(),
@@ -287,6 +291,7 @@ impl Connection {
         if let Some(reply) = answer.reply {
             self.say(&reply);
         }
+        self.unsent.extend(answer.unsent);
         if let Some(stream) = answer.stream {
             self.streams += 1;
             tokio::spawn(stream.carry(self.sender.clone()));
@@ -329,6 +334,7 @@ impl Connection {
                 Err(_) => return Err(End::Gone),
             }
         }
+        self.unsent.clear();
         Ok(())
     }
 

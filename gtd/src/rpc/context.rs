@@ -49,6 +49,8 @@ pub struct Context {
     pub convoys: Arc<crate::work::convoys::Convoys>,
     /// The town's mail.
     pub office: crate::mail::Office,
+    /// Lifecycle requests.
+    pub clerk: crate::mail::lifecycle::Clerk,
     /// Text for agents.
     pub nudges: crate::supervisor::nudges::Nudges,
     /// Ends the daemon.

@@ -24,6 +24,7 @@ pub mod endpoint;
 mod events;
 mod framing;
 mod hook;
+mod lifecycle;
 pub mod limits;
 mod line;
 pub mod listener;

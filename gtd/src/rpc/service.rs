@@ -53,6 +53,10 @@ pub(super) struct Caller {
 #[derive(Debug, Clone)]
 pub(super) struct Left(pub(super) CancellationToken);
 
+/// Ends when the answer to a request is on its way to the client: the kernel has it, or nobody is there to take it.
+#[derive(Debug, Clone)]
+pub(super) struct OnItsWay(pub(super) CancellationToken);
+
 impl Caller {
     /// A connection that has no subscription yet.
     pub(super) fn new(peer: Peer, origin: Origin, limits: &Limits) -> Self {
@@ -78,11 +82,13 @@ pub(super) struct Answer {
     pub(super) reply: Option<Vec<u8>>,
     /// The subscription that was opened; its frames come after the reply.
     pub(super) stream: Option<Stream>,
+    /// To be dropped when the reply was written.
+    pub(super) unsent: Vec<DropGuard>,
 }
 
 impl Answer {
     fn reply(reply: Vec<u8>) -> Self {
-        Self { reply: Some(reply), stream: None }
+        Self { reply: Some(reply), ..Self::default() }
     }
 }
 
@@ -126,18 +132,23 @@ impl Service {
         let mut bytes = 2;
         let mut answers = stream::iter(entries.into_iter().map(|entry| async {
             let id = entry.id();
-            (id, self.entry(entry, caller, Place::InBatch).await.reply)
+            (id, self.entry(entry, caller, Place::InBatch).await)
         }))
         .buffered(self.limits.batch_in_flight.max(1));
-        while let Some((id, answer)) = answers.next().await {
-            let (Some(id), Some(mut answer)) = (id, answer) else { continue };
+        let mut unsent = Vec::new();
+        while let Some((id, mut answer)) = answers.next().await {
+            unsent.append(&mut answer.unsent);
+            let (Some(id), Some(mut answer)) = (id, answer.reply) else { continue };
             if bytes + answer.len() + 1 > most {
                 answer = reply::error(&id, reply::too_long(most));
             }
             bytes += answer.len() + 1;
             replies.push(answer);
         }
-        if replies.is_empty() { Answer::default() } else { Answer::reply(reply::batch(&replies)) }
+        if replies.is_empty() {
+            return Answer::default();
+        }
+        Answer { unsent, ..Answer::reply(reply::batch(&replies)) }
     }
 
     async fn entry(&self, entry: Entry, caller: &Caller, place: Place) -> Answer {
@@ -194,6 +205,9 @@ impl Service {
         extensions.insert(caller.json_id());
         extensions.insert(who);
         extensions.insert(Left(caller.left.clone()));
+        let on_its_way = CancellationToken::new();
+        extensions.insert(OnItsWay(on_its_way.clone()));
+        let unsent = vec![on_its_way.drop_guard()];
         let response = match callback {
             MethodCallback::Sync(call) => call(reply::OUR_ID, params, most, extensions),
             MethodCallback::Async(call) => {
@@ -228,9 +242,13 @@ impl Service {
                 }
                 let stream =
                     response.is_success().then(|| Stream { frames, counted: self.counters.subscriber() });
-                return Ok(Answer { reply: Some(reply::of_response(&id, response, most)), stream });
+                return Ok(Answer {
+                    stream,
+                    unsent,
+                    ..Answer::reply(reply::of_response(&id, response, most))
+                });
             }
         };
-        Ok(Answer::reply(reply::of_response(&id, response, most)))
+        Ok(Answer { unsent, ..Answer::reply(reply::of_response(&id, response, most)) })
     }
 }

@@ -33,7 +33,7 @@ impl Machine {
         if !converse::resumes(self.address.role()) {
             return Talk { fresh, kept: None };
         }
-        let kept = self.conversation.as_ref().map(|row| Kept {
+        let kept = self.conversation.as_ref().filter(|row| !row.conversation.is_empty()).map(|row| Kept {
             id: row.conversation.clone(),
             preset: row.preset.clone(),
             account: row.account.clone(),
@@ -82,6 +82,10 @@ impl Machine {
         now: Timestamp,
         turn: &mut Turn,
     ) {
+        let given_up = |row: &ConversationRow| row.conversation.is_empty() && row.instance == *instance;
+        if !id.is_empty() && self.conversation.as_ref().is_some_and(given_up) {
+            return;
+        }
         let row = ConversationRow {
             agent: self.address.clone(),
             conversation: id.to_owned(),
@@ -97,6 +101,16 @@ impl Machine {
         if !same {
             turn.writes.push(Write::Conversation(ConversationWrite::Keep(row.clone())));
             self.conversation = Some(row);
+        }
+    }
+
+    /// Its next start begins a new one, whatever its present instance still says of the one that it leads.
+    pub(super) fn give_up_conversation(&mut self, now: Timestamp, turn: &mut Turn) {
+        match self.current.as_ref().map(|current| current.instance.clone()) {
+            Some(instance) if converse::resumes(self.address.role()) => {
+                self.keep("", "", None, &instance, now, turn);
+            }
+            _ => self.forget_conversation(turn),
         }
     }
 

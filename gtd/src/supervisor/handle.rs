@@ -45,6 +45,8 @@ pub struct Shared {
     /// There is something to be asked.
     pub(super) asked: Notify,
     pub(super) glanced: Mutex<super::glances::Seen>,
+    /// Steps of the heartbeat that others carry out.
+    pub(super) errands: super::errands::Errands,
     reasons: Mutex<Vec<String>>,
     notes: Mutex<BTreeMap<String, Alert>>,
     pub(super) keys: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,

@@ -192,6 +192,7 @@ async fn round(handle: &Handle, gupp_after: Duration, sweep: &Sweep) -> Heartbea
             ("orphaned_work", _) => Step { actions: rounds::orphaned_work(handle).await, ..Step::ok() },
             ("polecat_health", _) => Step { actions: rounds::polecat_health(handle).await, ..Step::ok() },
             ("orphan_sweep", Ok(_)) => sweep_orphans(handle, sweep).await,
+            ("pending_spawns" | "lifecycle", _) => handle.errand(name).await.into(),
             ("state", _) => {
                 let mut actions = vec![format!("round {number} written down")];
                 if grace {
@@ -260,18 +261,18 @@ impl Look {
     }
 }
 
-struct Step {
-    outcome: StepOutcome,
-    actions: Vec<String>,
-    error: Option<String>,
+pub(super) struct Step {
+    pub(super) outcome: StepOutcome,
+    pub(super) actions: Vec<String>,
+    pub(super) error: Option<String>,
 }
 
 impl Step {
-    fn ok() -> Self {
+    pub(super) fn ok() -> Self {
         Self { outcome: StepOutcome::Ok, actions: Vec::new(), error: None }
     }
 
-    fn skipped(why: &str) -> Self {
+    pub(super) fn skipped(why: &str) -> Self {
         Self { outcome: StepOutcome::Skipped, actions: Vec::new(), error: Some(why.to_owned()) }
     }
 

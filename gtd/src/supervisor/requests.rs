@@ -8,6 +8,7 @@ use super::closed::Closed;
 use super::core::Core;
 use super::machine::{Phase, Then};
 use super::moves::End;
+use super::noted::Noted;
 use super::policy;
 use super::reports::Said;
 use super::rig_requests::RigAsk;
@@ -142,6 +143,8 @@ pub enum Request {
         /// How long.
         wait: Wait,
     },
+    /// One of the others, with a row that is committed together with what it decides.
+    Noted(Box<Noted>),
     /// Stop everything, and keep it so.
     TownStop {
         /// How.
@@ -203,7 +206,7 @@ impl Core {
         turn.peer = None;
     }
 
-    fn carry(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
+    pub(super) fn carry(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
             Request::Start { agent, overrides, ask } => {
                 self.start(ticket, &agent, overrides, &ask, now, turn)
@@ -229,6 +232,7 @@ impl Core {
             Request::Wait { agent, awaited, wait } => {
                 self.await_effect(ticket, agent.as_ref(), awaited, wait, turn);
             }
+            Request::Noted(noted) => self.noted(ticket, *noted, now, turn),
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }

@@ -225,6 +225,7 @@ impl Request {
             | Self::Rig { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
+            Self::Noted(noted) => noted.request.by(),
             Self::Admit(_)
             | Self::Enlist { .. }
             | Self::Close { .. }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
-    AgentServer, ConvoyServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
-    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, ConvoyServer, DaemonServer, DeathsServer, EventsServer, HookServer, LifecycleServer,
+    MailServer, NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
-    config, convoy, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
+    config, convoy, daemon, event, explain, lifecycle, mail, method, nudge, params, polecat, town, waiting,
+    work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -36,6 +37,7 @@ impl StandIn {
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
         all.merge(ConvoyServer::into_rpc(Self)).unwrap();
+        all.merge(LifecycleServer::into_rpc(Self)).unwrap();
         all.merge(MailServer::into_rpc(Self)).unwrap();
         all.merge(NudgeServer::into_rpc(Self)).unwrap();
         all.merge(EventsServer::into_rpc(Self)).unwrap();
@@ -300,6 +302,20 @@ impl ConvoyServer for StandIn {
 }
 
 #[async_trait]
+impl LifecycleServer for StandIn {
+    async fn ask(
+        &self,
+        _: &Extensions,
+        _: params::LifecycleRequest,
+    ) -> RpcResult<Reply<lifecycle::LifecycleChange>> {
+        reached("lifecycle.request")
+    }
+    async fn list(&self, _: params::LifecycleList) -> RpcResult<Reply<Items<lifecycle::Lifecycle>>> {
+        reached("lifecycle.list")
+    }
+}
+
+#[async_trait]
 impl MailServer for StandIn {
     async fn send(&self, _: &Extensions, _: params::MailSend) -> RpcResult<Reply<mail::MailChange>> {
         reached("mail.send")
@@ -381,6 +397,7 @@ fn enough(name: &str) -> Value {
         "convoy.create" => json!({"title": "t"}),
         "convoy.add" => json!({"convoy": "hq-cv-1", "work": ["a-1"]}),
         "convoy.status" => json!({"convoy": "hq-cv-1"}),
+        "lifecycle.request" => json!({"agent": "a/witness", "action": "cycle"}),
         "mail.send" => json!({"to": "a/witness", "subject": "s"}),
         "mail.read" | "mail.archive" => json!({"id": "m-1"}),
         "agent.wait" => json!({"agent": "a/witness", "for": "ready"}),

@@ -492,6 +492,25 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 let read = gtd_proto::mail::Mail { id: "m-11".to_owned(), read: true, ..mail() };
                 answer(gtd_proto::mail::Inbox { whose, unread: 1, items: vec![mail(), read] })
             }
+            "lifecycle.request" => answer(gtd_proto::lifecycle::LifecycleChange {
+                request: Some(lifecycle()),
+                already: false,
+                accepted: false,
+                dry_run: false,
+                plan: Vec::new(),
+            }),
+            "lifecycle.list" => {
+                let refused = gtd_proto::lifecycle::Lifecycle {
+                    id: "l-2".to_owned(),
+                    agent: None,
+                    action: gtd_proto::lifecycle::LifecycleAction::Unknown,
+                    mail: Some("m-12".to_owned()),
+                    state: gtd_proto::lifecycle::LifecycleState::Refused,
+                    reason: Some("\"please\u{1b}[2J\" is no action".to_owned()),
+                    ..lifecycle()
+                };
+                answer(Items { items: vec![lifecycle(), refused] })
+            }
             "mail.send" | "mail.read" | "mail.archive" => answer(gtd_proto::mail::MailChange {
                 mail: Some(mail()),
                 already: false,
@@ -604,6 +623,20 @@ pub fn convoy() -> gtd_proto::convoy::Convoy {
         created_at: Some(ago(3_600)),
         closed_at: None,
         unknown: Some("bd in /town/alpha cannot list changes: not done within 10s".to_owned()),
+    }
+}
+
+pub fn lifecycle() -> gtd_proto::lifecycle::Lifecycle {
+    gtd_proto::lifecycle::Lifecycle {
+        id: "l-3".to_owned(),
+        agent: Some("alpha/witness".parse().unwrap()),
+        action: gtd_proto::lifecycle::LifecycleAction::Cycle,
+        from: "alpha/witness".to_owned(),
+        mail: None,
+        state: gtd_proto::lifecycle::LifecycleState::Done,
+        reason: None,
+        at: mail().at,
+        updated_at: mail().at,
     }
 }
 

@@ -65,6 +65,7 @@ fn close(convoy: &str) -> Vec<Write> {
         ours: true,
         cause: None,
         peer: None,
+        via: None,
     };
     let told = Box::new(NewEvent::new(noon(), "convoy.closed", json!({"id": convoy})));
     vec![Write::Convoy(ConvoyWrite::Close { id: id(convoy), at: noon(), told, mails: vec![mail] })]

@@ -12,6 +12,7 @@ fn to(recipient: &str, subject: &str) -> NewMail {
         key: None,
         incident: None,
         ours: false,
+        via: None,
         cause: None,
         peer: None,
     }

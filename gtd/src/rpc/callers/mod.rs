@@ -188,6 +188,17 @@ impl Callers {
         judge(&who, &asked, &grants).map(|()| who)
     }
 
+    /// Whether somebody who was told apart elsewhere may do something about an agent.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(super) fn would_admit(&self, who: &Who, method: &str, agent: &Address) -> Result<(), RpcError> {
+        let params = Map::from_iter([("agent".to_owned(), Value::from(agent.to_string()))]);
+        let asked = Asked { method, reads: false, params: &params, by_instance: None };
+        let grants = self.grants.read().unwrap_or_else(PoisonError::into_inner).clone();
+        judge(who, &asked, &grants)
+    }
+
     /// Who is at the other end. The line was read when the connection came; what is known of agents is looked
     /// up each time, since an instance may have been recorded since.
     pub(super) async fn who(&self, origin: &Origin) -> Who {

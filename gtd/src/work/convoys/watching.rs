@@ -289,6 +289,7 @@ fn mails(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> Vec<NewMail>
         ours: true,
         cause: None,
         peer: None,
+        via: None,
     };
     row.watchers.iter().map(mail).collect()
 }
