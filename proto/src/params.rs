@@ -17,6 +17,7 @@ pub use rig::*;
 pub use crate::drain::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;
+pub use crate::pause::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.

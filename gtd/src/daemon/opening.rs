@@ -158,6 +158,7 @@ impl Daemon {
             Core::resume(settings, observing, hold, agents, instances, makers, line.now());
         core.recall_rigs(&recalled);
         core.recall_orphans(&recalled);
+        core.recall_pauses(&recalled);
         core.recall_conversations(conversations);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,

@@ -7,6 +7,7 @@
 //! Only Linux is implemented. What is Linux's own lives in two modules, `procfs` (reading `/proc`) and
 //! `pidfd` (a handle on one process); the rest is written against them.
 
+mod below;
 pub mod capture;
 pub mod exit;
 pub mod facts;
@@ -25,6 +26,7 @@ pub mod stat;
 pub mod stop;
 pub mod table;
 
+pub use below::{Stillness, stillness};
 pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;

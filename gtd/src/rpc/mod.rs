@@ -29,6 +29,7 @@ mod mail;
 mod nearest;
 mod nudge;
 mod output;
+mod pause;
 pub mod peer;
 mod plan;
 mod polecat;

@@ -89,7 +89,7 @@ impl Context {
 
 fn start(shown: &Shown, agent: &Address) -> Result<Vec<PlanStep>, RpcError> {
     let state = shown.agents.get(agent).map(|one| one.state);
-    if state == Some(State::Running) {
+    if state == Some(State::Running) && shown.pauses.of(agent).is_none() {
         return Ok(Vec::new());
     }
     may_start(shown, agent)?;
@@ -126,6 +126,9 @@ fn may_start(shown: &Shown, agent: &Address) -> Result<(), RpcError> {
     };
     if shown.hold.is_some() {
         return Err(refused("town is down", "the town is stopped", "gtctl up"));
+    }
+    if let Some(standing) = shown.pauses.of(agent) {
+        return Err(refused("paused", &standing.words(), &standing.extent.clear()));
     }
     let barred = agent
         .rig()

@@ -70,6 +70,9 @@ impl Supervisor {
             }
             shown.orphaned.clone_from(&core.orphaned);
             shown.hold = core.hold().cloned();
+            if shown.pauses != *core.pauses() {
+                shown.pauses.clone_from(core.pauses());
+            }
             if turn.incident || shown.incidents.iter().any(Incident::is_open) {
                 shown.incidents = core.incidents();
                 dating::incidents(&mut shown.incidents, &self.line);
@@ -78,6 +81,7 @@ impl Supervisor {
             alerts.iter_mut().for_each(|alert| alert.since = self.line.to_wall(alert.since));
             alerts.extend(incident_alerts(&shown.incidents, wall));
             alerts.extend(core.rig_alerts(wall));
+            alerts.extend(core.pauses().alerts(wall, &self.line));
             alerts.extend(agent_alerts(core, now, wall, &self.line));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
