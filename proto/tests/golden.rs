@@ -98,6 +98,8 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("agent.wait", "waited", round::<Reply<gtd_proto::wait::Waited>>),
     ("agent.attach", "attach", round::<Reply<agent::Attach>>),
     ("agent.waiting", "waiting", round::<Reply<waiting::WaitingList>>),
+    ("town.pause", "pause_change", round::<Reply<gtd_proto::pause::PauseChange>>),
+    ("town.resume", "pause_change", round::<Reply<gtd_proto::pause::PauseChange>>),
     ("agent.drain", "change_drained", round::<Reply<Change>>),
     ("agent.undrain", "change", round::<Reply<Change>>),
     ("agent.exits", "exits", round::<Reply<Items<Exit>>>),

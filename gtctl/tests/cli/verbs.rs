@@ -97,6 +97,9 @@ fn changes_in_words() {
         &["mail", "send", "alpha/witness", "Look after nux", "-silent for an hour"],
         &["mail", "archive", "m-12"],
         &["drain", "alpha/witness"],
+        &["pause", "alpha", "--reason", "what is it doing?"],
+        &["pause", "--agent", "alpha/crew/max"],
+        &["resume"],
         &["undrain", "alpha/witness"],
         &["nudge", "alpha/witness", "--", "-x;"],
         &["inject", "alpha/witness", "You have mail.", "--key", "mail"],
@@ -114,7 +117,7 @@ fn changes_in_words() {
 fn every_json_answer_is_the_result_in_the_envelope() {
     let town = Town::with_endpoint();
     let _fake = fake(&town);
-    let cases: [(&[&str], &str); 45] = [
+    let cases: [(&[&str], &str); 47] = [
         (&["status"], "town.status"),
         (&["status", "alpha/witness"], "agent.list"),
         (&["witness", "status", "alpha"], "witness.status"),
@@ -154,6 +157,8 @@ fn every_json_answer_is_the_result_in_the_envelope() {
         (&["mail", "archive", "m-12"], "mail.archive"),
         (&["waiting"], "agent.waiting"),
         (&["drain", "alpha/witness"], "agent.drain"),
+        (&["pause", "--until", "30m"], "town.pause"),
+        (&["resume", "alpha"], "town.resume"),
         (&["undrain", "alpha/witness"], "agent.undrain"),
         (&["nudge", "alpha/witness", "x"], "nudge.send"),
         (&["nudge", "list", "alpha/witness", "--all"], "nudge.list"),

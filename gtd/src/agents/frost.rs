@@ -18,6 +18,9 @@ use crate::process::{
 
 /// Between looks: at first, and at most. A tree of some processes stands still within a millisecond or two.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// Asked once more so soon, without a word: of two signals that wait for a shim the lower number is read first, so
+/// that a pause soon after the end of another may be undone.
+const ONCE_MORE: Duration = Duration::from_millis(200);
 /// After so long it is told that it is not done. A process that waits for a disk stops when that has answered.
 const LATE: Duration = Duration::from_secs(5);
 /// How often what is late is asked for, and looked at, again: at first, and at least. Somebody may have stopped the
@@ -37,6 +40,7 @@ struct Doing {
     next: Instant,
     pace: Duration,
     again: Duration,
+    asked_twice: bool,
     /// What was told of it last, if it was late.
     late: Option<String>,
 }
@@ -62,6 +66,7 @@ impl Frost {
             next: now + LOOKS.0,
             pace: LOOKS.0,
             again: AGAIN.0,
+            asked_twice: false,
             late: None,
         });
         if let Some(why) = trouble {
@@ -85,6 +90,9 @@ impl Frost {
         if doing.began.elapsed() < LATE {
             doing.next = Instant::now() + doing.pace;
             doing.pace = (doing.pace * 2).min(LOOKS.1);
+            if doing.began.elapsed() >= ONCE_MORE && !std::mem::replace(&mut doing.asked_twice, true) {
+                let _ = ask(work, life, &doing.order).await;
+            }
             return;
         }
         let why = ask(work, life, &doing.order).await.err().unwrap_or(trouble);

@@ -95,7 +95,7 @@ fn a_pause_that_is_renewed_is_as_old_as_the_first() {
     assert_eq!((standing.paused.at, standing.paused.until), (at(0), None));
     assert_eq!(standing.words(), "rig a is paused, by mayor");
     let refused = refusal(&"a/witness".parse().unwrap(), &standing).error;
-    assert_eq!((refused.code, &refused.data["hint"]), (1005, &"gtctl resume a".into()));
+    assert_eq!((refused.code, refused.hint.as_deref()), (1005, Some("gtctl resume a")));
 }
 
 #[test]

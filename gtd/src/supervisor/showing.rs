@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, Incident, Timestamp};
+use gtd_proto::{Address, Agent, Incident, Timestamp};
 
 use super::core::Core;
 use super::dating;
@@ -34,6 +34,7 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         shown.heard.insert(agent.clone(), Heard::of(machine, &self.line));
+                        say_until(&mut rendered);
                         rendered.hook = shown.hooks.work(agent);
                         if shown.hooks.stores.is_empty() {
                             // No store was asked yet.
@@ -106,6 +107,15 @@ impl Supervisor {
             alerts.extend(self.shared.notes());
             settle_alerts(shown, alerts);
         });
+    }
+}
+
+/// A reason that is a pause says until when, by people's clock.
+fn say_until(agent: &mut Agent) {
+    let until = agent.pause.as_ref().and_then(|pause| pause.until);
+    if let (Some(until), Some(reason)) = (until, agent.reason.as_mut().filter(|reason| reason.contains("paused, by ")))
+    {
+        reason.push_str(&format!("; until {until:.0}"));
     }
 }
 
