@@ -246,7 +246,10 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
         State::Stopped | State::Backoff | State::Quarantined | State::Held | State::Throttled
             if agent.pause.is_some() =>
         {
-            out.push((agent.pause.as_ref().map(|pause| pause.clear.clone()), "end its pause: then it may start"));
+            out.push((
+                agent.pause.as_ref().map(|pause| pause.clear.clone()),
+                "end its pause: then it may start",
+            ));
         }
         State::Stopped if aside(agent).is_some() => {
             out.push((aside(agent), "its rig is set aside: the end of that brings it back"));

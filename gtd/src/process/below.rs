@@ -131,7 +131,8 @@ pub fn stillness(
 ) -> io::Result<Stillness> {
     let mut proc = Proc::open()?;
     let gone = || io::Error::new(io::ErrorKind::NotFound, "its shim is gone");
-    let top = proc.stat(shim.pid).map_err(|error| if procfs::is_vanished(&error) { gone() } else { error })?;
+    let top =
+        proc.stat(shim.pid).map_err(|error| if procfs::is_vanished(&error) { gone() } else { error })?;
     if top.start != shim.start || top.is_gone() {
         return Err(gone());
     }

@@ -1,7 +1,9 @@
 //! `town.pause`, `town.resume`.
 
 use gtd_proto::pause::{Pause, PauseChange};
-use gtd_proto::{Address, Agent, ErrorKind, PlanStep, Reply, Role, RpcError, State, Timestamp, params};
+use gtd_proto::{
+    Address, Agent, ErrorKind, Intent, PlanStep, Reply, Role, RpcError, State, Timestamp, params,
+};
 use jsonrpsee::Extensions;
 use jsonrpsee::core::RpcResult;
 
@@ -19,7 +21,8 @@ impl Context {
         peer: &Extensions,
         params: params::TownPause,
     ) -> RpcResult<Reply<PauseChange>> {
-        let scope = Scope { rig: params.rig, agents: params.agents.unwrap_or_default().into_iter().collect() };
+        let scope =
+            Scope { rig: params.rig, agents: params.agents.unwrap_or_default().into_iter().collect() };
         let until = params.until.map(|until| self.to_come(until)).transpose().map_err(refuse)?;
         if params.dry_run {
             return self.planned_pause(&scope, params.until);
@@ -34,7 +37,8 @@ impl Context {
         peer: &Extensions,
         params: params::TownResume,
     ) -> RpcResult<Reply<PauseChange>> {
-        let scope = Scope { rig: params.rig, agents: params.agents.unwrap_or_default().into_iter().collect() };
+        let scope =
+            Scope { rig: params.rig, agents: params.agents.unwrap_or_default().into_iter().collect() };
         if params.dry_run {
             return self.planned_resume(&scope);
         }
@@ -70,12 +74,14 @@ impl Context {
     }
 
     fn planned_pause(&self, scope: &Scope, until: Option<Timestamp>) -> RpcResult<Reply<PauseChange>> {
-        let end = until.map_or_else(|| "until `gtctl resume`".to_owned(), |until| format!("until {until:.0}"));
+        let end =
+            until.map_or_else(|| "until `gtctl resume`".to_owned(), |until| format!("until {until:.0}"));
         let plan = self.handle.view().read(|shown| {
             let meant = meant(shown, scope)?;
             let agents = meant.iter().filter_map(|agent| freeze(agent, &end));
             let crew = scope.agents.iter().filter(|agent| agent.role() == Role::Crew);
-            let refused = crew.map(|agent| step("refuse", agent, "it belongs to a person, and is never frozen"));
+            let refused =
+                crew.map(|agent| step("refuse", agent, "it belongs to a person, and is never frozen"));
             Ok(agents.chain(refused).collect())
         });
         self.planned_change_of_pause(plan)
@@ -89,7 +95,10 @@ impl Context {
         self.planned_change_of_pause(plan)
     }
 
-    fn planned_change_of_pause(&self, plan: Result<Vec<PlanStep>, RpcError>) -> RpcResult<Reply<PauseChange>> {
+    fn planned_change_of_pause(
+        &self,
+        plan: Result<Vec<PlanStep>, RpcError>,
+    ) -> RpcResult<Reply<PauseChange>> {
         let plan = plan.map_err(refuse)?;
         Ok(Reply::at(self.seq(), PauseChange { items: Vec::new(), plan, dry_run: true }))
     }
@@ -101,7 +110,8 @@ fn meant<'a>(shown: &'a Shown, scope: &Scope) -> Result<Vec<&'a Agent>, RpcError
         return Err(unknown_rig(rig, &shown.facts));
     }
     let is_crew = |agent: &&Address| agent.role() == Role::Crew;
-    if let Some(agent) = scope.agents.iter().find(|agent| !is_crew(agent) && !shown.agents.contains_key(*agent))
+    if let Some(agent) =
+        scope.agents.iter().find(|agent| !is_crew(agent) && !shown.agents.contains_key(*agent))
     {
         let why = format!("there is no agent {agent}");
         return Err(RpcError::new(ErrorKind::AgentNotFound, why).hint("gtctl status"));
@@ -127,7 +137,9 @@ fn go_on(agent: &Agent, pause: &Pause) -> PlanStep {
     if pause.frozen {
         return step("let go on", &agent.agent, format!("it was paused, by {}", pause.by));
     }
-    step("let start", &agent.agent, format!("what should run is started; it was paused, by {}", pause.by))
+    let then =
+        if agent.intent == Intent::Paused { "it should run, and is started" } else { "it may be started" };
+    step("let start", &agent.agent, format!("{then}; it was paused, by {}", pause.by))
 }
 
 #[cfg(test)]

@@ -111,7 +111,9 @@ fn stop(agent: &Agent, how: How) -> Vec<PlanStep> {
             "nothing of it runs; it is not started again"
         }
         _ if how.force => "KILL at once",
-        _ if how.now || agent.activity != Activity::Working || agent.state == State::Paused => "TERM, and KILL after its grace time",
+        _ if how.now || agent.activity != Activity::Working || agent.state == State::Paused => {
+            "TERM, and KILL after its grace time"
+        }
         _ => "TERM when its turn has ended or the drain time is over, and KILL after its grace time",
     };
     vec![step("stop", &agent.agent, why)]

@@ -285,8 +285,7 @@ impl Machine {
         }
         if frost.told {
             let (by, why) = frost.end;
-            let data =
-                json!({ "by": by, "why": why, "processes": processes, "paused_ms": millis(stood) });
+            let data = json!({ "by": by, "why": why, "processes": processes, "paused_ms": millis(stood) });
             turn.event(self, kind::AGENT_RESUMED, now, data);
         }
     }

@@ -73,8 +73,7 @@ impl Machine {
         let then = ask.then;
         // What stands still ends no turn; only a drain waits until it goes on.
         let stands = self.is_frozen() && !self.drain.as_ref().is_some_and(|drain| drain.patient);
-        let drains =
-            self.activity == Activity::Working && current.alive && !ask.now && !ask.force && !stands;
+        let drains = self.activity == Activity::Working && current.alive && !ask.now && !ask.force && !stands;
         match self.phase {
             _ if drains && !matches!(self.phase, Phase::Ending { .. }) => {
                 let until = after(now, situation.settings.drain);

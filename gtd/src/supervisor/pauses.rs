@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gtd_proto::pause::Pause as Shown;
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, Role, RigName, Timestamp};
+use gtd_proto::{Address, RigName, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -274,8 +274,7 @@ impl Pauses {
         if town.is_none() {
             free_rigs.clear();
         }
-        free_agents
-            .retain(|agent| town.is_some() || agent.rig().is_some_and(|rig| rigs.contains_key(rig)));
+        free_agents.retain(|agent| town.is_some() || agent.rig().is_some_and(|rig| rigs.contains_key(rig)));
     }
 
     /// Why an agent may not be started, if that is why.
@@ -287,13 +286,19 @@ impl Pauses {
     /// What a person should know of as long as it lasts.
     pub(super) fn alerts(&self, wall: Timestamp, line: &Timeline) -> Vec<Alert> {
         let rigs = self.rigs.keys().filter_map(|rig| self.rig(rig));
-        let mut told: Vec<Alert> = self.town().into_iter().chain(rigs).map(|standing| {
-            let until = standing.paused.until.map(|until| line.to_wall(until));
-            let until = until.map_or("until somebody ends it".to_owned(), |until| format!("until {until:.0}"));
-            let message = format!("{}; {until}", standing.words());
-            let key = format!("paused:{}", standing.extent.name());
-            alert(key, Severity::Warning, message, &standing.extent.clear(), wall)
-        }).collect();
+        let mut told: Vec<Alert> = self
+            .town()
+            .into_iter()
+            .chain(rigs)
+            .map(|standing| {
+                let until = standing.paused.until.map(|until| line.to_wall(until));
+                let until =
+                    until.map_or("until somebody ends it".to_owned(), |until| format!("until {until:.0}"));
+                let message = format!("{}; {until}", standing.words());
+                let key = format!("paused:{}", standing.extent.name());
+                alert(key, Severity::Warning, message, &standing.extent.clear(), wall)
+            })
+            .collect();
         if let Some((first, more)) = self.agents.keys().next().map(|first| (first, self.agents.len() - 1)) {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!("{first}{more}: paused");

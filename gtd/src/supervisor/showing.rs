@@ -113,7 +113,8 @@ impl Supervisor {
 /// A reason that is a pause says until when, by people's clock.
 fn say_until(agent: &mut Agent) {
     let until = agent.pause.as_ref().and_then(|pause| pause.until);
-    if let (Some(until), Some(reason)) = (until, agent.reason.as_mut().filter(|reason| reason.contains("paused, by ")))
+    if let (Some(until), Some(reason)) =
+        (until, agent.reason.as_mut().filter(|reason| reason.contains("paused, by ")))
     {
         reason.push_str(&format!("; until {until:.0}"));
     }

@@ -35,7 +35,8 @@ pub(super) struct Named {
 /// own: then whatever ended it came from outside, unless it ended with a code.
 pub(super) fn name(ending: &Ending, requested: bool, frozen: bool) -> Named {
     let mut named = plain_name(ending, requested);
-    let from_outside = ending.code.is_none() || matches!(ending.by, EndedBy::PaneClosed | EndedBy::ServerGone);
+    let from_outside =
+        ending.code.is_none() || matches!(ending.by, EndedBy::PaneClosed | EndedBy::ServerGone);
     if frozen && from_outside && named.ending == policy::Ending::Failure {
         named.ending = policy::Ending::Frozen;
         named.evidence = named.evidence.or_else(|| Some("it was paused, and stood still".to_owned()));

@@ -247,7 +247,9 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     let trouble =
         machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
     let intent = machine.shown_intent();
-    let paused = machine.paused.as_ref().map(Standing::words);
+    // One that is to be stopped has a reason of its own.
+    let wanted = machine.wish.intent == Intent::Running;
+    let paused = machine.paused.as_ref().filter(|_| wanted).map(Standing::words);
     Agent {
         state: machine.state(),
         // Of one that is gone there is nothing to say.
@@ -271,7 +273,11 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         started_at: life.and_then(|life| life.started_at),
         restarts: Restarts { lifetime: machine.lifetime, consecutive: machine.memory.consecutive },
         next_attempt,
-        reason: trouble.cloned().or_else(|| machine.alert.clone()).or(paused).or_else(|| machine.reason.clone()),
+        reason: trouble
+            .cloned()
+            .or_else(|| machine.alert.clone())
+            .or(paused)
+            .or_else(|| machine.reason.clone()),
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
         // Of one at rest: what its next start would take.
         agent_preset: life

@@ -103,7 +103,9 @@ impl Waiter {
             if matches!(self.awaited, Awaited::Frozen | Awaited::Thawed) {
                 // Each of many has an answer of its own, also those that are late.
                 let late = std::mem::take(&mut self.open);
-                self.items.extend(late.iter().map(|agent| outcome_of(agent, Err(super::pause_requests::late(agent)))));
+                self.items.extend(
+                    late.iter().map(|agent| outcome_of(agent, Err(super::pause_requests::late(agent)))),
+                );
                 return self.hear(outcomes, agents, now);
             }
             let late = self.open.iter().next().cloned()?;

@@ -38,7 +38,8 @@ fn freeze(shim: &Shim<'_>) -> usize {
 
 #[test]
 fn whatever_forks_meanwhile_everything_stands_still_and_stays_so() {
-    let case = Case::sh(&format!("{FORKERS} echo r > $D/ready; while :; do (sleep 0.01 &); sleep 0.01; done"));
+    let case =
+        Case::sh(&format!("{FORKERS} echo r > $D/ready; while :; do (sleep 0.01 &); sleep 0.01; done"));
     let shim = case.start();
     case.line("ready");
     let named = ["plain", "session", "daemon", "nameless"].map(|name| case.process(name));
@@ -150,7 +151,8 @@ fn what_a_killed_shim_had_frozen_is_known_by_its_record_and_ended() {
     capture.descended(&record.shim_id(), record.frozen_ids(), record.started_at);
     let look: Arc<dyn Look> = Arc::new(Spare::default());
     capture.merge(&ProcessTable::read().unwrap(), look.as_ref());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let watcher = ExitWatcher::start().unwrap();
     let report = runtime.block_on(end(&watcher, &mut capture, &[], &look, EndOptions::default()));
     assert!(report.is_gone(), "{report:?}");

@@ -133,6 +133,7 @@ pub fn rig(name: &str, operational: bool) -> Rig {
         }),
         docked: None,
         removing: false,
+        pause: None,
         prefix: "al".to_owned(),
         witness,
         refinery,
@@ -185,6 +186,7 @@ pub fn town(of: &Path) -> TownStatus {
             hint: Some("gtctl explain alpha/refinery".to_owned()),
         }],
         summary: [("running", 1), ("backoff", 1), ("stopped", 2)].map(|(k, v)| (k.to_owned(), v)).into(),
+        pause: None,
     }
 }
 

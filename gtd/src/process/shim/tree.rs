@@ -66,8 +66,7 @@ impl Tree {
     /// Looks. An error leaves the view incomplete, never empty and complete.
     pub(super) fn look(&mut self) -> View {
         let (agent, spare, boot) = (&self.agent, &self.spare, &self.own.boot);
-        let is_spared =
-            |stat: &Stat| agent.as_ref() != Some(&stat.id(boot)) && spare.spared(stat).is_some();
+        let is_spared = |stat: &Stat| agent.as_ref() != Some(&stat.id(boot)) && spare.spared(stat).is_some();
         below(&self.own, &mut self.proc, is_spared).unwrap_or_default()
     }
 
