@@ -12,6 +12,7 @@ mod look;
 mod mail;
 mod nudge;
 mod own;
+mod pause;
 mod polecat;
 mod shared;
 mod sling;
@@ -33,6 +34,7 @@ pub use look::{Deaths, DeathsWhat, Events, Exits, Explain, Peek, Signals, Status
 pub use mail::{Mail, MailArchive, MailInbox, MailRead, MailSend};
 pub use nudge::{Nudge, NudgeCancel, NudgeList, NudgeWhat, PolecatNudge, Respond};
 pub use own::{AgentReport, AgentVerb, Prime};
+pub use pause::{Pause, Resume};
 pub use polecat::{
     Polecat, PolecatList, PolecatRef, PolecatRemove, PolecatRestart, PolecatStart, PolecatStop,
     PolecatStopAll,
@@ -251,6 +253,10 @@ Examples:
 Example:
   gtctl undrain alpha/witness")]
     Undrain(Drain),
+    /// Freeze agents with everything below them, and start nothing of them
+    Pause(Pause),
+    /// The end of a pause: what was frozen goes on
+    Resume(Resume),
     /// Clear an agent's back-off, quarantine, throttle or hold, and try at once
     Reset(Reset),
     /// Say that an agent of which nothing can be told is dead

@@ -102,6 +102,8 @@ pub const TABLE: &[Row] = &[
     row("waiting", Effect::Read),
     row("drain", Effect::Disruptive),
     row("undrain", Effect::Disruptive),
+    row("pause", Effect::Disruptive),
+    row("resume", Effect::Disruptive),
     row("reset", Effect::Write),
     row("declare-dead", Effect::Disruptive),
     row("wait", Effect::Read),

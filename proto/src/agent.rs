@@ -238,6 +238,9 @@ pub struct Agent {
     /// It is taken out of service, until somebody puts it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<crate::drain::Drain>,
+    /// It is paused, alone or with its rig or the town: frozen while it runs, and not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<crate::pause::Pause>,
     /// Parts of the launch that today's configuration would make otherwise: `argv`, `env`, `cwd`.
     pub stale: Vec<String>,
 }

@@ -73,6 +73,10 @@ pub mod kind {
     pub const AGENT_WAITING: &str = "agent.waiting";
     /// It was drained: nothing of it runs, and nothing starts it. `{by, reason}`
     pub const AGENT_DRAINED: &str = "agent.drained";
+    /// It was paused, and stands still with everything below its shim. `{by, reason, until, scope, clear, processes}`
+    pub const AGENT_PAUSED: &str = "agent.paused";
+    /// The end of that: it goes on. `{by, why, processes, paused_ms}`
+    pub const AGENT_RESUMED: &str = "agent.resumed";
     /// Our tmux server began. `{socket, pid}`
     pub const TMUX_SERVER_STARTED: &str = "tmux.server_started";
     /// Our tmux server ended. `{socket, pid}`

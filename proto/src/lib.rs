@@ -22,6 +22,7 @@ pub mod method;
 pub mod nearest;
 pub mod nudge;
 pub mod params;
+pub mod pause;
 pub mod polecat;
 pub mod report;
 pub mod rpc;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, convoy, daemon,
-    doctor, event, explain, lifecycle, mail, nudge, polecat, report, town, wait, waiting, work,
+    doctor, event, explain, lifecycle, mail, nudge, pause, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.
@@ -155,6 +155,8 @@ methods! {
     "town.status" Read (params::None) -> Reply<town::TownStatus>, "Town, rigs and agents";
     "town.start" Disruptive (params::TownStart) -> Reply<town::TownChange>, "Lift the town's hold and start what should run";
     "town.stop" Destructive (params::TownStop) -> Reply<town::TownChange>, "Stop everything, verified by a census";
+    "town.pause" Disruptive (params::TownPause) -> Reply<pause::PauseChange>, "Freeze agents with everything below them, and start nothing of them";
+    "town.resume" Disruptive (params::TownResume) -> Reply<pause::PauseChange>, "The end of a pause: what was frozen goes on";
     "rig.list" Read (params::None) -> Reply<Items<town::Rig>>, "All rigs";
     "rig.status" Read (params::RigRef) -> Reply<town::Rig>, "One rig";
     "rig.add" Write (params::RigAdd) -> Reply<town::RigAdded>, "Clone a repository and register it as a rig";

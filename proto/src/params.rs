@@ -21,6 +21,7 @@ pub use crate::drain::params::*;
 pub use crate::lifecycle::params::*;
 pub use crate::mail::params::*;
 pub use crate::nudge::params::*;
+pub use crate::pause::params::*;
 pub use crate::work::params::*;
 
 /// Parameters of a method.

@@ -15,7 +15,7 @@ mod traits {
     use crate::Frame;
     use crate::{
         Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, convoy, daemon, doctor,
-        event, explain, lifecycle, mail, nudge, params, polecat, report, town, wait, waiting, work,
+        event, explain, lifecycle, mail, nudge, params, pause, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.
@@ -73,6 +73,14 @@ mod traits {
         /// Stop everything, verified by a census.
         #[method(name = "town.stop", with_extensions)]
         async fn stop(&self, params: params::TownStop) -> RpcResult<Reply<town::TownChange>>;
+
+        /// Freeze agents with everything below them, and start nothing of them.
+        #[method(name = "town.pause", with_extensions)]
+        async fn pause(&self, params: params::TownPause) -> RpcResult<Reply<pause::PauseChange>>;
+
+        /// The end of a pause: what was frozen goes on.
+        #[method(name = "town.resume", with_extensions)]
+        async fn resume(&self, params: params::TownResume) -> RpcResult<Reply<pause::PauseChange>>;
     }
 
     /// Rigs.

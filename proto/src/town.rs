@@ -30,6 +30,9 @@ pub struct TownStatus {
     pub alerts: Vec<Alert>,
     /// How many agents are in which state.
     pub summary: BTreeMap<String, u64>,
+    /// The whole town is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<crate::pause::Pause>,
 }
 
 /// The daemon, in a town's status.
@@ -104,6 +107,9 @@ pub struct Rig {
     /// It is being removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// It is paused as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<crate::pause::Pause>,
     /// Prefix of its work items.
     pub prefix: String,
     /// Its witness.

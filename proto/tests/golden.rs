@@ -65,6 +65,8 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("town.status", "town_status", round::<Reply<town::TownStatus>>),
     ("town.start", "town_change", round::<Reply<town::TownChange>>),
     ("town.stop", "town_change", round::<Reply<town::TownChange>>),
+    ("town.pause", "pause_change", round::<Reply<gtd_proto::pause::PauseChange>>),
+    ("town.resume", "pause_change", round::<Reply<gtd_proto::pause::PauseChange>>),
     ("rig.list", "rigs", round::<Reply<Items<town::Rig>>>),
     ("rig.status", "rig", round::<Reply<town::Rig>>),
     ("rig.add", "rig_added", round::<Reply<town::RigAdded>>),

@@ -122,6 +122,7 @@ fn state(agent: &Agent, paint: Paint) -> String {
     let meaning = match agent.state {
         State::Unknown => ": it cannot be observed, and is left alone",
         State::Held => ": a person ended it",
+        State::Paused => ": it stands still, with everything below its shim",
         State::Lingering => ": its pane is gone, processes of it are alive",
         _ => "",
     };
@@ -242,6 +243,14 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             out.push((Some(format!("gtctl wait {me} --for gone")), "wait for its end"));
             out.push((on("stop").map(|stop| format!("{stop} --force")), "KILL it at once"));
         }
+        State::Stopped | State::Backoff | State::Quarantined | State::Held | State::Throttled
+            if agent.pause.is_some() =>
+        {
+            out.push((
+                agent.pause.as_ref().map(|pause| pause.clear.clone()),
+                "end its pause: then it may start",
+            ));
+        }
         State::Stopped if aside(agent).is_some() => {
             out.push((aside(agent), "its rig is set aside: the end of that brings it back"));
         }
@@ -268,7 +277,10 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             out.push((plain("explain --probe"), "look at it now"));
             out.push((Some("gtctl daemon status".to_owned()), "what cannot be observed"));
         }
-        State::Paused => {}
+        State::Paused => {
+            out.push((agent.pause.as_ref().map(|pause| pause.clear.clone()), "let it go on"));
+            out.push((on("stop"), "end it; it stays stopped"));
+        }
     }
     if agent.state != State::Running {
         out.push((plain("exits"), "how it ended before"));

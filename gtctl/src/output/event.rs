@@ -149,6 +149,15 @@ pub fn facts(event: &Event) -> String {
             parts.extend(text("kind").map(str::to_owned));
             parts.extend(text("text").map(str::to_owned));
         }
+        kind::AGENT_PAUSED => {
+            parts.extend(text("by").map(|by| format!("by {by}")));
+            parts.extend(text("until").map(|until| format!("until {until}")));
+            parts.extend(text("reason").map(str::to_owned));
+        }
+        kind::AGENT_RESUMED => {
+            parts.extend(text("by").map(|by| format!("by {by}")));
+            parts.extend(text("why").map(str::to_owned));
+        }
         kind::AGENT_DRAINED => {
             parts.extend(text("by").map(|by| format!("by {by}")));
             parts.extend(text("reason").map(str::to_owned));

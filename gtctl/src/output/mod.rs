@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod error;
 pub mod event;
 pub mod paint;
+pub mod pause;
 pub mod rig;
 pub mod table;
 pub mod time;

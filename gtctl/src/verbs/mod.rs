@@ -22,6 +22,7 @@ mod logs;
 mod mail;
 mod nudge;
 mod orphans;
+mod pause;
 mod peek;
 mod polecat;
 mod prime;
@@ -83,6 +84,8 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Waiting => waiting::run(cx).await,
         Verb::Drain(args) => drain::run(cx, args, false).await,
         Verb::Undrain(args) => drain::run(cx, args, true).await,
+        Verb::Pause(args) => pause::run(cx, args).await,
+        Verb::Resume(args) => pause::resume(cx, args).await,
         Verb::Reset(args) => reset::run(cx, args).await,
         Verb::DeclareDead(args) => declare_dead::run(cx, args).await,
         Verb::Wait(args) => wait::run(cx, &args).await,

@@ -273,6 +273,11 @@ async fn watch(work: &mut Work<'_>, mut life: Life, end: Option<EndOrder>) -> Re
     shared.with_capture(work.agent, |slot| *slot = Some(capture));
     if process.is_some() {
         work.report(What::Alive { life: Box::new(life.clone()), adopted: true }).await;
+        // Somebody's pause may be unknown to us, or its end may not have reached it.
+        let still = |id: &ProcessId| observe(id).alive().is_some_and(|stat| stat.is_stopped());
+        if life.process.as_ref().is_some_and(still) {
+            work.report(What::Still).await;
+        }
         work.report(What::Ready).await;
     }
     Ok(Living { life, shim, process, ready: None, end, born: Instant::now() })

@@ -208,6 +208,7 @@ fn shimless_record(life: &Life, instance: &InstanceId) -> Box<Record> {
         usage: files::Usage::default(),
         survivors: Vec::new(),
         spared: Vec::new(),
+        frozen: Vec::new(),
     })
 }
 

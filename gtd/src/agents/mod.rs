@@ -14,6 +14,7 @@ pub mod converse;
 pub mod descent;
 pub mod dialogs;
 pub mod environment;
+mod frost;
 pub mod launch;
 pub mod limits;
 pub mod oom;

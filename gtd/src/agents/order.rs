@@ -136,6 +136,17 @@ pub enum Order {
         /// Who wants it, for the record of signals.
         by: String,
     },
+    /// Freeze this instance with everything below its shim, or let it go on. The last such order counts.
+    Freeze {
+        /// The instance.
+        instance: InstanceId,
+        /// Freeze it; else let it go on.
+        frozen: bool,
+        /// Names the order in its report.
+        number: u64,
+        /// Who wants it, for the record of signals.
+        by: String,
+    },
     /// A person says that this instance, of which nothing can be told, is dead: looked at once more, and let go
     /// of unless something of it lives. Nothing is signalled.
     Abandon {
@@ -202,6 +213,10 @@ pub enum What {
         /// The processes.
         processes: Vec<ProcessId>,
     },
+    /// How far an order to freeze it, or to let it go on, has come.
+    Frost(Frosted),
+    /// It was found after a restart of the daemon, and stands still.
+    Still,
     /// Signals that were sent.
     Signals(Vec<SignalSent>),
     /// Another session had the wanted name.
@@ -211,6 +226,17 @@ pub enum What {
         /// The name used.
         used: String,
     },
+}
+
+/// How far an order to freeze an instance, or to let it go on, has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frosted {
+    /// Which order.
+    pub number: u64,
+    /// Processes that it was about.
+    pub processes: u64,
+    /// Why it is not done; the task goes on trying. Without, a look has shown that it is.
+    pub trouble: Option<String>,
 }
 
 /// Why a launch failed before there was a process of the agent.

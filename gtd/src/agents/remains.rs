@@ -39,6 +39,10 @@ pub(super) async fn after_the_shim(work: &mut Work<'_>, life: &mut Life, told: &
         return;
     }
     let mut capture = shared.with_capture(work.agent, Option::take).unwrap_or_else(|| recorded(work, life));
+    if let Some(record) = &record {
+        // What it froze has new parents now, and would stand still for ever.
+        capture.descended(&record.shim_id(), record.frozen_ids(), record.started_at);
+    }
     let proper = record.as_ref().is_some_and(|record| record.phase == Phase::Gone);
     let mut left = if proper { survivors(record.as_deref()) } else { proven(work, &mut capture).await };
     if !proper && !left.is_empty() {

@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, agent: Address, mut orders: mpsc::R
             Order::Forget { instance } => shared.forget_files(&instance),
             Order::Close { place } => tend::close_pane(&shared, &agent, &place).await,
             // Of an instance that is gone: its end has been reported already.
-            Order::End { .. } | Order::Abandon { .. } => {}
+            Order::End { .. } | Order::Abandon { .. } | Order::Freeze { .. } => {}
         }
     }
 }
@@ -52,6 +52,25 @@ pub(super) struct Work<'a> {
     pub(super) orders: &'a mut mpsc::Receiver<Given>,
     /// While it is one of the few starts that may be under way at once.
     pub(super) starting: Option<Permit>,
+    /// The last order to freeze it, or to let it go on, that nobody has looked after yet.
+    pub(super) frost: Option<FrostOrder>,
+}
+
+/// An order to freeze the present instance, or to let it go on.
+#[derive(Debug, Clone)]
+pub(super) struct FrostOrder {
+    pub(super) frozen: bool,
+    pub(super) number: u64,
+    pub(super) by: String,
+}
+
+/// What an instance that is tended can be told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// To end.
+    End(EndOrder),
+    /// To stand still, or to go on.
+    Frost(FrostOrder),
 }
 
 /// An order to end the present instance.
@@ -78,7 +97,7 @@ impl<'a> Work<'a> {
         instance: &'a InstanceId,
         orders: &'a mut mpsc::Receiver<Given>,
     ) -> Self {
-        Self { shared, agent, instance, orders, starting: None }
+        Self { shared, agent, instance, orders, starting: None, frost: None }
     }
 
     pub(super) async fn report(&self, what: What) {
@@ -99,13 +118,14 @@ impl<'a> Work<'a> {
     pub(super) async fn asked(&mut self) -> Asked {
         loop {
             match self.orders.recv().await.map(|given| given.order) {
-                Some(Order::End { instance, force, keep_pane, by }) if instance == *self.instance => {
-                    return Asked::End(EndOrder { force, keep_pane, by });
-                }
                 Some(Order::Abandon { instance, evidence }) if instance == *self.instance => {
                     return Asked::Abandon(evidence);
                 }
-                Some(_) => {}
+                Some(order) => {
+                    if let Some(end) = self.sort(order) {
+                        return Asked::End(end);
+                    }
+                }
                 None => std::future::pending().await,
             }
         }
@@ -115,13 +135,29 @@ impl<'a> Work<'a> {
     pub(super) async fn end_ordered(&mut self) -> EndOrder {
         loop {
             match self.orders.recv().await {
-                Some(Given { order: Order::End { instance, force, keep_pane, by }, .. })
-                    if instance == *self.instance =>
-                {
-                    return EndOrder { force, keep_pane, by };
+                Some(given) => {
+                    if let Some(end) = self.sort(given.order) {
+                        return end;
+                    }
                 }
-                Some(_) => {}
                 // The daemon goes down: agents stay. There is nothing more to wait for.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits for an order to end this instance, to freeze it, or to let it go on.
+    pub(super) async fn told(&mut self) -> Told {
+        loop {
+            if let Some(frost) = self.frost.take() {
+                return Told::Frost(frost);
+            }
+            match self.orders.recv().await {
+                Some(given) => {
+                    if let Some(end) = self.sort(given.order) {
+                        return Told::End(end);
+                    }
+                }
                 None => std::future::pending().await,
             }
         }
@@ -130,12 +166,24 @@ impl<'a> Work<'a> {
     /// An order to end this instance that has come already.
     pub(super) fn end_was_ordered(&mut self) -> Option<EndOrder> {
         while let Ok(given) = self.orders.try_recv() {
-            if let Order::End { instance, force, keep_pane, by } = given.order
-                && instance == *self.instance
-            {
-                return Some(EndOrder { force, keep_pane, by });
+            if let Some(end) = self.sort(given.order) {
+                return Some(end);
             }
         }
         None
+    }
+
+    /// An order to end this instance; one to freeze it is kept until somebody can look after it.
+    fn sort(&mut self, order: Order) -> Option<EndOrder> {
+        match order {
+            Order::End { instance, force, keep_pane, by } if instance == *self.instance => {
+                Some(EndOrder { force, keep_pane, by })
+            }
+            Order::Freeze { instance, frozen, number, by } if instance == *self.instance => {
+                self.frost = Some(FrostOrder { frozen, number, by });
+                None
+            }
+            _ => None,
+        }
     }
 }

@@ -9,12 +9,13 @@ use gtd_proto::{Address, Timestamp};
 use tokio::time::sleep;
 
 use super::begin::{Living, found};
+use super::frost::Frost;
 use super::launch::Ready;
 use super::order::{EndedBy, Ending, Life, Place, What};
 use super::pressure::Pressure;
 use super::remains::after_the_shim;
 use super::runtime::{Shared, target};
-use super::task::{EndOrder, Work};
+use super::task::{self as order, EndOrder, Work};
 use crate::process::record::{By, Phase, Record};
 use crate::process::{Observation, Signal, Watch, identify};
 use crate::tmux::Pane;
@@ -65,6 +66,7 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
     let mut wanted = end;
     let mut pressure: Option<Pressure<'_>> = None;
     let mut lags_at: Option<Instant> = None;
+    let mut frost = Frost::default();
     loop {
         if told.ended && wanted.is_none() {
             let at = *lags_at.get_or_insert_with(|| Instant::now() + LAGGING);
@@ -81,12 +83,21 @@ pub(super) async fn tend(work: &mut Work<'_>, living: Living) {
                 ended(work, &life, &mut shim, &mut told).await;
             }
             _ = shim.exited() => break,
-            order = work.end_ordered() => {
-                if let (true, Some(p)) = (order.force, pressure.as_mut()) {
-                    p.force(&shared, work, &life, &order.by).await;
+            order = work.told() => match order {
+                order::Told::End(order) => {
+                    if let (true, Some(p)) = (order.force, pressure.as_mut()) {
+                        p.force(&shared, work, &life, &order.by).await;
+                    }
+                    // Its end lets go of whatever stands still.
+                    frost = Frost::default();
+                    wanted = Some(order);
                 }
-                wanted = Some(order);
-            }
+                order::Told::Frost(order) if wanted.is_none() && !told.ended => {
+                    frost.begin(work, &life, order).await;
+                }
+                order::Told::Frost(_) => {}
+            },
+            () = sleep(frost.wait()), if frost.is_under_way() && !told.ended => frost.look(work, &life).await,
             permit = shared.stops.acquire(), if wanted.is_some() && pressure.is_none() => {
                 if let (Ok(permit), Some(order)) = (permit, &wanted) {
                     pressure = Some(Pressure::begin(&shared, work, &life, order, permit).await);

@@ -160,6 +160,7 @@ impl Daemon {
         core.recall_rigs(&recalled);
         let captures = orphans::recalled(&known, recalled.get(orphans::CAPTURED));
         core.recall_orphans(&recalled);
+        core.recall_pauses(&recalled);
         core.recall_conversations(conversations);
         let late = match ledger.exits(None, Some(RECENT_DEATHS)).await {
             Ok(exits) => exits,

@@ -107,6 +107,13 @@ pub(super) fn words(event: &Event, more: u64) -> Words {
             format!("{who} is drained"),
             format!("By {}. It stays away until gtctl undrain {who}.\n{}", text("by"), text("reason")),
         ),
+        "agent.paused" => (
+            format!("{who} is paused"),
+            format!("By {}. Let it go on with: {}\n{}", text("by"), text("clear"), text("reason")),
+        ),
+        "agent.resumed" => {
+            (format!("{who} goes on"), format!("Its pause was ended, by {}: {}", text("by"), text("why")))
+        }
         "mail.sent" => (
             format!("Mail from {} for {}: {}", text("from"), text("to"), text("subject")),
             format!("gtctl mail read {}", text("id")),
@@ -274,7 +281,7 @@ mod tests {
         let nux = Some("alpha/polecats/nux");
         let data = json!({"work": "al-1", "title": "Fix it", "error": "no worktree", "idle_ms": 1_800_000,
             "kind": "permission", "text": "rm -rf build", "by": "person", "from": "daemon", "to": "alpha/witness",
-            "subject": "s", "id": "m-1", "reason": null});
+            "subject": "s", "id": "m-1", "reason": null, "clear": "gtctl resume"});
         for (kind, title, parts) in [
             (
                 "polecat.restart_failed",
@@ -285,6 +292,8 @@ mod tests {
             ("work.orphaned", "is dead and has work", &["al-1 (Fix it)", "gtctl explain alpha/polecats/nux"]),
             ("agent.waiting", "waits for you: permission", &["rm -rf build", "gtctl waiting"]),
             ("agent.drained", "is drained", &["By person", "gtctl undrain alpha/polecats/nux"]),
+            ("agent.paused", "is paused", &["By person", "gtctl resume"]),
+            ("agent.resumed", "goes on", &["by person"]),
             ("mail.sent", "Mail from daemon for alpha/witness: s", &["gtctl mail read m-1"]),
         ] {
             let said = words(&event(kind, nux, data.clone()), 0);

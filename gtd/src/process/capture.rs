@@ -13,6 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::id::ProcessId;
 use super::observe::Observation;
 use super::signal::{Proof, Target};
@@ -75,6 +77,19 @@ impl Capture {
     /// Names the cgroup that was recorded for this instance alone, such as its pane's scope.
     pub fn set_cgroup(&mut self, path: impl Into<String>) {
         self.cgroup = Some(path.into());
+    }
+
+    /// Takes over what was seen below a recorded process while that lived.
+    pub fn descended(
+        &mut self,
+        ancestor: &ProcessId,
+        seen: impl IntoIterator<Item = ProcessId>,
+        captured_at: Timestamp,
+    ) {
+        for id in seen {
+            let proof = Proof::Descendant { ancestor: ancestor.clone(), captured_at };
+            self.remember(id, Seen { proof, witness: true });
+        }
     }
 
     /// Notes that a recorded process was alive until this instant, as its watch reported.

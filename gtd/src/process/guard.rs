@@ -4,10 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use super::id::{Pid, ProcessId};
+use super::id::{BootId, Pid, ProcessId};
+use super::procfs::Proc;
 use super::signal::Refused;
 use super::stat::Stat;
 use super::table::ProcessTable;
+
+/// Nobody stands on more ancestors; a list that goes on for longer runs in a circle.
+const DEEPEST: usize = 4_096;
 
 /// What must never be signalled: ourselves and everything we stand on.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,29 @@ impl Guard {
         Ok(Self { own: Some(own), group: Some(stat.group), session: Some(stat.session), protected })
     }
 
+    /// The same by a look at our own ancestors alone: what it costs does not grow with the machine.
+    ///
+    /// # Errors
+    /// Our own ancestry cannot be read whole.
+    pub fn of_us(servers: impl IntoIterator<Item = ProcessId>) -> Result<Self, GuardError> {
+        let mut protected: BTreeSet<ProcessId> = servers.into_iter().collect();
+        let Some(own) = Pid::own() else { return Ok(Self { protected, ..Self::default() }) };
+        let unread = |error: std::io::Error| GuardError(format!("the parents of process {own}: {error}"));
+        let boot = BootId::current().map_err(unread)?;
+        let mut proc = Proc::open().map_err(unread)?;
+        let stat = proc.stat(own).map_err(unread)?;
+        let (group, session, mut at) = (stat.group, stat.session, stat);
+        for _ in 0..DEEPEST {
+            let Some(parent) = at.parent else {
+                return Ok(Self { own: Some(own), group: Some(group), session: Some(session), protected });
+            };
+            // One that ends meanwhile leaves us without a whole list: no guard, and the caller tries again.
+            at = proc.stat(parent).map_err(unread)?;
+            protected.insert(at.id(&boot));
+        }
+        Err(GuardError(format!("process {own} has more than {DEEPEST} ancestors")))
+    }
+
     /// The guard of a shim, whose agent shares its session.
     pub(crate) fn of_shim(own: Pid, ancestors: impl IntoIterator<Item = ProcessId>) -> Self {
         Self { own: Some(own), group: None, session: None, protected: ancestors.into_iter().collect() }
@@ -75,6 +102,14 @@ impl Guard {
 mod tests {
     use super::*;
     use crate::process::table::tests::{id, stat, table};
+
+    #[test]
+    fn a_look_at_our_ancestors_alone_protects_the_same() {
+        let whole = Guard::from_table(&ProcessTable::read().unwrap(), [id(7, 1)]).unwrap();
+        let alone = Guard::of_us([id(7, 1)]).unwrap();
+        assert_eq!(alone.protected, whole.protected);
+        assert_eq!((alone.own, alone.group, alone.session), (whole.own, whole.group, whole.session));
+    }
 
     #[test]
     fn without_our_whole_ancestry_there_is_no_guard() {

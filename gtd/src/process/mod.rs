@@ -8,6 +8,7 @@
 //! `pidfd` (a handle on one process); the rest is written against them.
 
 pub mod attribution;
+mod below;
 pub mod capture;
 pub mod exit;
 pub mod facts;
@@ -28,6 +29,7 @@ pub mod sweep;
 pub mod table;
 
 pub use attribution::{Attribution, Ground, Judged, OnRecord, Verdict, attribute};
+pub use below::{Stillness, stillness};
 pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;

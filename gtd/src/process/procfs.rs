@@ -211,6 +211,33 @@ pub(crate) fn children(pid: Pid) -> io::Result<Vec<Pid>> {
     Ok(found)
 }
 
+/// State letters of all threads of a process.
+pub(crate) fn thread_states(pid: Pid) -> io::Result<Vec<char>> {
+    let mut states = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        match std::fs::read(task?.path().join("stat")) {
+            // The name may hold anything, a closing bracket included.
+            Ok(line) => states.extend(
+                line.iter().rposition(|b| *b == b')').and_then(|at| line.get(at + 2)).map(|b| char::from(*b)),
+            ),
+            Err(error) if is_vanished(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(states)
+}
+
+/// Whether a SIGSTOP waits for a process until it leaves the kernel.
+pub(crate) fn stop_is_pending(pid: Pid) -> io::Result<bool> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let stop = 1_u64 << (rustix::process::Signal::STOP.as_raw() - 1);
+    let pending = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    Ok((pending("SigPnd:") | pending("ShdPnd:")) & stop != 0)
+}
+
 /// Whether this kernel lists children per thread (`CONFIG_PROC_CHILDREN`).
 pub(crate) fn has_children_files() -> bool {
     std::fs::exists("/proc/thread-self/children").unwrap_or(false)

@@ -152,6 +152,10 @@ pub struct Record {
     /// What was left alive on purpose.
     #[serde(default)]
     pub spared: Vec<Left>,
+    /// What stands still below the shim while it is frozen, so that whoever comes after a shim that was killed
+    /// knows what to let go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<Left>,
 }
 
 impl Record {
@@ -181,6 +185,11 @@ impl Record {
     /// The agent's identity, once it was started.
     pub fn agent_id(&self) -> Option<ProcessId> {
         self.agent.map(|agent| self.identity(agent))
+    }
+
+    /// What stood still below the shim when it was last frozen.
+    pub fn frozen_ids(&self) -> impl Iterator<Item = ProcessId> + '_ {
+        self.frozen.iter().map(|left| self.identity(PidStart { pid: left.pid, start: left.start }))
     }
 
     fn identity(&self, process: PidStart) -> ProcessId {

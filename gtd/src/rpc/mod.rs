@@ -33,6 +33,7 @@ mod nearest;
 mod nudge;
 mod orphans;
 mod output;
+mod pause;
 pub mod peer;
 mod plan;
 mod polecat;

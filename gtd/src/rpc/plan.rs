@@ -89,7 +89,7 @@ impl Context {
 
 fn start(shown: &Shown, agent: &Address) -> Result<Vec<PlanStep>, RpcError> {
     let state = shown.agents.get(agent).map(|one| one.state);
-    if state == Some(State::Running) {
+    if state == Some(State::Running) && shown.pauses.of(agent).is_none() {
         return Ok(Vec::new());
     }
     may_start(shown, agent)?;
@@ -111,7 +111,9 @@ fn stop(agent: &Agent, how: How) -> Vec<PlanStep> {
             "nothing of it runs; it is not started again"
         }
         _ if how.force => "KILL at once",
-        _ if how.now || agent.activity != Activity::Working => "TERM, and KILL after its grace time",
+        _ if how.now || agent.activity != Activity::Working || agent.state == State::Paused => {
+            "TERM, and KILL after its grace time"
+        }
         _ => "TERM when its turn has ended or the drain time is over, and KILL after its grace time",
     };
     vec![step("stop", &agent.agent, why)]
@@ -126,6 +128,9 @@ fn may_start(shown: &Shown, agent: &Address) -> Result<(), RpcError> {
     };
     if shown.hold.is_some() {
         return Err(refused("town is down", "the town is stopped", "gtctl up"));
+    }
+    if let Some(standing) = shown.pauses.of(agent) {
+        return Err(refused("paused", &standing.words(), &standing.extent.clear()));
     }
     let barred = agent
         .rig()

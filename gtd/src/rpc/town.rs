@@ -37,6 +37,7 @@ impl TownServer for Context {
                 incidents: shown.incidents.iter().filter(|incident| incident.is_open()).cloned().collect(),
                 alerts: shown.alerts.values().cloned().collect(),
                 summary: shown.summary(),
+                pause: self.handle.paused_town(shown),
             })
         });
         Ok(Reply::at(seq, status.map_err(refuse)?))
@@ -58,6 +59,22 @@ impl TownServer for Context {
             self.handle.once_or_wait(key, "town.start", doing(Request::TownStart { ask }), doing(again));
         let change = started.await.map_err(refuse)?;
         Ok(Reply::at(seq, change))
+    }
+
+    async fn pause(
+        &self,
+        peer: &Extensions,
+        params: params::TownPause,
+    ) -> RpcResult<Reply<gtd_proto::pause::PauseChange>> {
+        self.pause_town(peer, params).await
+    }
+
+    async fn resume(
+        &self,
+        peer: &Extensions,
+        params: params::TownResume,
+    ) -> RpcResult<Reply<gtd_proto::pause::PauseChange>> {
+        self.resume_town(peer, params).await
     }
 
     async fn stop(&self, peer: &Extensions, params: params::TownStop) -> RpcResult<Reply<TownChange>> {

@@ -19,6 +19,7 @@ use super::incident::Breaker;
 use super::machine::{Machine, Phase, Then};
 use super::moves::End;
 use super::orphaned::Orphan;
+use super::pauses::Pauses;
 use super::planner::{Facts, Settings, Situation, wanted};
 use super::policy::after;
 use super::progress::Stall;
@@ -130,6 +131,8 @@ pub struct Core {
     pub(super) rigs: BTreeMap<RigName, Record>,
     /// Workers that are being made or removed.
     pub(super) closed: BTreeMap<Address, Closed>,
+    /// What is paused.
+    pub(super) pauses: Pauses,
     /// What agents have on their hooks, as last said.
     pub(super) hooks: Arc<Hooks>,
     questions: u64,
@@ -166,6 +169,7 @@ impl Core {
             agents: BTreeMap::new(),
             rigs: BTreeMap::new(),
             closed: BTreeMap::new(),
+            pauses: Pauses::default(),
             hooks: Arc::default(),
             questions: 0,
             orphaned: BTreeMap::new(),
@@ -255,6 +259,7 @@ impl Core {
         self.heed_deaths(now, &mut turn);
         self.pass_time(now, &mut turn);
         self.tend_incident(now, &mut turn);
+        self.tend_pauses(now, &mut turn);
         self.answer(now, &mut turn);
         self.forget_removed(&mut turn);
         turn
@@ -271,7 +276,7 @@ impl Core {
             Some(if later { deadline.max(self.looking_until) } else { deadline })
         });
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
-        agents.chain(waiters).chain(self.incident_deadline()).min()
+        agents.chain(waiters).chain(self.incident_deadline()).chain(self.pauses.deadline()).min()
     }
 
     /// The agents, by address.
@@ -319,6 +324,7 @@ impl Core {
             facts: &self.facts,
             rigs: &self.rigs,
             closed: &self.closed,
+            pauses: &self.pauses,
             hooks: &self.hooks,
             questions: &mut self.questions,
             held: self.hold.is_some(),

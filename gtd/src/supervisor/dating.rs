@@ -4,6 +4,7 @@
 //! Changes instants and nothing else. While both clocks agree, which they nearly always do, it does nothing.
 
 use gtd_proto::event::kind;
+use gtd_proto::pause::Pause;
 use gtd_proto::town::Aside;
 use gtd_proto::{Agent, Cause, Incident, Timestamp};
 use serde_json::Value;
@@ -68,8 +69,15 @@ pub(super) fn shown(agent: &mut Agent, line: &Timeline) {
     if let Some(drain) = &mut agent.drain {
         drain.since = line.to_wall(drain.since);
     }
+    agent.pause.iter_mut().for_each(|one| pause(one, line));
     agent.next_attempt = agent.next_attempt.map(|at| line.to_wall(at));
     agent.activity_since = agent.activity_since.map(|at| line.to_wall(at));
+}
+
+/// A pause as people see it.
+pub(super) fn pause(pause: &mut Pause, line: &Timeline) {
+    pause.since = line.to_wall(pause.since);
+    pause.until = pause.until.map(|at| line.to_wall(at));
 }
 
 /// Since when a rig is as it is, and who set it aside when.

@@ -140,6 +140,21 @@ fn because(agent: &Agent, shown: &Shown) -> Vec<String> {
         let what = if drain.done { "it is drained" } else { "it is being drained" };
         because.push(format!("{what}, by {} since {since:.0}: until gtctl undrain", drain.by));
     }
+    if let Some(pause) = &agent.pause {
+        let why = pause.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let until = pause.until.map_or(String::new(), |until| format!(" until {until:.0}"));
+        let still = match pause.processes {
+            Some(many) if pause.frozen => format!("; {many} of its processes stand still"),
+            _ => String::new(),
+        };
+        because.push(format!(
+            "{} is paused, by {}{why} since {:.0}{until}{still}: {}",
+            if pause.scope == "town" { "the town" } else { &pause.scope },
+            pause.by,
+            pause.since,
+            pause.clear
+        ));
+    }
     if let Some(waits) = shown.waiting.get(&agent.agent) {
         let text = waits.text.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
         because.push(format!(
@@ -232,6 +247,14 @@ fn next(agent: &Agent, now: Timestamp) -> Option<String> {
         let seconds = since(now, at).as_secs();
         humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
     });
+    if let Some(pause) = &agent.pause {
+        let by_itself = pause.until.map(|until| {
+            let seconds = since(now, until).as_secs();
+            let wait = humantime::format_duration(std::time::Duration::from_secs(seconds));
+            format!("it goes on by itself in {wait}; ")
+        });
+        return Some(format!("{}let it go on with: {}", by_itself.unwrap_or_default(), pause.clear));
+    }
     match (agent.state, wait) {
         (State::Backoff, Some(wait)) => {
             Some(format!("it is started in {wait}; at once with: gtctl reset {name}"))

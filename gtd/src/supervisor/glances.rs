@@ -33,7 +33,8 @@ pub(super) type Seen = BTreeMap<Address, (InstanceId, Timestamp)>;
 fn candidates(shown: &Shown) -> Vec<(Address, InstanceId)> {
     let silent = shown.agents.values().filter(|agent| {
         let said = shown.waiting.get(&agent.agent).is_some_and(|waits| waits.source == WaitSource::Reported);
-        agent.running && agent.activity != Activity::Working && !said
+        // What stands still asks nothing new.
+        agent.running && agent.pause.is_none() && agent.activity != Activity::Working && !said
     });
     silent.filter_map(|agent| Some((agent.agent.clone(), agent.instance.clone()?))).collect()
 }

@@ -177,7 +177,16 @@ impl Handle {
     fn rig_of(&self, shown: &Shown, name: &RigName) -> Result<Rig, RpcError> {
         let mut rig = shown.rig(name)?;
         dating::rig(&mut rig.since, [&mut rig.parked, &mut rig.docked], &self.line);
+        rig.pause.iter_mut().for_each(|pause| dating::pause(pause, &self.line));
         Ok(rig)
+    }
+
+    /// The pause of the whole town, as people see it, out of what is shown.
+    #[must_use]
+    pub fn paused_town(&self, shown: &Shown) -> Option<gtd_proto::pause::Pause> {
+        let mut pause = shown.pauses.town().map(|standing| standing.shown());
+        pause.iter_mut().for_each(|pause| dating::pause(pause, &self.line));
+        pause
     }
 
     /// How long the daemon has run, suspended time included.

@@ -393,7 +393,10 @@ fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec
     let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gone = Vec::new();
     let running: Vec<Address> = handle.view().read(|shown| {
-        let agents = shown.agents.values().filter(|agent| agent.state == AgentState::Running);
+        let agents = shown
+            .agents
+            .values()
+            .filter(|agent| matches!(agent.state, AgentState::Running | AgentState::Paused));
         agents.map(|agent| agent.agent.clone()).collect()
     });
     state.missing.retain(|agent, _| running.contains(agent));

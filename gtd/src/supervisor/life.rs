@@ -63,6 +63,8 @@ impl Machine {
                 self.lingering = processes.iter().map(ToString::to_string).collect();
                 turn.event(self, kind::AGENT_LINGERING, now, json!({ "processes": self.lingering }));
             }
+            What::Frost(said) => self.frosted(said, now, turn),
+            What::Still => self.found_still(),
             // Both are handled before the instance is looked at.
             What::Signals(_) | What::NameTaken { .. } => {}
         }
@@ -248,7 +250,7 @@ impl Machine {
             (None, None) => Duration::ZERO,
         };
         let end = Unjudged {
-            named: verdict::name(&ending, requested),
+            named: verdict::name(&ending, requested, self.stood_still()),
             ending,
             died_at,
             uptime,

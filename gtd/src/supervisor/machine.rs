@@ -10,8 +10,10 @@ use gtd_proto::{Activity, Address, InstanceId, Intent, Role, State, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::drain::Drain;
+use super::frost::Frost;
 use super::hooked::Task;
 use super::on_demand::Idling;
+use super::pauses::Standing;
 use super::planner::Mode;
 use super::policy::{Memory, Next, after};
 use super::progress::Progress;
@@ -217,6 +219,10 @@ pub struct Machine {
     pub drain: Option<Drain>,
     /// It waits for a person.
     pub waits: Option<Waits>,
+    /// The pause that holds for it: what is paused is kept in a book of its own.
+    pub paused: Option<Standing>,
+    /// It stands still for that, or is on its way there or back.
+    pub frost: Option<Frost>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -270,6 +276,9 @@ pub struct Memo {
     /// The present instance waits for a person, and that was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// The present instance may stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frost: Option<Frost>,
 }
 
 impl Machine {
@@ -313,6 +322,8 @@ impl Machine {
             conversation: None,
             drain: None,
             waits: None,
+            paused: None,
+            frost: None,
         }
     }
 
@@ -347,6 +358,7 @@ impl Machine {
             word: self.words.last.clone(),
             drain: self.drain.clone(),
             waits: self.waits.clone(),
+            frost: self.frost.clone(),
         }
     }
 
@@ -358,6 +370,9 @@ impl Machine {
         }
         if (self.blind.is_some() || self.unsure.is_some()) && self.current.is_some() {
             return State::Unknown;
+        }
+        if let Some(state) = self.frozen_state() {
+            return state;
         }
         match &self.phase {
             Phase::Rest => State::Stopped,
@@ -385,6 +400,12 @@ impl Machine {
         if let Some(end) = &self.unjudged {
             return Some(end.until);
         }
+        // Nothing is waited for of what stands still.
+        let own = if self.is_frozen() { None } else { self.phase_deadline(healthy_after) };
+        own.into_iter().chain(self.frost_deadline()).min()
+    }
+
+    fn phase_deadline(&self, healthy_after: Duration) -> Option<Timestamp> {
         match &self.phase {
             Phase::Waiting { why: Pause::Incident, .. } => None,
             Phase::Starting { deadline } => Some(*deadline),

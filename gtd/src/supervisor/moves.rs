@@ -48,6 +48,7 @@ impl Machine {
         self.forget_idling();
         self.move_on("it was started again", now, turn);
         self.waits = None;
+        self.frost = None;
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;
@@ -70,7 +71,9 @@ impl Machine {
         let Some(current) = &self.current else { return };
         let now = situation.now;
         let then = ask.then;
-        let drains = self.activity == Activity::Working && current.alive && !ask.now && !ask.force;
+        // What stands still ends no turn; only a drain waits until it goes on.
+        let stands = self.is_frozen() && !self.drain.as_ref().is_some_and(|drain| drain.patient);
+        let drains = self.activity == Activity::Working && current.alive && !ask.now && !ask.force && !stands;
         match self.phase {
             _ if drains && !matches!(self.phase, Phase::Ending { .. }) => {
                 let until = after(now, situation.settings.drain);
@@ -107,6 +110,9 @@ impl Machine {
             if self.unjudged.as_ref().is_some_and(|end| end.until <= now) {
                 self.judge_by_what_is_known(situation, turn);
             }
+            return;
+        }
+        if self.is_frozen() {
             return;
         }
         match self.phase.clone() {

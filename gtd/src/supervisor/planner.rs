@@ -9,6 +9,7 @@ use gtd_proto::{Address, AgentName, ErrorKind, InstanceId, RigName, Role, RpcErr
 use super::closed::{self, Closed};
 use super::hooks::Hooks;
 use super::incident;
+use super::pauses::Pauses;
 use super::policy::Numbers;
 use super::rigs::{FileState, Record, Standing, barred, unknown_rig};
 use super::throttle::{Limits, Shortage};
@@ -115,6 +116,8 @@ pub struct Situation<'a> {
     pub rigs: &'a BTreeMap<RigName, Record>,
     /// Workers that are being made or removed.
     pub closed: &'a BTreeMap<Address, Closed>,
+    /// What is paused.
+    pub pauses: &'a Pauses,
     /// What agents have on their hooks, as last said.
     pub hooks: &'a Hooks,
     /// Counts questions to the stores of work.
@@ -146,6 +149,7 @@ impl Situation<'_> {
         if self.held {
             return Err(not_operational(agent, "town is down", "the town is stopped", "gtctl up"));
         }
+        self.pauses.bar(agent)?;
         if self.observing {
             let why = "the ledger was lost, and what should run is not known";
             return Err(not_operational(agent, "town is down", why, "gtctl up"));

@@ -46,6 +46,8 @@ pub enum Ending {
     Requested,
     /// The machine was restarted: no failure of the agent's.
     Reboot,
+    /// It was frozen by a pause, and ended from outside: no failure of the agent's.
+    Frozen,
     /// A person ended it at its terminal.
     Person,
     /// Its provider's limit was recognised; it is lifted after this time.
@@ -167,6 +169,7 @@ table! {
 //  which death                              fits                                                      counts churns then
     "requested: stop, drain, pause, park",   |d, _| d.ending == Ending::Requested                   => false, false, Rest,     "it was asked to end";
     "restart of the machine",                |d, _| d.ending == Ending::Reboot                      => false, false, Again,    "the machine was restarted";
+    "killed while frozen by a pause",        |d, _| d.ending == Ending::Frozen                      => false, false, Again,    "it was paused: what ended it came from outside";
     "a person's",                            |d, _| d.ending == Ending::Person                      => false, false, Hold,     "a person ended it at its terminal";
     "provider limit recognised",             |d, _| matches!(d.ending, Ending::Limited(_))          => false, false, Throttle, "its account has reached a limit of its provider";
     "launch error that does not pass",       |d, _| d.ending == Ending::Permanent                   => true,  false, Broken,   "it cannot be launched until its program and directory are there";

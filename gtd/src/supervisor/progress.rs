@@ -150,7 +150,8 @@ impl Machine {
         let work = self.work.as_ref()?;
         let runs = self.phase == Phase::Running && current.alive && current.ready_at.is_some();
         let told = self.activity != Activity::Waiting && self.blind.is_none() && self.unsure.is_none();
-        (runs && told).then(|| Watched {
+        let moves = self.paused.is_none() && self.frost.is_none();
+        (runs && told && moves).then(|| Watched {
             instance: current.instance.clone(),
             work: work.id.clone(),
             since: self.progress.since.unwrap_or(self.since),

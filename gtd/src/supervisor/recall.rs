@@ -33,6 +33,7 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.words = Words::recalled(memo.word, now);
     machine.waits = memo.waits;
     machine.drain = memo.drain;
+    machine.frost = memo.frost.map(|frost| frost.recalled(now));
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::machine::{Phase, Then};
 use super::moves::End;
 use super::noted::Noted;
+use super::pause_requests::PauseAsk;
 use super::policy;
 use super::reports::Said;
 use super::rig_requests::RigAsk;
@@ -152,6 +153,13 @@ pub enum Request {
         /// Who asks, why, and how long they wait.
         ask: Ask,
     },
+    /// Freeze what runs, and start nothing; or let it go on.
+    Pause {
+        /// What.
+        what: PauseAsk,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
     /// Lift the hold, and start what should run.
     TownStart {
         /// Who asks, why, and how long they wait.
@@ -234,6 +242,7 @@ impl Core {
             }
             Request::Noted(noted) => self.noted(ticket, *noted, now, turn),
             Request::TownStop { how, ask } => self.town_stop(ticket, how, &ask, now, turn),
+            Request::Pause { what, ask } => self.pause_or_resume(ticket, what, &ask, now, turn),
             Request::TownStart { ask } => self.town_start(ticket, &ask, now, turn),
         }
     }
@@ -264,7 +273,7 @@ impl Core {
         let result = self.each(agent, now, turn, |machine, situation, turn| {
             machine.judge_by_what_is_known(situation, turn);
             let running = machine.phase == Phase::Running;
-            if !running {
+            if !running || machine.paused.is_some() {
                 machine.may_start(situation, ask.asker()).map_err(|blocked| blocked.error)?;
             }
             machine.want(Intent::Running, ask, now);

@@ -127,7 +127,9 @@ pub(super) async fn polecat_health(handle: &Handle) -> Actions {
 fn complaint(agent: &Agent) -> Option<String> {
     let why = agent.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     match (agent.state, agent.intent) {
-        (State::Running | State::Starting | State::Stopping, _) => None,
+        (State::Running | State::Starting | State::Stopping | State::Paused, _) => None,
+        // It is somebody's wish, and said in an alert of its own.
+        (_, Intent::Paused) => None,
         // Stopped by somebody: nothing to look after. One that ended by itself is there to be cleaned up.
         (State::Stopped, Intent::Stopped) if agent.intent_by != "supervisor" || agent.instance.is_none() => {
             None

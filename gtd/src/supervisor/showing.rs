@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, Incident, Timestamp};
+use gtd_proto::{Address, Agent, Incident, Timestamp};
 
 use super::core::Core;
 use super::dating;
@@ -34,6 +34,7 @@ impl Supervisor {
                         let mut rendered = render(machine, shown.sessions.get(agent));
                         dating::shown(&mut rendered, &self.line);
                         shown.heard.insert(agent.clone(), Heard::of(machine, &self.line));
+                        say_until(&mut rendered);
                         rendered.hook = shown.hooks.work(agent);
                         if shown.hooks.stores.is_empty() {
                             // No store was asked yet.
@@ -70,6 +71,9 @@ impl Supervisor {
             }
             shown.orphaned.clone_from(&core.orphaned);
             shown.hold = core.hold().cloned();
+            if shown.pauses != *core.pauses() {
+                shown.pauses.clone_from(core.pauses());
+            }
             if turn.incident || shown.incidents.iter().any(Incident::is_open) {
                 shown.incidents = core.incidents();
                 dating::incidents(&mut shown.incidents, &self.line);
@@ -78,6 +82,7 @@ impl Supervisor {
             alerts.iter_mut().for_each(|alert| alert.since = self.line.to_wall(alert.since));
             alerts.extend(incident_alerts(&shown.incidents, wall));
             alerts.extend(core.rig_alerts(wall));
+            alerts.extend(core.pauses().alerts(wall, &self.line));
             alerts.extend(agent_alerts(core, now, wall, &self.line));
             if let Some(why) = core.tmux_trouble() {
                 let hint = "gtctl daemon status";
@@ -102,6 +107,16 @@ impl Supervisor {
             alerts.extend(self.shared.notes());
             settle_alerts(shown, alerts);
         });
+    }
+}
+
+/// A reason that is a pause says until when, by people's clock.
+fn say_until(agent: &mut Agent) {
+    let until = agent.pause.as_ref().and_then(|pause| pause.until);
+    if let (Some(until), Some(reason)) =
+        (until, agent.reason.as_mut().filter(|reason| reason.contains("paused, by ")))
+    {
+        reason.push_str(&format!("; until {until:.0}"));
     }
 }
 

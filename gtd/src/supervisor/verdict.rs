@@ -31,8 +31,20 @@ pub(super) struct Named {
     pub(super) evidence: Option<String>,
 }
 
-/// Names an end. The first line that fits holds.
-pub(super) fn name(ending: &Ending, requested: bool) -> Named {
+/// Names an end. The first line that fits holds. `frozen` is whether it stood still, when it could do nothing of its
+/// own: then whatever ended it came from outside, unless it ended with a code.
+pub(super) fn name(ending: &Ending, requested: bool, frozen: bool) -> Named {
+    let mut named = plain_name(ending, requested);
+    let from_outside =
+        ending.code.is_none() || matches!(ending.by, EndedBy::PaneClosed | EndedBy::ServerGone);
+    if frozen && from_outside && named.ending == policy::Ending::Failure {
+        named.ending = policy::Ending::Frozen;
+        named.evidence = named.evidence.or_else(|| Some("it was paused, and stood still".to_owned()));
+    }
+    named
+}
+
+fn plain_name(ending: &Ending, requested: bool) -> Named {
     let named = |ending, cause| Named { ending, cause, evidence: None };
     let because = |ending, cause, evidence: String| Named { ending, cause, evidence: Some(evidence) };
     match (ending.by, ending.code) {
@@ -96,7 +108,7 @@ pub fn how(exit: &Exit) -> String {
         Cause::ServerGone => format!("its tmux server ended ({end})"),
         Cause::Reboot => "the machine was restarted".to_owned(),
         Cause::Oom => format!("memory ran out: {end}{evidence}"),
-        Cause::Unknown if exit.evidence.is_some() => format!("it was declared dead{evidence}"),
+        Cause::Unknown if exit.evidence.is_some() && exit.counts => format!("it was declared dead{evidence}"),
         _ => format!("{end}{evidence}"),
     }
 }

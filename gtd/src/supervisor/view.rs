@@ -14,6 +14,7 @@ use gtd_proto::{
 use super::hooks::Hooks;
 use super::machine::{Machine, Phase};
 use super::orphaned::Orphan;
+use super::pauses::{Pauses, Standing};
 use super::planner::Facts;
 use super::progress::Watched;
 use super::recorded::Recorded;
@@ -62,6 +63,8 @@ pub struct Shown {
     pub incidents: Vec<Incident>,
     /// The town was stopped as a whole.
     pub hold: Option<HoldRow>,
+    /// What is paused.
+    pub pauses: Pauses,
     /// Sessions on the server at the last listing.
     pub sessions_total: u64,
     /// What is to be written into files for the rigs.
@@ -130,6 +133,7 @@ impl Shown {
             parked: standing.parked.clone(),
             docked: standing.docked.clone(),
             removing: standing.removing,
+            pause: self.pauses.rig(name).map(|standing| standing.shown()),
             prefix: facts.prefix.clone(),
             witness: role(Address::Witness(name.clone())),
             refinery: role(Address::Refinery(name.clone())),
@@ -220,6 +224,7 @@ pub fn at_rest(address: &Address, since: Timestamp) -> Agent {
         account: None,
         attached: false,
         drain: None,
+        pause: None,
         stale: Vec::new(),
     }
 }
@@ -241,6 +246,10 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
     };
     let trouble =
         machine.blind.as_ref().or(machine.unsure.as_ref().filter(|_| current.is_some()).map(|(_, why)| why));
+    let intent = machine.shown_intent();
+    // One that is to be stopped has a reason of its own.
+    let wanted = machine.wish.intent == Intent::Running;
+    let paused = machine.paused.as_ref().filter(|_| wanted).map(Standing::words);
     Agent {
         state: machine.state(),
         // Of one that is gone there is nothing to say.
@@ -248,9 +257,9 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         activity_detail: word.and_then(|word| word.detail.clone()),
         activity_since: word.map(|word| word.since),
         running: alive,
-        intent: machine.wish.intent,
-        intent_by: machine.wish.by.clone(),
-        intent_reason: machine.wish.reason.clone(),
+        intent: intent.0,
+        intent_by: intent.1,
+        intent_reason: intent.2,
         instance: machine.last_instance.clone(),
         server: place.map(|place| place.socket.clone()),
         session: place.map(|place| place.session.clone()),
@@ -264,7 +273,11 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         started_at: life.and_then(|life| life.started_at),
         restarts: Restarts { lifetime: machine.lifetime, consecutive: machine.memory.consecutive },
         next_attempt,
-        reason: trouble.cloned().or_else(|| machine.alert.clone()).or_else(|| machine.reason.clone()),
+        reason: trouble
+            .cloned()
+            .or_else(|| machine.alert.clone())
+            .or(paused)
+            .or_else(|| machine.reason.clone()),
         worktree: life.map(|life| life.cwd.clone()).filter(|cwd| !cwd.is_empty()),
         // Of one at rest: what its next start would take.
         agent_preset: life
@@ -278,6 +291,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
             since: drain.at,
             done: drain.done,
         }),
+        pause: machine.shown_pause(),
         attached: session.is_some_and(|session| session.attached),
         ..at_rest(&machine.address, machine.since)
     }

@@ -23,6 +23,10 @@ pub enum Awaited {
     Started,
     /// Until nothing of it is left.
     Stopped,
+    /// Until it stands still.
+    Frozen,
+    /// Until it goes on.
+    Thawed,
     /// Until it is so, whatever way it takes.
     Reached(WaitFor),
 }
@@ -96,6 +100,14 @@ impl Waiter {
             return Some(Answer::Town(std::mem::take(&mut self.items)));
         }
         if self.until.is_some_and(|until| until <= now) {
+            if matches!(self.awaited, Awaited::Frozen | Awaited::Thawed) {
+                // Each of many has an answer of its own, also those that are late.
+                let late = std::mem::take(&mut self.open);
+                self.items.extend(
+                    late.iter().map(|agent| outcome_of(agent, Err(super::pause_requests::late(agent)))),
+                );
+                return self.hear(outcomes, agents, now);
+            }
             let late = self.open.iter().next().cloned()?;
             let reached = agents.get(&late).map_or("nothing", |machine| machine.state().as_str());
             return Some(Answer::Failed(Box::new(in_time(&late, reached))));
@@ -144,7 +156,7 @@ fn is_so(wanted: WaitFor, machine: Option<&Machine>) -> bool {
     }
 }
 
-type Judged = Result<Vec<String>, Box<RpcError>>;
+pub(super) type Judged = Result<Vec<String>, Box<RpcError>>;
 
 /// What a waiter is told about an agent with which nothing is under way.
 fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
@@ -169,6 +181,8 @@ fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
                 .hint(format!("gtctl status {address}"));
             Some(Err(Box::new(error)))
         }
+        Awaited::Frozen => machine.stands_still(),
+        Awaited::Thawed => machine.goes_on_again(),
         Awaited::Started | Awaited::Stopped | Awaited::Reached(_) => None,
     }
 }
@@ -223,6 +237,7 @@ impl Request {
             | Self::DeclareDead { ask, .. }
             | Self::Dismiss { ask, .. }
             | Self::Rig { ask, .. }
+            | Self::Pause { ask, .. }
             | Self::TownStop { ask, .. }
             | Self::TownStart { ask } => Some(&ask.by),
             Self::Noted(noted) => noted.request.by(),

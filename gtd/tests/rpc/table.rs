@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gtd::rpc::discover::Discover;
+use gtd_proto::pause::PauseChange;
 use gtd_proto::rpc::{
     AgentServer, ConvoyServer, DaemonServer, DeathsServer, EventsServer, HookServer, LifecycleServer,
     MailServer, NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
@@ -95,6 +96,12 @@ impl TownServer for StandIn {
     }
     async fn stop(&self, _: &Extensions, _: params::TownStop) -> RpcResult<Reply<town::TownChange>> {
         reached("town.stop")
+    }
+    async fn pause(&self, _: &Extensions, _: params::TownPause) -> RpcResult<Reply<PauseChange>> {
+        reached("town.pause")
+    }
+    async fn resume(&self, _: &Extensions, _: params::TownResume) -> RpcResult<Reply<PauseChange>> {
+        reached("town.resume")
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod ending;
+mod frozen;
 mod measure;
 mod orphans;
 mod starting;

@@ -220,11 +220,16 @@ impl Drop for Shim<'_> {
 
 /// Kills one process by identity.
 pub(crate) fn kill(id: &ProcessId) {
+    signal(id, Signal::KILL);
+}
+
+/// Signals one process by identity.
+pub(crate) fn signal(id: &ProcessId, signal: Signal) {
     let raw = rustix::process::Pid::from_raw(id.pid.get()).unwrap();
     if let Ok(fd) = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
         && observe(id).is_alive()
     {
-        let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(fd, signal);
     }
 }
 

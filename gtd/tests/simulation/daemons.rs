@@ -53,6 +53,7 @@ impl World {
         );
         self.core = core;
         self.core.recall_rigs(&self.kept.facts);
+        self.core.recall_pauses(&self.kept.facts);
         self.core.recall_deaths(&self.kept.facts, self.kept.exits(), |at| at, self.now);
         if std::mem::take(&mut self.unsurveyed) {
             self.core.survey_first();

@@ -17,6 +17,7 @@ mod daemons;
 mod drains;
 mod incidents;
 mod one_world;
+mod pauses;
 mod policy;
 mod rigs;
 mod schedule;

@@ -78,6 +78,8 @@ pub struct World {
     pub seen: BTreeSet<String>,
     /// Ends that were ordered of instances about which nothing can be told.
     pub ordered: BTreeSet<InstanceId>,
+    /// Instances that stand still.
+    pub frozen: BTreeSet<InstanceId>,
     /// What the stores of work are asked, and what is checked of workers.
     pub shop: super::workers::Shop,
 }
@@ -208,6 +210,7 @@ impl World {
             figures: Figures { free_memory: Some(1_000), free_disk: None },
             seen: BTreeSet::new(),
             ordered: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             shop: super::workers::Shop::default(),
         };
         world.carry_out(turn, true);
@@ -324,6 +327,7 @@ impl World {
                 let drained = self.agents.get(&agent).and_then(|row| row.policy.get("drain"));
                 assert!(drained.is_none(), "{agent} was started while it is drained\n{}", self.story());
                 self.check_launch(&agent);
+                self.check_not_paused(&agent);
                 let standing = !matches!(agent, Address::Polecat(..));
                 let left_alone = standing
                     && self.core.facts().rigs.get(agent.rig().unwrap()).is_some_and(|rig| {
@@ -412,6 +416,7 @@ impl World {
                 let when = soon(self.dice.0 % 50 + 1);
                 self.die(&instance, EndedBy::Term, when);
             }
+            Order::Freeze { instance, frozen, number, .. } => self.freeze(agent, instance, frozen, number),
             Order::Close { .. } | Order::Forget { .. } => {}
         }
     }
@@ -427,6 +432,9 @@ impl World {
             Some(process) if process.alive => {
                 process.dark = false;
                 say(What::Alive { life: Box::new(life_of(agent)), adopted: true });
+                if self.frozen.contains(instance) {
+                    say(What::Still);
+                }
                 say(What::Ready);
                 if self.ordered.remove(instance) {
                     self.die(&instance.clone(), EndedBy::Term, after(at, Duration::from_millis(1)));

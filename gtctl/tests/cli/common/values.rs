@@ -72,6 +72,7 @@ pub fn agent(address: &str, state: State) -> Agent {
         account: None,
         attached: false,
         drain: None,
+        pause: None,
         stale: Vec::new(),
     }
 }
@@ -132,6 +133,7 @@ pub fn rig(name: &str, operational: bool) -> Rig {
         }),
         docked: None,
         removing: false,
+        pause: None,
         prefix: "al".to_owned(),
         witness,
         refinery,
@@ -184,6 +186,7 @@ pub fn town(of: &Path) -> TownStatus {
             hint: Some("gtctl explain alpha/refinery".to_owned()),
         }],
         summary: [("running", 1), ("backoff", 1), ("stopped", 2)].map(|(k, v)| (k.to_owned(), v)).into(),
+        pause: None,
     }
 }
 
@@ -466,6 +469,25 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                 ],
                 unseen: vec!["gamma/witness".parse().unwrap()],
             }),
+            "town.pause" | "town.resume" => {
+                let frozen = method == "town.pause";
+                let receipt = |agent: &str, processes, refused: Option<&str>| gtd_proto::pause::Receipt {
+                    agent: agent.parse().unwrap(),
+                    frozen: frozen && processes > 0,
+                    processes,
+                    already: agent == "beta/witness",
+                    refused: refused.map(str::to_owned),
+                };
+                let mut items = vec![
+                    receipt("alpha/refinery", 0, None),
+                    receipt("alpha/witness", 3, None),
+                    receipt("beta/witness", 1, None),
+                ];
+                if !params["agents"].is_null() {
+                    items.insert(0, receipt("alpha/crew/max", 0, Some("it belongs to a person\u{1b}[2J")));
+                }
+                answer(gtd_proto::pause::PauseChange { items, ..Default::default() })
+            }
             "agent.drain" => answer(change(drained(&named()))),
             "agent.undrain" => answer(change(agent(&named(), State::Running))),
             "convoy.create" | "convoy.add" => answer(gtd_proto::convoy::ConvoyChange {

@@ -4,6 +4,7 @@
 //! policy, restarts nothing and opens no socket. It must never signal anything but its own descendants, and
 //! must not outlive its terminal.
 
+mod frost;
 mod plan;
 mod start;
 mod tree;
@@ -113,6 +114,7 @@ fn new_record(launch: &Launch, own: &ProcessId) -> Record {
         usage: Usage::default(),
         survivors: Vec::new(),
         spared: Vec::new(),
+        frozen: Vec::new(),
     }
 }
 

@@ -123,7 +123,8 @@ impl Plan {
                 self.frozen = true;
                 Some(Action::Freeze)
             }
-            (Event::Thaw, Phase::Running) => {
+            // One that is not frozen by us is not let go by us.
+            (Event::Thaw, Phase::Running) if self.frozen => {
                 self.frozen = false;
                 Some(Action::Thaw)
             }
@@ -252,6 +253,26 @@ mod tests {
                 "thaw",
                 &[(0, Event::Freeze, Some(Action::Freeze)), (9, Event::Thaw, Some(Action::Thaw))],
                 By::Agent,
+            ),
+            (
+                "thaw of what nobody froze, twice",
+                &[(0, Event::Thaw, None), (1, Event::Thaw, None)],
+                By::Agent,
+            ),
+            (
+                "frozen twice, and killed from outside",
+                &[
+                    (0, Event::Freeze, Some(Action::Freeze)),
+                    (1, Event::Freeze, Some(Action::Freeze)),
+                    (9, Event::AgentEnded, TERM),
+                    (10, Event::Thaw, None),
+                ],
+                By::Agent,
+            ),
+            (
+                "frozen, and its terminal goes",
+                &[(0, Event::Freeze, Some(Action::Freeze)), (9, Event::TerminalGone, HANGUP)],
+                By::PaneClosed,
             ),
             (
                 "something cannot be killed",

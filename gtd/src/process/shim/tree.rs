@@ -9,6 +9,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use crate::process::below::{View, below, is_still};
 use crate::process::guard::Guard;
 use crate::process::id::{BootId, Pid, ProcessId};
 use crate::process::procfs::{self, Proc};
@@ -16,7 +17,6 @@ use crate::process::record::Left;
 use crate::process::signal::{Proof, Signal, Target, send};
 use crate::process::spare::{Look as _, Spare};
 use crate::process::stat::Stat;
-use crate::process::table::ProcessTable;
 
 /// Looks at most so often for processes that appear while others are being stopped.
 const SWEEPS: usize = 20;
@@ -30,20 +30,18 @@ pub(super) struct Tree {
     guard: Guard,
     spare: Spare,
     proc: Proc,
-    children_files: bool,
     asked: HashSet<(ProcessId, Signal)>,
     forced_before: bool,
+    frost: Frost,
 }
 
-/// One look at the tree, parents before children, without the dead.
+/// What a freeze has done.
 #[derive(Default)]
-pub(super) struct View {
-    /// What is the agent's.
-    pub(super) ours: Vec<Stat>,
-    /// What is spared, with all below it.
-    pub(super) spared: Vec<Stat>,
-    /// False when something may have been missed.
-    pub(super) complete: bool,
+struct Frost {
+    /// What was stopped by us, or stood still already.
+    stopped: HashSet<ProcessId>,
+    /// What stood still before: it is nobody's to let go but theirs who stopped it.
+    before: HashSet<ProcessId>,
 }
 
 impl Tree {
@@ -54,9 +52,9 @@ impl Tree {
             guard,
             spare,
             proc: Proc::open()?,
-            children_files: procfs::has_children_files(),
             asked: HashSet::new(),
             forced_before: false,
+            frost: Frost::default(),
         })
     }
 
@@ -67,12 +65,15 @@ impl Tree {
 
     /// Looks. An error leaves the view incomplete, never empty and complete.
     pub(super) fn look(&mut self) -> View {
-        let found = if self.children_files { self.walk() } else { self.table() };
-        found.unwrap_or_default()
+        let (agent, spare, boot) = (&self.agent, &self.spare, &self.own.boot);
+        let is_spared = |stat: &Stat| agent.as_ref() != Some(&stat.id(boot)) && spare.spared(stat).is_some();
+        below(&self.own, &mut self.proc, is_spared).unwrap_or_default()
     }
 
     /// Asks every process that has not been asked yet, parents first.
     pub(super) fn ask(&mut self, signals: &[Signal]) {
+        // Who is asked to end is not kept from it.
+        self.frost = Frost::default();
         let view = self.look();
         for stat in &view.ours {
             for signal in signals {
@@ -83,27 +84,52 @@ impl Tree {
         }
     }
 
-    /// Stops everything, parents first so that none sees its children stop, until a look finds nothing new.
-    pub(super) fn freeze(&mut self) {
-        let mut stopped = HashSet::new();
+    /// Stops everything, parents first so that none sees its children stop, until a look finds nothing new. What
+    /// was stopped before is let be: somebody may have let it go on since. Returns what stands still, once a whole
+    /// look found nothing else.
+    pub(super) fn freeze(&mut self) -> Option<Vec<Left>> {
+        let mut frost = std::mem::take(&mut self.frost);
+        let mut still = None;
         for _ in 0..SWEEPS {
             let view = self.look();
-            let fresh: Vec<&Stat> = view.ours.iter().filter(|stat| stopped.insert(self.id(stat))).collect();
+            let fresh: Vec<&Stat> =
+                view.ours.iter().filter(|stat| frost.stopped.insert(self.id(stat))).collect();
             if fresh.is_empty() && view.complete {
-                return;
+                still = view.ours.iter().all(is_still).then(|| Self::list(&view.ours));
+                break;
             }
             for stat in fresh {
-                self.signal(stat, Signal::Stop);
+                // An agent that stopped itself would have been continued by us.
+                if stat.is_stopped() && self.agent.as_ref() != Some(&self.id(stat)) {
+                    frost.before.insert(self.id(stat));
+                } else {
+                    self.signal(stat, Signal::Stop);
+                }
             }
         }
+        self.frost = frost;
+        still
     }
 
-    /// Lets everything go on, children first.
-    pub(super) fn thaw(&mut self) {
-        let view = self.look();
-        for stat in view.ours.iter().rev() {
-            self.signal(stat, Signal::Cont);
+    /// Lets go on what [`Self::freeze`] stopped, children first. False while something may have been missed: to be
+    /// repeated then.
+    pub(super) fn thaw(&mut self) -> bool {
+        let frost = std::mem::take(&mut self.frost);
+        let mut continued = HashSet::new();
+        for _ in 0..SWEEPS {
+            let view = self.look();
+            let ours = |id: &ProcessId| frost.stopped.contains(id) && !frost.before.contains(id);
+            let held = view.ours.iter().rev().filter(|stat| ours(&self.id(stat)));
+            let fresh: Vec<&Stat> = held.filter(|stat| continued.insert(self.id(stat))).collect();
+            if fresh.is_empty() && view.complete {
+                return true;
+            }
+            for stat in fresh {
+                self.signal(stat, Signal::Cont);
+            }
         }
+        self.frost = frost;
+        false
     }
 
     /// Lets the stopped members of one group go on.
@@ -117,6 +143,7 @@ impl Tree {
     /// Kills everything. From the second time on it stops everything first: what is left then is being
     /// made faster than it is killed, and a stopped process makes no more.
     pub(super) fn kill(&mut self) {
+        self.frost = Frost::default();
         if self.forced_before {
             self.freeze();
         }
@@ -146,67 +173,6 @@ impl Tree {
             Proof::Descendant { ancestor: self.own.clone(), captured_at: Timestamp::now() }
         };
         let _ = send(&self.guard, &Target::new(id, proof), signal);
-    }
-
-    fn is_spared(&self, stat: &Stat) -> bool {
-        self.agent.as_ref() != Some(&self.id(stat)) && self.spare.spared(stat).is_some()
-    }
-
-    /// From us downwards through the kernel's lists of children: its cost is that of our own tree.
-    fn walk(&mut self) -> io::Result<View> {
-        let mut view = View { complete: true, ..View::default() };
-        let mut seen = HashSet::from([self.own.pid]);
-        let mut todo = vec![(self.own.pid, false)];
-        while let Some((parent, spared)) = todo.pop() {
-            let children = match procfs::children(parent) {
-                Ok(children) => children,
-                Err(error) if procfs::is_vanished(&error) => {
-                    // Its children have a new parent, which may have been looked at already.
-                    view.complete = false;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            for pid in children {
-                let stat = match self.proc.stat(pid) {
-                    // Still a child of the one that listed it, so the number did not change hands.
-                    Ok(stat) if stat.parent == Some(parent) => stat,
-                    Ok(_) => {
-                        view.complete = false;
-                        continue;
-                    }
-                    Err(error) if procfs::is_vanished(&error) => continue,
-                    Err(error) => return Err(error),
-                };
-                if stat.is_gone() || !seen.insert(pid) {
-                    continue;
-                }
-                let spared = spared || self.is_spared(&stat);
-                todo.push((pid, spared));
-                if spared { view.spared.push(stat) } else { view.ours.push(stat) }
-            }
-        }
-        Ok(view)
-    }
-
-    /// The same from a whole table, for kernels without those lists.
-    fn table(&self) -> io::Result<View> {
-        let table = ProcessTable::read()?;
-        let mut view = View { complete: true, ..View::default() };
-        let mut roots = Vec::new();
-        let ours = table.below(&self.own, |stat| {
-            let spared = self.is_spared(stat);
-            if spared {
-                roots.push(stat.clone());
-            }
-            !spared
-        });
-        view.ours.extend(ours.into_iter().cloned());
-        for root in roots {
-            view.spared.extend(table.below(&table.id_of(&root), |_| true).into_iter().cloned());
-            view.spared.push(root);
-        }
-        Ok(view)
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
+use super::frost::Frost;
 use super::plan::{Action, Event, Plan};
 use super::start::Started;
 use super::tree::Tree;
@@ -62,10 +63,11 @@ impl Parent {
 
 /// A shim at work.
 pub(super) struct Shim<'a> {
-    launch: &'a Launch,
-    record: Record,
-    plan: Plan,
-    tree: Tree,
+    pub(super) launch: &'a Launch,
+    pub(super) record: Record,
+    pub(super) plan: Plan,
+    pub(super) tree: Tree,
+    pub(super) frost: Frost,
     signals: SignalFd,
     parent: Parent,
     agent: Pid,
@@ -102,6 +104,7 @@ impl<'a> Shim<'a> {
             record,
             plan: Plan::new(launch.grace),
             tree,
+            frost: Frost::default(),
             signals,
             parent,
             agent: started.pid,
@@ -125,6 +128,7 @@ impl<'a> Shim<'a> {
             let childless = self.collect();
             self.resume();
             self.event(Event::Tick);
+            self.tend_frost();
             if self.plan.agent_ended() && self.is_empty(childless) {
                 self.event(Event::TreeEmpty);
             }
@@ -139,7 +143,7 @@ impl<'a> Shim<'a> {
     fn wait(&mut self) {
         let now = Instant::now();
         let tick = self.plan.agent_ended() || self.plan.forcing();
-        let due = [self.plan.deadline(), self.resume_at, tick.then(|| now + TICK)];
+        let due = [self.plan.deadline(), self.resume_at, self.frost.due(), tick.then(|| now + TICK)];
         let timeout = due.into_iter().flatten().min().map(|at| timespec(at.saturating_duration_since(now)));
         let stdin = rustix::stdio::stdin();
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
@@ -188,8 +192,11 @@ impl<'a> Shim<'a> {
         let Some(action) = self.plan.step(event, Instant::now()) else { return };
         match action {
             Action::Send(signals) => self.tree.ask(signals),
-            Action::Freeze => self.tree.freeze(),
-            Action::Thaw => self.tree.thaw(),
+            Action::Freeze => {
+                self.resume_at = None;
+                self.freeze();
+            }
+            Action::Thaw => self.thaw(),
             Action::Kill => self.tree.kill(),
             Action::Finish => self.finished = true,
         }
@@ -252,6 +259,7 @@ impl<'a> Shim<'a> {
         self.record.ended_boot_us = boot_us();
         self.record.usage = usage();
         self.record.by = self.by();
+        self.record.frozen.clear();
         self.resume_at = None;
         // Alone, it leaves nothing to wait for, and the last record follows at once.
         let alone = matches!(rustix::process::wait(WaitOptions::NOHANG), Err(Errno::CHILD));
@@ -265,7 +273,7 @@ impl<'a> Shim<'a> {
     /// Continues an agent that stopped itself, in the foreground.
     fn resume(&mut self) {
         let now = Instant::now();
-        if self.plan.agent_ended() || self.resume_at.is_none_or(|at| now < at) {
+        if self.plan.agent_ended() || self.plan.frozen() || self.resume_at.is_none_or(|at| now < at) {
             return;
         }
         self.resume_at = None;

@@ -21,7 +21,8 @@ pub enum Kind {
 /// never came to a process is no death.
 #[must_use]
 pub fn kind(exit: &Exit) -> Option<Kind> {
-    if exit.requested {
+    // Of these only what was killed while it stood still counts for nothing.
+    if exit.requested || !exit.counts {
         return None;
     }
     match exit.cause {

@@ -114,6 +114,10 @@ impl Nudges {
         let shown = self.0.handle.view().agent(agent).ok_or_else(|| {
             RpcError::new(ErrorKind::AgentNotFound, format!("there is no agent {agent}")).hint("gtctl status")
         })?;
+        if let Some(pause) = shown.pause.as_ref().filter(|_| shown.running) {
+            let why = format!("nothing is typed for {agent}: it is paused, by {}", pause.by);
+            return Err(RpcError::new(ErrorKind::Busy, why).hint(pause.clear.clone()));
+        }
         if shown.running { Ok(shown) } else { Err(not_running(agent)) }
     }
 

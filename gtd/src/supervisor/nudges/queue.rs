@@ -263,6 +263,9 @@ fn standing(row: &NudgeRow, shown: Option<&Agent>) -> Standing {
             return Standing::Over(format!("it was for instance {bound}, which is over"));
         }
     }
+    if let Some(pause) = &agent.pause {
+        return Standing::Wait(format!("it is paused, by {}: {}", pause.by, pause.clear));
+    }
     match agent.state {
         State::Running if agent.running => Standing::Look,
         _ if agent.activity == Activity::Waiting && agent.running => Standing::Look,

@@ -29,7 +29,10 @@ impl Nudges {
                 let shown = self.0.handle.view().agent(&row.agent);
                 let looked_for = shown.as_ref().is_some_and(|agent| {
                     agent.instance.as_ref() == Some(&instance)
-                        && matches!(agent.state, State::Unknown | State::Starting | State::Running)
+                        && matches!(
+                            agent.state,
+                            State::Unknown | State::Starting | State::Running | State::Paused
+                        )
                 });
                 if looked_for {
                     return Some(AGAIN);

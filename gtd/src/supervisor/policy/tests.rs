@@ -34,24 +34,25 @@ fn quarantine(minutes: u64, failures: u32) -> Next {
 
 #[test]
 fn the_table_says_of_each_death_whether_it_counts_and_what_follows() {
-    use Ending::{Clean, Failure, Limited, Permanent, Person, Reboot, Requested};
+    use Ending::{Clean, Failure, Frozen, Limited, Permanent, Person, Reboot, Requested};
     let limited = Limited(Duration::from_secs(600));
     // ending, uptime in seconds, open work, always on: the row, counts, churns, then
     let cases = [
         (Requested, 1, false, true, 0, false, false, Then::Rest),
         (Requested, 1, true, false, 0, false, false, Then::Rest),
         (Reboot, 1, true, true, 1, false, false, Then::Again),
-        (Person, 1, true, true, 2, false, false, Then::Hold),
-        (limited, 1, true, true, 3, false, false, Then::Throttle),
-        (Permanent, 0, true, true, 4, true, false, Then::Broken),
-        (Clean, 9_999, true, true, 5, true, true, Then::BackOff),
-        (Clean, 1, true, false, 5, true, true, Then::BackOff),
-        (Clean, 1, false, false, 6, false, false, Then::Rest),
-        (Clean, 10, false, true, 7, false, true, Then::Again),
-        (Clean, 9, false, true, 8, true, true, Then::BackOff),
-        (Failure, 9_999, false, false, 9, true, true, Then::Rest),
-        (Failure, 9_999, false, true, 10, true, true, Then::BackOff),
-        (Failure, 0, true, false, 10, true, true, Then::BackOff),
+        (Frozen, 1, true, false, 2, false, false, Then::Again),
+        (Person, 1, true, true, 3, false, false, Then::Hold),
+        (limited, 1, true, true, 4, false, false, Then::Throttle),
+        (Permanent, 0, true, true, 5, true, false, Then::Broken),
+        (Clean, 9_999, true, true, 6, true, true, Then::BackOff),
+        (Clean, 1, true, false, 6, true, true, Then::BackOff),
+        (Clean, 1, false, false, 7, false, false, Then::Rest),
+        (Clean, 10, false, true, 8, false, true, Then::Again),
+        (Clean, 9, false, true, 9, true, true, Then::BackOff),
+        (Failure, 9_999, false, false, 10, true, true, Then::Rest),
+        (Failure, 9_999, false, true, 11, true, true, Then::BackOff),
+        (Failure, 0, true, false, 11, true, true, Then::BackOff),
     ];
     let mut used = std::collections::BTreeSet::new();
     for (ending, uptime, open_work, always_on, number, counts, churns, then) in cases {
@@ -71,6 +72,7 @@ fn what_follows_is_what_the_table_says() {
     let cases = [
         (Ending::Requested, Next::Rest, false),
         (Ending::Reboot, start(0), false),
+        (Ending::Frozen, start(0), false),
         (Ending::Person, Next::Hold { period: Some(limit) }, false),
         (Ending::Limited(limit), Next::Throttle { period: limit }, false),
         (Ending::Permanent, Next::Broken, true),

@@ -150,6 +150,7 @@ impl Bars {
             tmux: self.tmux.then_some("tmux does not answer"),
             limits: &mut limits,
             rigs: &BTreeMap::new(),
+            pauses: &crate::supervisor::pauses::Pauses::default(),
             closed: &BTreeMap::new(),
             looking: false,
             incident: None,

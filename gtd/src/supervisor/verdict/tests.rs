@@ -76,16 +76,16 @@ fn each_end_has_its_name() {
         ),
     ];
     for (ending, expected, cause) in cases {
-        let named = name(&ending, false);
+        let named = name(&ending, false, false);
         assert_eq!((named.ending, named.cause), (expected, cause), "{ending:?}");
-        let asked = name(&ending, true);
+        let asked = name(&ending, true, true);
         assert_eq!((asked.ending, asked.cause), (E::Requested, Cause::Requested), "{ending:?}");
     }
 }
 
 #[test]
 fn what_a_name_rests_on_is_said() {
-    let evidence = |ending: &Ending| name(ending, false).evidence.unwrap();
+    let evidence = |ending: &Ending| name(ending, false, false).evidence.unwrap();
     let clean = end(EndedBy::Agent, Some(0), None);
     let ending = Ending { client_activity: Some(at(96)), ..clean.clone() };
     assert_eq!(evidence(&ending), "a person was at its terminal, last active 4s before its end");
@@ -95,5 +95,17 @@ fn what_a_name_rests_on_is_said() {
     let declared =
         Ending { said: Some("by person: it is gone".to_owned()), ..end(EndedBy::Declared, None, None) };
     assert_eq!(evidence(&declared), "by person: it is gone");
-    assert_eq!(name(&end(EndedBy::Agent, Some(1), None), false).evidence, None);
+    assert_eq!(name(&end(EndedBy::Agent, Some(1), None), false, false).evidence, None);
+}
+
+#[test]
+fn what_stood_still_was_ended_from_outside_unless_it_ended_with_a_code() {
+    let frozen = |by, code, signal| name(&end(by, code, signal), false, true).ending;
+    for by in [EndedBy::Agent, EndedBy::Unknown, EndedBy::PaneClosed, EndedBy::ServerGone] {
+        assert_eq!(frozen(by, None, Some(9)), policy::Ending::Frozen, "{by:?}");
+    }
+    // Somebody let it go on.
+    assert_eq!(frozen(EndedBy::Agent, Some(1), None), policy::Ending::Failure);
+    assert_eq!(frozen(EndedBy::Agent, Some(0), None), policy::Ending::Clean);
+    assert_eq!(frozen(EndedBy::Reboot, None, None), policy::Ending::Reboot);
 }
