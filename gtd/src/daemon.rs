@@ -17,7 +17,7 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, DaemonServer, DeathsServer, EventsServer, HookServer, MailServer, NudgeServer,
+    AgentServer, BootServer, DaemonServer, DeaconServer, DeathsServer, EventsServer, HookServer, MailServer, MayorServer, NudgeServer,
     PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
@@ -46,6 +46,7 @@ use crate::rpc::{
     Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
+use crate::supervisor::deacon::Watchman;
 use crate::supervisor::nudges::Nudges;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, asking, facts, heartbeat};
@@ -201,6 +202,7 @@ struct Daemon {
     desk: Arc<work::Desk>,
     spawner: Arc<Spawner>,
     nudges: Nudges,
+    watchman: Watchman,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -224,6 +226,7 @@ impl Daemon {
             spawner: Arc::clone(&self.spawner),
             office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
             nudges: self.nudges.clone(),
+            watchman: self.watchman.clone(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -244,6 +247,7 @@ impl Daemon {
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
             self.live.clone(),
+            self.watchman.clone(),
             self.heartbeat_number,
             self.stop.clone(),
             {
@@ -378,6 +382,9 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(DeaconServer::into_rpc(context.clone()).into())?;
+    add(MayorServer::into_rpc(context.clone()).into())?;
+    add(BootServer::into_rpc(context.clone()).into())?;
     add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(DeathsServer::into_rpc(context.clone()).into())?;

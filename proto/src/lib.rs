@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod config;
 pub mod daemon;
+pub mod deacon;
 pub mod deaths;
 pub mod drain;
 pub mod error;

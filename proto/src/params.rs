@@ -10,9 +10,11 @@ use crate::{Activity, Address, InstanceId, Seq, Timestamp};
 
 mod polecat;
 mod rig;
+mod standing;
 
 pub use polecat::*;
 pub use rig::*;
+pub use standing::*;
 
 pub use crate::drain::params::*;
 pub use crate::mail::params::*;

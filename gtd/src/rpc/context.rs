@@ -49,6 +49,8 @@ pub struct Context {
     pub office: crate::mail::Office,
     /// Text for agents.
     pub nudges: crate::supervisor::nudges::Nudges,
+    /// Looks after the deacon.
+    pub watchman: crate::supervisor::deacon::Watchman,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -337,7 +337,7 @@ impl Machine {
 
     /// A death as the policy is told of it.
     fn death(&self, ending: policy::Ending, uptime: Duration, open: bool) -> Death {
-        let always_on = !matches!(self.address.role(), Role::Polecat | Role::Crew);
+        let always_on = !matches!(self.address.role(), Role::Polecat | Role::Crew | Role::Boot);
         Death { ending, uptime, open_work: open && !always_on, always_on }
     }
 

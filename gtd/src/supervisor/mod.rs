@@ -7,9 +7,11 @@
 
 pub mod asking;
 pub mod closed;
+mod town_roles;
 mod conversation;
 pub mod core;
 mod dating;
+pub mod deacon;
 mod declare;
 pub mod drain;
 mod explain;
