@@ -17,8 +17,9 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, BootServer, DaemonServer, DeaconServer, DeathsServer, EventsServer, HookServer, MailServer, MayorServer, NudgeServer,
-    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, BootServer, DaemonServer, DeaconServer, DeathsServer, EventsServer, HookServer, MailServer,
+    MayorServer, NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer,
+    WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::params::{self, Params};
 use crate::{
-    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, daemon, deacon, event,
-    explain, mail, nudge, polecat, report, town, wait, waiting, work,
+    Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, daemon, deacon,
+    event, explain, mail, nudge, polecat, report, town, wait, waiting, work,
 };
 
 /// What a method does to the town.

@@ -14,8 +14,8 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, daemon, deacon, event, explain,
-        mail, nudge, params, polecat, report, town, wait, waiting, work,
+        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, daemon, deacon, event,
+        explain, mail, nudge, params, polecat, report, town, wait, waiting, work,
     };
 
     /// The daemon itself.

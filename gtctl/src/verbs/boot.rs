@@ -60,7 +60,8 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
             match (&status.last_status, &status.error) {
                 (Some(run), _) => {
                     let when = run.completed_at.or(run.started_at).map(time::relative);
-                    let target = if run.target.is_empty() { String::new() } else { format!(" → {}", run.target) };
+                    let target =
+                        if run.target.is_empty() { String::new() } else { format!(" → {}", run.target) };
                     let words = [Some(format!("{}{target}", run.last_action)), when];
                     let words: Vec<String> = words.into_iter().flatten().collect();
                     screen.line(format!("Last     {}", words.join(", ")))?;

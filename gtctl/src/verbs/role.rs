@@ -95,11 +95,7 @@ impl Who {
         }
     }
 
-    async fn start(
-        &self,
-        session: &Session,
-        of: params::StandingStart,
-    ) -> Result<Reply<Change>, Failure> {
+    async fn start(&self, session: &Session, of: params::StandingStart) -> Result<Reply<Change>, Failure> {
         let (client, wait) = (&session.client, of.wait_ms);
         let with = |rig: &RigName, of: params::StandingStart| params::RigStart {
             rig: rig.clone(),
@@ -390,8 +386,11 @@ fn more(answer: &Status) -> Vec<(&'static str, String)> {
             }
             if let Some(paused) = &status.body.paused {
                 let by = paused.paused_by.as_deref().map(|by| format!("by {by}"));
-                let words: Vec<String> =
-                    by.into_iter().chain(paused.paused_at.map(time::relative)).chain(paused.reason.clone()).collect();
+                let words: Vec<String> = by
+                    .into_iter()
+                    .chain(paused.paused_at.map(time::relative))
+                    .chain(paused.reason.clone())
+                    .collect();
                 more.push(("Paused", if words.is_empty() { "yes".to_owned() } else { words.join(", ") }));
             }
         }

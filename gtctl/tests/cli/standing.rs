@@ -64,5 +64,5 @@ fn their_json_is_the_result_in_the_envelope() {
     });
     assert_eq!(fake.params("mayor.start"), expected);
     // Ending without a grace asks first.
-    assert_eq!(town.gtctl(&["deacon", "stop", "--force"]).code, Some(77));
+    assert_eq!(town.gtctl(&["deacon", "stop", "--force"]).code, Some(2));
 }

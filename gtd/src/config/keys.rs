@@ -299,11 +299,7 @@ section! {
 }
 
 /// Keys that are read and checked, but whose subject does not exist yet: `config show` says so.
-pub(super) const NOT_YET: &[&str] = &[
-    "metrics.listen",
-    "sweep.mode",
-    "sweep.min_age",
-];
+pub(super) const NOT_YET: &[&str] = &["metrics.listen", "sweep.mode", "sweep.min_age"];
 
 /// A program that is told of events.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,11 @@ macro_rules! role {
                 self.start_agent(Address::$role, concat!($noun, ".start"), peer, params).await
             }
 
-            async fn stop(&self, peer: &Extensions, params: params::StandingStop) -> RpcResult<Reply<Change>> {
+            async fn stop(
+                &self,
+                peer: &Extensions,
+                params: params::StandingStop,
+            ) -> RpcResult<Reply<Change>> {
                 self.stop_agent(Address::$role, concat!($noun, ".stop"), peer, params).await
             }
 

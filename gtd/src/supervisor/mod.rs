@@ -7,7 +7,6 @@
 
 pub mod asking;
 pub mod closed;
-mod town_roles;
 mod conversation;
 pub mod core;
 mod dating;
@@ -48,6 +47,7 @@ mod showing;
 pub mod spool;
 pub mod throttle;
 mod town;
+mod town_roles;
 pub mod turn;
 mod unjudged;
 mod unsaved;

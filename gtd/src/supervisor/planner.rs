@@ -173,7 +173,8 @@ impl Situation<'_> {
             if let (Some(Mode::Off(why)), false) = (mode, by_person) {
                 return Err(left_alone(agent, why));
             }
-        } else if let (Address::Deacon, Some(Mode::Off(why)), false) = (agent, &self.facts.deacon, by_person) {
+        } else if let (Address::Deacon, Some(Mode::Off(why)), false) = (agent, &self.facts.deacon, by_person)
+        {
             return Err(left_alone(agent, why));
         }
         if let Some(why) = self.tmux {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use gtd::rpc::discover::Discover;
 use gtd_proto::rpc::{
     AgentServer, BootServer, DaemonServer, DeaconServer, DeathsServer, EventsServer, HookServer, MailServer,
-    MayorServer, NudgeServer,
-    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    MayorServer, NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer,
+    WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,

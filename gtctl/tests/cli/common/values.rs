@@ -485,7 +485,8 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
             "deacon.status" => answer(gtd_proto::deacon::DeaconStatus {
                 agent: agent("deacon", State::Running),
                 verdict: gtd_proto::deacon::Verdict::Stuck,
-                why: "its heartbeat is 40m old; somebody looks at its session: it is not restarted".to_owned(),
+                why: "its heartbeat is 40m old; somebody looks at its session: it is not restarted"
+                    .to_owned(),
                 heartbeat: Some(gtd_proto::deacon::DeaconHeartbeat {
                     timestamp: Some(ago(40)),
                     cycle: Some(42),

@@ -41,8 +41,7 @@ impl Watchman {
                 Ok(vec![format!("asked the deacon whether it is there: {}", row.id)])
             }
             Action::Restart => {
-                let ask =
-                    Ask { by: BY.to_owned(), reason: Some(seen.judgement.why.clone()), wait: Wait::No };
+                let ask = Ask { by: BY.to_owned(), reason: Some(seen.judgement.why.clone()), wait: Wait::No };
                 let request = Request::Renew { agent: Address::Deacon, instance, ask };
                 self.0.handle.change(&Address::Deacon, request).await.map_err(|error| error.message)?;
                 Ok(vec!["restarted the deacon".to_owned()])

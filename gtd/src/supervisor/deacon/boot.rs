@@ -65,10 +65,13 @@ fn decide(memory: &Memory, busy: bool, judgement: &Judgement, now: Timestamp) ->
         (true, _) if busy => return Step::Stop,
         (true, _) => return Step::Over,
         // Somebody else's.
-        (false, _) if busy => return Step::Nothing("a boot agent runs that was not started for this".to_owned()),
+        (false, _) if busy => {
+            return Step::Nothing("a boot agent runs that was not started for this".to_owned());
+        }
         _ => {}
     }
-    let puzzling = judgement.tell && judgement.verdict != Verdict::Paused && judgement.action == Action::Nothing;
+    let puzzling =
+        judgement.tell && judgement.verdict != Verdict::Paused && judgement.action == Action::Nothing;
     match ago {
         _ if !puzzling => Step::Nothing("no boot agent is needed".to_owned()),
         Some(ago) if ago < COOLDOWN => Step::Nothing(format!("a boot agent was started {} ago", span(ago))),
@@ -123,7 +126,9 @@ impl Watchman {
         let planned = match (action, verdict) {
             (Action::Ask, _) => vec!["ask the deacon whether it is there".to_owned()],
             (Action::Restart, _) => vec!["restart the deacon".to_owned()],
-            (Action::Nothing, Verdict::Down) => vec!["look again whether the deacon may be started".to_owned()],
+            (Action::Nothing, Verdict::Down) => {
+                vec!["look again whether the deacon may be started".to_owned()]
+            }
             (Action::Nothing, _) => Vec::new(),
         };
         let mut triage = Triage { verdict, why, actions: planned, degraded: seen.degraded, dry_run };
@@ -201,7 +206,8 @@ impl Watchman {
                 kept.boot = Memory { started: Some(now), open: true };
                 self.keep(&kept).await;
                 drop(kept);
-                let why = format!("the deacon is {}: {}", seen.judgement.verdict.as_str(), seen.judgement.why);
+                let why =
+                    format!("the deacon is {}: {}", seen.judgement.verdict.as_str(), seen.judgement.why);
                 let ask = Ask { by: "supervisor".to_owned(), reason: Some(why), wait: Wait::No };
                 let request = Request::Start { agent: Address::Boot, overrides: None, ask };
                 match self.0.handle.change(&Address::Boot, request).await {

@@ -144,7 +144,10 @@ mod tests {
     fn whatever_there_is_of_a_pause_is_one_unless_it_says_no() {
         let (_dir, layout) = town();
         let cases = [
-            (r#"{"paused":true,"reason":"upgrade","paused_at":"2026-01-02T18:30:00Z","paused_by":"human"}"#, Some(true)),
+            (
+                r#"{"paused":true,"reason":"upgrade","paused_at":"2026-01-02T18:30:00Z","paused_by":"human"}"#,
+                Some(true),
+            ),
             (r#"{"paused":false}"#, None),
             ("", Some(false)),
             ("{", Some(false)),

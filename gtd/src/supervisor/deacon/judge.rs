@@ -14,8 +14,7 @@ use super::files::{HeartbeatFile, PauseFile, Stamp};
 use crate::supervisor::policy::since;
 
 /// The text for a deacon whose heartbeat is stale, as its predecessor types it.
-pub(super) const HEALTH_CHECK: &str =
-    "HEALTH_CHECK: heartbeat stale, respond to confirm responsiveness";
+pub(super) const HEALTH_CHECK: &str = "HEALTH_CHECK: heartbeat stale, respond to confirm responsiveness";
 /// Below this age a heartbeat is fresh.
 pub(super) const FRESH: Duration = Duration::from_secs(5 * 60);
 /// Texts that have to be left unanswered before it counts as stuck.
@@ -183,7 +182,8 @@ pub(super) struct Judgement {
 
 /// Judges.
 pub(super) fn judge(case: &Case<'_>, numbers: &Numbers) -> Judgement {
-    let age = case.memory.sighting.as_ref().map(|seen| since(seen.written, case.now).saturating_sub(case.slept.0));
+    let age =
+        case.memory.sighting.as_ref().map(|seen| since(seen.written, case.now).saturating_sub(case.slept.0));
     let quiet = |verdict, why: String| Judgement { verdict, why, action: Action::Nothing, age, tell: false };
     let started = match &case.life {
         Life::Off(why) => return quiet(Verdict::Off, why.clone()),

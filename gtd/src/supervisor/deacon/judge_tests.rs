@@ -14,7 +14,10 @@ fn numbers() -> Numbers {
 }
 
 fn beat(minute: i64, cycle: u64) -> HeartbeatFile {
-    HeartbeatFile::Beat(Beat { stamp: Stamp { timestamp: at(minute), cycle: Some(cycle) }, last_action: None })
+    HeartbeatFile::Beat(Beat {
+        stamp: Stamp { timestamp: at(minute), cycle: Some(cycle) },
+        last_action: None,
+    })
 }
 
 /// A deacon that was started at minute 0 and wrote a heartbeat at minute 10, which was seen then.
@@ -109,8 +112,20 @@ fn the_table() {
             Nothing,
             true,
         ),
-        ("it answered", stuck().with(|given| given.memory.ended_a_turn(at(31))), Verdict::Stuck, Nothing, true),
-        ("a turn that ended before", stuck().with(|g| g.memory.ended_a_turn(at(20))), Verdict::Stuck, Restart, false),
+        (
+            "it answered",
+            stuck().with(|given| given.memory.ended_a_turn(at(31))),
+            Verdict::Stuck,
+            Nothing,
+            true,
+        ),
+        (
+            "a turn that ended before",
+            stuck().with(|g| g.memory.ended_a_turn(at(20))),
+            Verdict::Stuck,
+            Restart,
+            false,
+        ),
         // What keeps it from being restarted.
         ("somebody looks", stuck().with(|given| given.attached = true), Verdict::Stuck, Nothing, true),
         ("only told of", stuck().with(|given| given.numbers.restart = false), Verdict::Stuck, Nothing, true),
@@ -122,8 +137,20 @@ fn the_table() {
             true,
         ),
         // Grace.
-        ("started just now", Given::at(50).with(|g| g.life = Life::Runs { since: at(46) }), Verdict::Starting, Nothing, false),
-        ("started five minutes ago", Given::at(50).with(|g| g.life = Life::Runs { since: at(45) }), Verdict::Stuck, Ask, false),
+        (
+            "started just now",
+            Given::at(50).with(|g| g.life = Life::Runs { since: at(46) }),
+            Verdict::Starting,
+            Nothing,
+            false,
+        ),
+        (
+            "started five minutes ago",
+            Given::at(50).with(|g| g.life = Life::Runs { since: at(45) }),
+            Verdict::Stuck,
+            Ask,
+            false,
+        ),
         (
             "started five minutes ago, and slept for four",
             Given::at(50).with(|given| {
@@ -152,9 +179,21 @@ fn the_table() {
             true,
         ),
         ("a pause", stuck().with(|given| given.pause = paused(None)), Verdict::Paused, Nothing, false),
-        ("a torn pause", stuck().with(|given| given.pause = paused(Some("is empty"))), Verdict::Paused, Nothing, true),
+        (
+            "a torn pause",
+            stuck().with(|given| given.pause = paused(Some("is empty"))),
+            Verdict::Paused,
+            Nothing,
+            true,
+        ),
         // Life.
-        ("down", stuck().with(|g| g.life = Life::Down("it failed".to_owned())), Verdict::Down, Nothing, false),
+        (
+            "down",
+            stuck().with(|g| g.life = Life::Down("it failed".to_owned())),
+            Verdict::Down,
+            Nothing,
+            false,
+        ),
         ("off", stuck().with(|g| g.life = Life::Off("stopped".to_owned())), Verdict::Off, Nothing, false),
         ("changing", stuck().with(|given| given.life = Life::Changes), Verdict::Starting, Nothing, false),
         (
@@ -167,7 +206,11 @@ fn the_table() {
     ];
     for (name, given, verdict, action, tell) in cases {
         let judged = given.judged();
-        assert_eq!((judged.verdict, judged.action, judged.tell), (verdict, action, tell), "{name}: {judged:?}");
+        assert_eq!(
+            (judged.verdict, judged.action, judged.tell),
+            (verdict, action, tell),
+            "{name}: {judged:?}"
+        );
         assert!(!judged.why.is_empty(), "{name}");
     }
 }

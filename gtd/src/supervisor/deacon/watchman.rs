@@ -71,7 +71,13 @@ pub struct Seen {
 impl Watchman {
     /// One that goes on from what the ledger's facts say.
     #[must_use]
-    pub fn new(handle: Handle, nudges: Nudges, live: Live, layout: Arc<Layout>, kept: Option<&Value>) -> Self {
+    pub fn new(
+        handle: Handle,
+        nudges: Nudges,
+        live: Live,
+        layout: Arc<Layout>,
+        kept: Option<&Value>,
+    ) -> Self {
         let kept = kept.and_then(|kept| serde_json::from_value(kept.clone()).ok()).unwrap_or_default();
         Self(Arc::new(Inner {
             handle,
@@ -301,7 +307,9 @@ fn life(agent: &Agent, shown: &Shown, on_line: impl Fn(Timestamp) -> Timestamp) 
         (_, Intent::Running) if agent.running && agent.state == State::Running => {
             Life::Runs { since: on_line(agent.started_at.unwrap_or(agent.since)) }
         }
-        (State::Running | State::Starting | State::Stopping | State::Lingering, Intent::Running) => Life::Changes,
+        (State::Running | State::Starting | State::Stopping | State::Lingering, Intent::Running) => {
+            Life::Changes
+        }
         (_, Intent::Running) => Life::Down(why()),
         _ => Life::Off(agent.intent_reason.clone().unwrap_or_else(|| "it was stopped".to_owned())),
     }

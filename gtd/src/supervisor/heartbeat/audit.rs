@@ -4,12 +4,12 @@ use std::sync::PoisonError;
 
 use gtd_proto::{Address, InstanceId, State as AgentState, Timestamp};
 
-use super::round::Look;
 use super::super::core::Input;
 use super::super::handle::Handle;
 use super::super::leftovers;
 use super::super::run::Message;
 use super::super::view::SessionFacts;
+use super::round::Look;
 use crate::agents::runtime::Prepare;
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
 
@@ -156,4 +156,3 @@ pub(super) async fn show_sessions(handle: &Handle, listing: &Listing) {
         handle.tell(Message::Refresh).await;
     }
 }
-

@@ -141,7 +141,9 @@ impl Round {
             ("witnesses", Some(look)) => self.patrol(Role::Witness, look),
             ("refineries", Some(look)) => self.patrol(Role::Refinery, look),
             ("gupp", Some(look)) => self.gupp(look).await,
-            ("deacon" | "boot" | "deacon_heartbeat" | "witnesses" | "refineries" | "gupp", None) => Step::late(),
+            ("deacon" | "boot" | "deacon_heartbeat" | "witnesses" | "refineries" | "gupp", None) => {
+                Step::late()
+            }
             ("orphaned_work", _) => Step { actions: rounds::orphaned_work(handle).await, ..Step::ok() },
             ("polecat_health", _) => Step { actions: rounds::polecat_health(handle).await, ..Step::ok() },
             ("state", _) => {
@@ -237,7 +239,10 @@ impl Round {
         if self.grace {
             return Step::skipped(GRACE);
         }
-        Step { actions: rounds::gupp(&self.handle, listing, self.config.polecat.gupp_after).await, ..Step::ok() }
+        Step {
+            actions: rounds::gupp(&self.handle, listing, self.config.polecat.gupp_after).await,
+            ..Step::ok()
+        }
     }
 }
 
