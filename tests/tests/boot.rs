@@ -147,7 +147,7 @@ fn an_agent_looks_once_where_the_mechanical_look_is_at_a_loss_and_never_while_al
     assert_eq!(started["data"]["reason"], "it was asked for", "{started:#}");
     town.wait_event(0, "agent.exited", "boot", CHANGE);
     // It ends, and is neither started again by policy nor by the next rounds.
-    wait_for(CHANGE, "at rest", || (town.agent("boot")["state"] == "stopped").then_some(()));
+    town.wait_state("boot", "stopped");
     rounds(&town, 5);
     assert_eq!(town.starts("boot").len(), 1);
     assert_eq!(town.agent("boot")["intent"], "stopped");
