@@ -24,7 +24,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub use agents::{Attach, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb};
+pub use agents::{
+    Attach, BootVerb, DeclareDead, Drain, Reset, RoleAttach, RoleRestart, RoleStart, RoleStop, RoleVerb,
+    StandingAttach, StandingRestart, StandingStart, StandingStop, StandingVerb,
+};
 pub use config::{Completions, Config, ConfigCheck, ConfigShow, Logs};
 pub use convoy::{Convoy, ConvoyAdd, ConvoyCreate};
 pub use daemon::{Daemon, DaemonRun, DaemonStop, Heartbeats, Install, LogLevel, Reload, Rpc};
@@ -66,15 +69,18 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The command line as it is shown: the two roles share their verbs, and each has examples of its own.
+    /// The command line as it is shown: roles share their verbs, and each has examples of its own.
     #[must_use]
     pub fn shown() -> clap::Command {
-        Self::command().mut_subcommand("refinery", |refinery| {
-            refinery.mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
-                Some(help) => verb.after_help(help.replace("witness", "refinery")),
-                None => verb,
+        let renamed = |command: clap::Command, noun: &'static str, of: &'static str, to: &'static str| {
+            command.mut_subcommand(noun, |role| {
+                role.mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
+                    Some(help) => verb.after_help(help.replace(of, to)),
+                    None => verb,
+                })
             })
-        })
+        };
+        renamed(renamed(Self::command(), "refinery", "witness", "refinery"), "mayor", "deacon", "mayor")
     }
 
     /// Reads our own command line.
@@ -176,6 +182,15 @@ pub enum Verb {
     /// A rig's refinery, which merges its work
     #[command(subcommand)]
     Refinery(RoleVerb),
+    /// The town's deacon, which makes rounds of it
+    #[command(subcommand)]
+    Deacon(StandingVerb),
+    /// The town's mayor, which coordinates it for its person
+    #[command(subcommand)]
+    Mayor(StandingVerb),
+    /// Who looks after the deacon: triage, status
+    #[command(subcommand)]
+    Boot(BootVerb),
     /// Give work to a new polecat of a rig, or to one that is there
     Sling(Sling),
     /// Workers: list, status, spawn, start, stop, stop-all, restart, remove, nudge, peek, attach

@@ -180,6 +180,13 @@ impl Clock {
         self.reading().now
     }
 
+    /// How long the machine has been suspended since it was started.
+    #[must_use]
+    pub fn suspended(&self) -> Duration {
+        let reading = self.reading();
+        reading.now.boot.saturating_sub(reading.awake)
+    }
+
     fn reading(&self) -> Reading {
         match &self.0 {
             Source::System => Reading {

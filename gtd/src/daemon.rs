@@ -19,9 +19,10 @@ use std::time::Duration;
 use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
-    AgentServer, ConvoyServer, CrewServer, DaemonServer, DeathsServer, DoctorServer, EventsServer,
-    HookServer, LifecycleServer, MailServer, NudgeServer, OrphansServer, PolecatServer, RefineryServer,
-    RigServer, SessionServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, BootServer, ConvoyServer, CrewServer, DaemonServer, DeaconServer, DeathsServer,
+    DoctorServer, EventsServer, HookServer, LifecycleServer, MailServer, MayorServer, NudgeServer,
+    OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer,
+    WorkServer,
 };
 use gtd_proto::{PROTOCOL, Timestamp, TownId};
 use jsonrpsee::Methods;
@@ -49,6 +50,7 @@ use crate::rpc::{
     Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server, ServerHandle,
 };
 use crate::supervisor::core::Input;
+use crate::supervisor::deacon::Watchman;
 use crate::supervisor::nudges::Nudges;
 use crate::supervisor::run::Message;
 use crate::supervisor::{Handle, asking, facts, heartbeat};
@@ -204,6 +206,7 @@ struct Daemon {
     desk: Arc<work::Desk>,
     spawner: Arc<Spawner>,
     nudges: Nudges,
+    watchman: Watchman,
     heartbeat_number: u64,
     stop: CancellationToken,
     /// Ends the supervisor, after everything that may still ask it.
@@ -238,6 +241,7 @@ impl Daemon {
             office: affairs.office.clone(),
             clerk: affairs.clerk.clone(),
             nudges: self.nudges.clone(),
+            watchman: self.watchman.clone(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;
@@ -253,6 +257,7 @@ impl Daemon {
         let heartbeat = tokio::spawn(heartbeat::run(
             self.handle.clone(),
             self.live.clone(),
+            self.watchman.clone(),
             self.heartbeat_number,
             self.stop.clone(),
             {
@@ -398,6 +403,9 @@ fn methods(context: &Context) -> Result<Methods, String> {
     add(RigServer::into_rpc(context.clone()).into())?;
     add(WitnessServer::into_rpc(context.clone()).into())?;
     add(RefineryServer::into_rpc(context.clone()).into())?;
+    add(DeaconServer::into_rpc(context.clone()).into())?;
+    add(MayorServer::into_rpc(context.clone()).into())?;
+    add(BootServer::into_rpc(context.clone()).into())?;
     add(PolecatServer::into_rpc(context.clone()).into())?;
     add(AgentServer::into_rpc(context.clone()).into())?;
     add(ConvoyServer::into_rpc(context.clone()).into())?;

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod config;
 pub mod convoy;
 pub mod daemon;
+pub mod deacon;
 pub mod deaths;
 pub mod doctor;
 pub mod drain;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::params::{self, Params};
 use crate::{
     Agent, Change, ErrorKind, Exit, Incident, Items, Nudge, Reply, RpcError, agent, config, convoy, daemon,
-    doctor, event, explain, lifecycle, mail, nudge, pause, polecat, report, town, wait, waiting, work,
+    deacon, doctor, event, explain, lifecycle, mail, nudge, pause, polecat, report, town, wait, waiting,
+    work,
 };
 
 /// What a method does to the town.
@@ -173,6 +174,16 @@ methods! {
     "refinery.stop" Disruptive (params::RigStop) -> Reply<Change>, "Stop a rig's refinery; it stays stopped";
     "refinery.restart" Disruptive (params::RigRestart) -> Reply<Change>, "Stop and start a rig's refinery as a new instance";
     "refinery.status" Read (params::RigRef) -> Reply<town::RoleStatus>, "A rig's refinery";
+    "deacon.start" Disruptive (params::StandingStart) -> Reply<Change>, "Start the deacon";
+    "deacon.stop" Disruptive (params::StandingStop) -> Reply<Change>, "Stop the deacon; it stays stopped";
+    "deacon.restart" Disruptive (params::StandingRestart) -> Reply<Change>, "Stop and start the deacon as a new instance";
+    "deacon.status" Read (params::None) -> Reply<deacon::DeaconStatus>, "The deacon, with its heartbeat file";
+    "mayor.start" Disruptive (params::StandingStart) -> Reply<Change>, "Start the mayor";
+    "mayor.stop" Disruptive (params::StandingStop) -> Reply<Change>, "Stop the mayor; it stays stopped";
+    "mayor.restart" Disruptive (params::StandingRestart) -> Reply<Change>, "Stop and start the mayor as a new instance";
+    "mayor.status" Read (params::None) -> Reply<Agent>, "The mayor";
+    "boot.triage" Disruptive (params::BootTriage) -> Reply<deacon::Triage>, "Look after the deacon as the heartbeat does, now";
+    "boot.status" Read (params::None) -> Reply<deacon::BootStatus>, "Who looks after the deacon, and what came of it last";
     "polecat.spawn" Write (params::PolecatSpawn) -> Reply<Change>, "Make a worker: a name, a worktree, work on its hook, and its agent started";
     "polecat.list" Read (params::PolecatList) -> Reply<Items<Agent>>, "Workers";
     "polecat.status" Read (params::AgentRef) -> Reply<Agent>, "One worker";

@@ -11,10 +11,12 @@ use crate::{Activity, Address, InstanceId, Seq, Timestamp};
 mod doctor;
 mod polecat;
 mod rig;
+mod standing;
 
 pub use doctor::*;
 pub use polecat::*;
 pub use rig::*;
+pub use standing::*;
 
 pub use crate::convoy::params::*;
 pub use crate::drain::params::*;

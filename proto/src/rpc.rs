@@ -14,8 +14,9 @@ mod traits {
     #[cfg(feature = "client")]
     use crate::Frame;
     use crate::{
-        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, convoy, daemon, doctor,
-        event, explain, lifecycle, mail, nudge, params, pause, polecat, report, town, wait, waiting, work,
+        Agent, Change, Exit, Incident, Items, Nudge as Text, Reply, agent, config, convoy, daemon, deacon,
+        doctor, event, explain, lifecycle, mail, nudge, params, pause, polecat, report, town, wait, waiting,
+        work,
     };
 
     /// The daemon itself.
@@ -163,6 +164,64 @@ mod traits {
         /// A rig's refinery.
         #[method(name = "refinery.status")]
         async fn status(&self, params: params::RigRef) -> RpcResult<Reply<town::RoleStatus>>;
+    }
+
+    /// The deacon.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Deacon {
+        /// Start the deacon.
+        #[method(name = "deacon.start", with_extensions)]
+        async fn start(&self, params: params::StandingStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop the deacon; it stays stopped.
+        #[method(name = "deacon.stop", with_extensions)]
+        async fn stop(&self, params: params::StandingStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop and start the deacon as a new instance.
+        #[method(name = "deacon.restart", with_extensions)]
+        async fn restart(&self, params: params::StandingRestart) -> RpcResult<Reply<Change>>;
+
+        /// The deacon, with its heartbeat file.
+        #[method(name = "deacon.status")]
+        async fn status(&self, params: params::None) -> RpcResult<Reply<deacon::DeaconStatus>>;
+    }
+
+    /// The mayor.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Mayor {
+        /// Start the mayor.
+        #[method(name = "mayor.start", with_extensions)]
+        async fn start(&self, params: params::StandingStart) -> RpcResult<Reply<Change>>;
+
+        /// Stop the mayor; it stays stopped.
+        #[method(name = "mayor.stop", with_extensions)]
+        async fn stop(&self, params: params::StandingStop) -> RpcResult<Reply<Change>>;
+
+        /// Stop and start the mayor as a new instance.
+        #[method(name = "mayor.restart", with_extensions)]
+        async fn restart(&self, params: params::StandingRestart) -> RpcResult<Reply<Change>>;
+
+        /// The mayor.
+        #[method(name = "mayor.status")]
+        async fn status(&self, params: params::None) -> RpcResult<Reply<Agent>>;
+    }
+
+    /// Who looks after the deacon.
+    #[cfg_attr(all(feature = "client", feature = "server"), rpc(client, server))]
+    #[cfg_attr(all(feature = "client", not(feature = "server")), rpc(client))]
+    #[cfg_attr(all(feature = "server", not(feature = "client")), rpc(server))]
+    pub trait Boot {
+        /// Look after the deacon as the heartbeat does, now.
+        #[method(name = "boot.triage", with_extensions)]
+        async fn triage(&self, params: params::BootTriage) -> RpcResult<Reply<deacon::Triage>>;
+
+        /// Who looks after the deacon, and what came of it last.
+        #[method(name = "boot.status")]
+        async fn status(&self, params: params::None) -> RpcResult<Reply<deacon::BootStatus>>;
     }
 
     /// Workers.

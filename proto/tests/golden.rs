@@ -20,8 +20,8 @@ use gtd_proto::deaths::{IncidentCause, IncidentState};
 use gtd_proto::town::{Severity, TmuxState};
 use gtd_proto::{
     Agent, Cause, Change, ErrorKind, Event, Exit, Frame, Incident, Items, Nudge, Reply, Role, RpcError,
-    agent, config, convoy, daemon, doctor, event, explain, lifecycle, mail, method, nudge, report, town,
-    waiting, work,
+    agent, config, convoy, daemon, deacon, doctor, event, explain, lifecycle, mail, method, nudge, report,
+    town, waiting, work,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
@@ -83,6 +83,16 @@ const RESULTS: &[(&str, &str, Round)] = &[
     ("refinery.stop", "change_bare", round::<Reply<Change>>),
     ("refinery.restart", "change_bare", round::<Reply<Change>>),
     ("refinery.status", "refinery_status", round::<Reply<town::RoleStatus>>),
+    ("deacon.start", "change_deacon", round::<Reply<Change>>),
+    ("deacon.stop", "change_deacon", round::<Reply<Change>>),
+    ("deacon.restart", "change_deacon", round::<Reply<Change>>),
+    ("deacon.status", "deacon_status", round::<Reply<deacon::DeaconStatus>>),
+    ("mayor.start", "change_mayor", round::<Reply<Change>>),
+    ("mayor.stop", "change_mayor", round::<Reply<Change>>),
+    ("mayor.restart", "change_mayor", round::<Reply<Change>>),
+    ("mayor.status", "mayor", round::<Reply<Agent>>),
+    ("boot.triage", "triage", round::<Reply<deacon::Triage>>),
+    ("boot.status", "boot_status", round::<Reply<deacon::BootStatus>>),
     ("polecat.spawn", "change", round::<Reply<Change>>),
     ("polecat.list", "agents", round::<Reply<Items<Agent>>>),
     ("polecat.status", "polecat", round::<Reply<Agent>>),
@@ -207,6 +217,7 @@ fn words_of_a_later_version_are_read_as_unknown() {
     assert!(read(Role::Unknown));
     assert!(read(Cause::Unknown));
     assert!(read(StepOutcome::Unknown));
+    assert!(read(deacon::Verdict::Unknown));
     assert!(read(TmuxState::Unknown));
     assert!(read(Severity::Unknown));
     assert!(read(ErrorKind::Unknown));

@@ -22,6 +22,7 @@ pub struct Setup {
     pub(crate) depth: usize,
     pub(crate) name: String,
     empty: bool,
+    deacon: bool,
 }
 
 impl Default for Setup {
@@ -44,7 +45,15 @@ impl Setup {
             depth: 0,
             name: "t".to_owned(),
             empty: false,
+            deacon: false,
         }
+    }
+
+    /// With a deacon, which the others go without: their subject is rigs, and they count agents.
+    #[must_use]
+    pub fn deacon(mut self) -> Self {
+        self.deacon = true;
+        self
     }
 
     /// Adds rigs.
@@ -187,6 +196,10 @@ impl Setup {
                 town.path(&format!("{rig}/settings/config.json")),
                 &json!({"type": "rig-settings", "version": 1, "role_agents": {"witness": agent}}),
             );
+        }
+        if !self.deacon {
+            // Not in gtd.toml, which many tests replace.
+            write(town.path("mayor/daemon.json"), &json!({"patrols": {"deacon": {"enabled": false}}}));
         }
         if !self.toml.is_empty() {
             std::fs::write(town.path("settings/gtd.toml"), &self.toml).expect("write gtd.toml");

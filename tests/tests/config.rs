@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const HERE: &str = "tests/tests/config.rs";
+const DEACON: &str = "tests/tests/deacon.rs";
 const HEART: (&str, &str) = ("gtd/src/daemon/reload.rs", "each_number_reaches_the_heart");
 
 /// Of each key that has an effect: the file and the test that shows it.
@@ -41,6 +42,12 @@ const EFFECTS: &[(&str, (&str, &str))] = &[
     ("stop.grace", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.concurrency", (HERE, "the_next_launch_has_the_new_grace_and_stops_the_new_number_of_places")),
     ("stop.spare", ("tests/tests/startup.rs", "what_the_user_has_spared_outlives_even_a_kill_of_the_shim")),
+    ("deacon.mode", (DEACON, "a_deacon_that_is_switched_off_is_left_alone_by_all_but_a_person")),
+    ("deacon.stale", (DEACON, "a_deacon_that_falls_silent_is_asked_twice_and_then_restarted_once")),
+    ("deacon.stuck", (DEACON, "a_deacon_that_falls_silent_is_asked_twice_and_then_restarted_once")),
+    ("deacon.grace", ("gtd/src/supervisor/deacon/judge_tests.rs", "the_table")),
+    ("deacon.on_stale", (DEACON, "one_that_answers_or_is_only_to_be_told_of_is_not_restarted")),
+    ("boot.mode", ("tests/tests/boot.rs", "where_nobody_is_to_look_nobody_does")),
     (
         "polecat.gupp_after",
         ("tests/tests/workers_health.rs", "one_that_gets_nowhere_is_told_of_once_and_released_when_it_moves"),

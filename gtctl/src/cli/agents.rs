@@ -166,3 +166,119 @@ pub struct DeclareDead {
     #[command(flatten)]
     pub plan: Plan,
 }
+
+/// `deacon …`, `mayor …`
+#[derive(Debug, Subcommand)]
+pub enum StandingVerb {
+    /// Start it and wait until it is ready; starting what runs is no error
+    #[command(visible_alias = "spawn")]
+    Start(StandingStart),
+    /// Stop its whole process tree; it stays stopped
+    Stop(StandingStop),
+    /// Stop and start it as a new instance
+    Restart(StandingRestart),
+    /// Its card
+    #[command(after_help = "\
+Example:
+  gtctl deacon status")]
+    Status,
+    /// Start it if needed, and hand this terminal to its session
+    #[command(visible_alias = "at")]
+    Attach(StandingAttach),
+}
+
+/// `deacon start`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl deacon start
+  gtctl deacon start --agent claude --env LOG=debug --timeout 2m")]
+pub struct StandingStart {
+    #[command(flatten)]
+    pub overrides: Overrides,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `deacon stop`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl deacon stop --now --reason 'looking into it'")]
+pub struct StandingStop {
+    #[command(flatten)]
+    pub ending: Ending,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `deacon restart`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gtctl deacon restart
+  gtctl deacon restart --agent codex --reason 'another model'")]
+pub struct StandingRestart {
+    #[command(flatten)]
+    pub overrides: Overrides,
+    #[command(flatten)]
+    pub ending: Ending,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `deacon attach`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  gtctl deacon attach")]
+pub struct StandingAttach {
+    /// A preset, or an entry of `agents` in the settings, if it must be started
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// Attach although this terminal is inside another tmux server
+    #[arg(long)]
+    pub nested: bool,
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// `boot …`
+#[derive(Debug, Subcommand)]
+pub enum BootVerb {
+    /// Look after the deacon as the heartbeat does, now
+    #[command(after_help = "\
+It looks at the deacon's process and heartbeat file, and asks or restarts it where the same look of a
+heartbeat would. No model is asked.
+
+Examples:
+  gtctl boot triage --dry-run
+  gtctl boot triage")]
+    Triage(Triage),
+    /// Who looks after the deacon, and what came of it last
+    #[command(after_help = "\
+Example:
+  gtctl boot status")]
+    Status,
+}
+
+/// `boot triage`
+#[derive(Debug, Args)]
+pub struct Triage {
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+}

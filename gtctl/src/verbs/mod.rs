@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod attach;
+mod boot;
 mod completions;
 mod config;
 mod convoy;
@@ -60,6 +61,9 @@ pub async fn run(cx: &mut Context, verb: Option<Verb>) -> Result<Code, Failure> 
         Verb::Rig(verb) => rig::run(cx, verb).await,
         Verb::Witness(verb) => role::run(cx, role::Kind::Witness, verb).await,
         Verb::Refinery(verb) => role::run(cx, role::Kind::Refinery, verb).await,
+        Verb::Deacon(verb) => role::run_standing(cx, role::Who::Deacon, verb).await,
+        Verb::Mayor(verb) => role::run_standing(cx, role::Who::Mayor, verb).await,
+        Verb::Boot(verb) => boot::run(cx, verb).await,
         Verb::Sling(args) => sling::run(cx, args).await,
         Verb::Polecat(verb) => polecat::run(cx, verb).await,
         Verb::Work(verb) => work::run(cx, verb).await,

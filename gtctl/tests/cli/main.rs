@@ -15,6 +15,8 @@ mod errors;
 #[cfg(test)]
 mod sling;
 #[cfg(test)]
+mod standing;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod terminal;

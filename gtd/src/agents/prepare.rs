@@ -1,6 +1,7 @@
 //! Launches out of the settings as they stand: the one way to one, for starts, restarts and looks.
 //!
-//! Looks at files and the search path, and changes nothing.
+//! Looks at files and the search path, and changes nothing but the deacon's and the boot's own directories, which it
+//! makes where they are missing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,6 +171,16 @@ impl Preparer {
         Some(claude_settings::plan(claude_settings::path(layout, agent), gtctl))
     }
 
+    /// The deacon and the boot work in directories that are of no use to anybody else; older towns lack them. Where
+    /// they cannot be made, the launch says so.
+    fn make_own_dir(&self, agent: &Address) {
+        if matches!(agent, Address::Deacon | Address::Boot)
+            && let Err(error) = std::fs::create_dir_all(rigs::workdir(&self.snapshot().layout, agent))
+        {
+            tracing::warn!(%agent, %error, "its directory cannot be made");
+        }
+    }
+
     /// Who knows what is on the hooks: what an agent has is said in its start-up text.
     pub fn ask_hooks(&self, hooks: Arc<dyn Hooked>) {
         // Asked for once, when everything is put together.
@@ -187,6 +198,9 @@ impl Prepare for Preparer {
     ) -> Result<Prepared, Failure> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), overrides.clone());
         let (launch, settings) = self.launch(agent, instance, overrides, talk)?;
+        if talk.is_some() {
+            self.make_own_dir(agent);
+        }
         usable(&launch)?;
         let snapshot = self.snapshot();
         let prefix = agent.rig().and_then(|rig| snapshot.rigs.get(rig)).map(|rig| rig.prefix.as_str());

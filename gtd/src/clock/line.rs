@@ -66,6 +66,12 @@ impl Timeline {
         super::ShiftWatch::new(self.clock.clone())
     }
 
+    /// How long the machine has been suspended since it was started, and the start of it that this is of.
+    #[must_use]
+    pub fn suspended(&self) -> (&str, Duration) {
+        (&self.boot_id, self.clock.suspended())
+    }
+
     /// The present instant of the line.
     #[must_use]
     pub fn now(&self) -> Timestamp {

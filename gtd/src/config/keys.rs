@@ -299,15 +299,7 @@ section! {
 }
 
 /// Keys that are read and checked, but whose subject does not exist yet: `config show` says so.
-pub(super) const NOT_YET: &[&str] = &[
-    "metrics.listen",
-    "deacon.mode",
-    "deacon.stale",
-    "deacon.stuck",
-    "deacon.grace",
-    "deacon.on_stale",
-    "boot.mode",
-];
+pub(super) const NOT_YET: &[&str] = &["metrics.listen"];
 
 /// A program that is told of events.
 #[derive(Debug, Clone, PartialEq, Eq)]

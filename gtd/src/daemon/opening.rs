@@ -29,6 +29,7 @@ use crate::process::{BootId, ExitWatcher, Pid, ProcessId, StartTime};
 use crate::rpc::Listening;
 use crate::rpc::context::VERSION;
 use crate::supervisor::core::{Core, Input, Makers, OBSERVING};
+use crate::supervisor::deacon::{self, Watchman};
 use crate::supervisor::handle::{CLOCK, clock_row};
 use crate::supervisor::nudges::Nudges;
 use crate::supervisor::planner::Bounds;
@@ -240,6 +241,13 @@ impl Daemon {
         // Before anybody can ask for more: names and work are taken by what is under way.
         spawner.take_up(polecats).await;
         let nudges = Nudges::new(handle.clone(), bus.clone(), texts);
+        let watchman = Watchman::new(
+            handle.clone(),
+            nudges.clone(),
+            live.clone(),
+            Arc::clone(&layout),
+            recalled.get(deacon::FACT),
+        );
         Ok(Self {
             layout,
             live,
@@ -258,6 +266,7 @@ impl Daemon {
             desk,
             spawner,
             nudges,
+            watchman,
             heartbeat_number,
             stop,
             last,

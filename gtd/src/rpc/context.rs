@@ -53,6 +53,8 @@ pub struct Context {
     pub clerk: crate::mail::lifecycle::Clerk,
     /// Text for agents.
     pub nudges: crate::supervisor::nudges::Nudges,
+    /// Looks after the deacon.
+    pub watchman: crate::supervisor::deacon::Watchman,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

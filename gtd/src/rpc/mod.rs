@@ -49,6 +49,7 @@ mod service;
 mod short;
 mod subscription;
 mod town;
+mod town_roles;
 mod work;
 
 pub use callers::Callers;

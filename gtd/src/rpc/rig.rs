@@ -69,12 +69,17 @@ macro_rules! role {
         impl $trait for Context {
             async fn start(&self, peer: &Extensions, params: params::RigStart) -> RpcResult<Reply<Change>> {
                 let agent = Address::$role(params.rig.clone());
-                self.start_agent(agent, concat!($noun, ".start"), peer, params).await
+                self.registered(&params.rig, &agent).map_err(refuse)?;
+                if params.foreground {
+                    return self.only_foreground(&agent, params);
+                }
+                self.start_agent(agent, concat!($noun, ".start"), peer, params.into()).await
             }
 
             async fn stop(&self, peer: &Extensions, params: params::RigStop) -> RpcResult<Reply<Change>> {
                 let agent = Address::$role(params.rig.clone());
-                self.stop_agent(agent, concat!($noun, ".stop"), peer, params).await
+                self.registered(&params.rig, &agent).map_err(refuse)?;
+                self.stop_agent(agent, concat!($noun, ".stop"), peer, params.into()).await
             }
 
             async fn restart(
@@ -83,7 +88,8 @@ macro_rules! role {
                 params: params::RigRestart,
             ) -> RpcResult<Reply<Change>> {
                 let agent = Address::$role(params.rig.clone());
-                self.restart_agent(agent, concat!($noun, ".restart"), peer, params).await
+                self.registered(&params.rig, &agent).map_err(refuse)?;
+                self.restart_agent(agent, concat!($noun, ".restart"), peer, params.into()).await
             }
 
             async fn status(&self, params: params::RigRef) -> RpcResult<Reply<RoleStatus>> {
@@ -131,20 +137,15 @@ impl Context {
         }
     }
 
-    async fn start_agent(
+    pub(super) async fn start_agent(
         &self,
         agent: Address,
         method: &str,
         peer: &Extensions,
-        params: params::RigStart,
+        params: params::StandingStart,
     ) -> RpcResult<Reply<Change>> {
         let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
-        self.registered(&params.rig, &agent).map_err(refuse)?;
         self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
-        if params.foreground {
-            // Accepted from older callers; there is nothing to run here, and the caller prints so.
-            return self.untouched(&agent);
-        }
         if params.dry_run {
             return self.planned(&agent, self.plan_start(&agent));
         }
@@ -154,14 +155,13 @@ impl Context {
         self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
-    async fn stop_agent(
+    pub(super) async fn stop_agent(
         &self,
         agent: Address,
         method: &str,
         peer: &Extensions,
-        params: params::RigStop,
+        params: params::StandingStop,
     ) -> RpcResult<Reply<Change>> {
-        self.registered(&params.rig, &agent).map_err(refuse)?;
         let how = How { now: params.now, force: params.force };
         if params.dry_run {
             return self.planned(&agent, Ok(self.plan_stop(&agent, how)));
@@ -172,15 +172,14 @@ impl Context {
         self.change_once(params.idempotency_key, method, &agent, request, again).await
     }
 
-    async fn restart_agent(
+    pub(super) async fn restart_agent(
         &self,
         agent: Address,
         method: &str,
         peer: &Extensions,
-        params: params::RigRestart,
+        params: params::StandingRestart,
     ) -> RpcResult<Reply<Change>> {
         let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
-        self.registered(&params.rig, &agent).map_err(refuse)?;
         self.launchable(&agent, overrides.as_ref()).map_err(refuse)?;
         let how = How { now: params.now, force: params.force };
         if params.dry_run {
@@ -249,6 +248,13 @@ impl Context {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Accepted from older callers; there is nothing to run here, and the caller prints so.
+    fn only_foreground(&self, agent: &Address, params: params::RigStart) -> RpcResult<Reply<Change>> {
+        let overrides = overrides(params.agent, params.account, params.env, params.reset_overrides);
+        self.launchable(agent, overrides.as_ref()).map_err(refuse)?;
+        self.untouched(agent)
     }
 
     /// The answer to a request that asks for nothing.

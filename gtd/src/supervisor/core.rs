@@ -407,6 +407,9 @@ impl Core {
         for (agent, mode) in
             wanted(&self.facts).map(|(agent, mode)| (agent, mode.clone())).collect::<Vec<_>>()
         {
+            if self.is_nobody(&agent, &mode) {
+                continue;
+            }
             turn.touched(&agent);
             let machine = self.agents.entry(agent).or_insert_with_key(|agent| {
                 let machine = Machine::new(agent.clone(), now);

@@ -7,7 +7,7 @@ use gtd_proto::{RigName, Role, Timestamp};
 
 use super::planner::{Facts, Mode, RigFacts};
 use super::rigs::{FileState, Standing};
-use crate::config::{self, Config};
+use crate::config::{self, Config, DeaconMode};
 use crate::ledger::Write;
 use crate::town::Snapshot;
 use crate::town::memory::Memory;
@@ -41,6 +41,7 @@ pub fn of(snapshot: &Snapshot, config: &Config, now: Timestamp) -> Facts {
         unlisted: unlisted.map(|(name, _)| name.clone()).collect(),
         known: snapshot.rigs_known(),
         rigs: rigs.collect(),
+        deacon: Some(deacon(snapshot, config)),
         name: snapshot.name(),
         root: snapshot.layout.root().to_string_lossy().into_owned(),
         findings: snapshot
@@ -55,6 +56,21 @@ pub fn of(snapshot: &Snapshot, config: &Config, now: Timestamp) -> Facts {
             })
             .collect(),
         read_at: now.checked_sub(snapshot.began.0.elapsed()).unwrap_or(now),
+    }
+}
+
+/// Whether the deacon is kept running: the stricter of the configuration and the incumbent's switches.
+fn deacon(snapshot: &Snapshot, config: &Config) -> Mode {
+    match (config.deacon.mode, snapshot.patrol_off(Role::Deacon, None)) {
+        (DeaconMode::Off, _) => Mode::Off("[deacon] mode is \"off\" in settings/gtd.toml".to_owned()),
+        (DeaconMode::Always, Some(None)) => Mode::Always,
+        (DeaconMode::Always, Some(Some(_))) => {
+            Mode::Off("the deacon patrol is off in mayor/daemon.json".to_owned())
+        }
+        (DeaconMode::Always, None) => {
+            let why = "mayor/daemon.json cannot be read, and whether it switches the deacon patrol off is not known";
+            Mode::Off(why.to_owned())
+        }
     }
 }
 

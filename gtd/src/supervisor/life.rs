@@ -339,8 +339,10 @@ impl Machine {
 
     /// A death as the policy is told of it.
     fn death(&self, ending: policy::Ending, uptime: Duration, open: bool) -> Death {
-        let always_on = !matches!(self.address.role(), Role::Polecat | Role::Crew);
-        Death { ending, uptime, open_work: open && !always_on, always_on }
+        let worker = matches!(self.address.role(), Role::Polecat | Role::Crew);
+        // A boot looks once: it has no work, and is started again for the next look.
+        let always_on = !worker && self.address.role() != Role::Boot;
+        Death { ending, uptime, open_work: open && worker, always_on }
     }
 
     fn died_during_startup(&self, exit: &Exit, what: &str) -> RpcError {

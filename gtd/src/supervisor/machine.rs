@@ -286,7 +286,9 @@ impl Machine {
     #[must_use]
     pub fn new(address: Address, now: Timestamp) -> Self {
         let mode = match address.role() {
-            Role::Polecat | Role::Crew => Mode::Off("nobody has started it".to_owned()),
+            Role::Polecat | Role::Crew | Role::Mayor | Role::Boot => {
+                Mode::Off("nobody has started it".to_owned())
+            }
             _ => Mode::Always,
         };
         let wish = Wish::of_policy(&address, &mode, now);

@@ -205,6 +205,7 @@ impl Machine {
             Next::Rest if matches!(self.address, Address::Polecat(..)) => {
                 self.retire(reason.as_deref().unwrap_or("it ended"), now, turn);
             }
+            Next::Rest if self.address == Address::Boot => self.triage_is_over(now, reason, turn),
             Next::Rest => self.enter(Phase::Rest, now, reason, turn),
             Next::Start { delay } => {
                 let due = after(died_at, delay);

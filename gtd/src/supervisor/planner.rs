@@ -49,6 +49,8 @@ pub struct Facts {
     pub known: bool,
     /// The registered rigs.
     pub rigs: BTreeMap<RigName, RigFacts>,
+    /// Whether the deacon is kept running; nothing while it is not known.
+    pub deacon: Option<Mode>,
     /// The town's name.
     pub name: String,
     /// Its root directory.
@@ -173,15 +175,11 @@ impl Situation<'_> {
                 _ => None,
             };
             if let (Some(Mode::Off(why)), false) = (mode, by_person) {
-                return Err(Blocked {
-                    reason: why.clone(),
-                    error: RpcError::new(
-                        ErrorKind::RigNotOperational,
-                        format!("{agent} is not looked after: {why}"),
-                    ),
-                    shortage: None,
-                });
+                return Err(left_alone(agent, why));
             }
+        } else if let (Address::Deacon, Some(Mode::Off(why)), false) = (agent, &self.facts.deacon, by_person)
+        {
+            return Err(left_alone(agent, why));
         }
         if let Some(why) = self.tmux {
             return Err(Blocked {
@@ -195,6 +193,12 @@ impl Situation<'_> {
     }
 }
 
+/// Policy does not look after it.
+fn left_alone(agent: &Address, why: &str) -> Blocked {
+    let error = RpcError::new(ErrorKind::RigNotOperational, format!("{agent} is not looked after: {why}"));
+    Blocked { reason: why.to_owned(), error, shortage: None }
+}
+
 pub(super) fn not_operational(agent: &Address, word: &str, why: &str, hint: &str) -> Blocked {
     Blocked {
         reason: why.to_owned(),
@@ -205,9 +209,10 @@ pub(super) fn not_operational(agent: &Address, word: &str, why: &str, hint: &str
     }
 }
 
-/// The standing agents of all rigs, and whether policy looks after them.
+/// The standing agents of the town and of all rigs, and whether policy looks after them.
 pub fn wanted(facts: &Facts) -> impl Iterator<Item = (Address, &Mode)> + '_ {
-    facts.rigs.iter().flat_map(|(rig, facts)| {
+    let deacon = facts.deacon.iter().map(|mode| (Address::Deacon, mode));
+    deacon.chain(facts.rigs.iter().flat_map(|(rig, facts)| {
         [(Address::Witness(rig.clone()), &facts.witness), (Address::Refinery(rig.clone()), &facts.refinery)]
-    })
+    }))
 }

@@ -52,6 +52,15 @@ pub enum Request {
         /// Who asks, why, and how long they wait.
         ask: Ask,
     },
+    /// End this instance, and start another in its place; what is wanted of the agent stays as it is.
+    Renew {
+        /// Which.
+        agent: Address,
+        /// Only this instance of it.
+        instance: InstanceId,
+        /// Who asks, and why. Nobody waits.
+        ask: Ask,
+    },
     /// Let an agent end its turn, end it, and keep it away.
     Drain {
         /// Which.
@@ -216,6 +225,7 @@ impl Core {
 
     pub(super) fn carry(&mut self, ticket: Ticket, request: Request, now: Timestamp, turn: &mut Turn) {
         match request {
+            Request::Renew { agent, instance, ask } => self.renew(ticket, &agent, &instance, &ask, now, turn),
             Request::Start { agent, overrides, ask } => {
                 self.start(ticket, &agent, overrides, &ask, now, turn)
             }
@@ -267,6 +277,7 @@ impl Core {
         now: Timestamp,
         turn: &mut Turn,
     ) {
+        self.meet(agent, now, turn);
         if let Err(error) = self.known(agent) {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }
@@ -334,6 +345,7 @@ impl Core {
         now: Timestamp,
         turn: &mut Turn,
     ) {
+        self.meet(agent, now, turn);
         if let Err(error) = self.known(agent) {
             return Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
         }

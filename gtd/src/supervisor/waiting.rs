@@ -230,6 +230,7 @@ impl Request {
             Self::Start { ask, .. }
             | Self::Stop { ask, .. }
             | Self::Restart { ask, .. }
+            | Self::Renew { ask, .. }
             | Self::Drain { ask, .. }
             | Self::Undrain { ask, .. }
             | Self::Wake { ask, .. }

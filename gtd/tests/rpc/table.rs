@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use gtd::rpc::discover::Discover;
 use gtd_proto::pause::PauseChange;
 use gtd_proto::rpc::{
-    AgentServer, ConvoyServer, DaemonServer, DeathsServer, EventsServer, HookServer, LifecycleServer,
-    MailServer, NudgeServer, PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, BootServer, ConvoyServer, DaemonServer, DeaconServer, DeathsServer, EventsServer,
+    HookServer, LifecycleServer, MailServer, MayorServer, NudgeServer, PolecatServer, RefineryServer,
+    RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
-    config, convoy, daemon, event, explain, lifecycle, mail, method, nudge, params, polecat, town, waiting,
-    work,
+    config, convoy, daemon, deacon, event, explain, lifecycle, mail, method, nudge, params, polecat, town,
+    waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
@@ -31,6 +32,9 @@ impl StandIn {
         all.merge(RigServer::into_rpc(Self)).unwrap();
         all.merge(WitnessServer::into_rpc(Self)).unwrap();
         all.merge(RefineryServer::into_rpc(Self)).unwrap();
+        all.merge(DeaconServer::into_rpc(Self)).unwrap();
+        all.merge(MayorServer::into_rpc(Self)).unwrap();
+        all.merge(BootServer::into_rpc(Self)).unwrap();
         all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
@@ -157,6 +161,39 @@ macro_rules! role {
 
 role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
+
+macro_rules! standing {
+    ($trait:ident, $namespace:literal, $status:ty) => {
+        #[async_trait]
+        impl $trait for StandIn {
+            async fn start(&self, _: &Extensions, _: params::StandingStart) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".start"))
+            }
+            async fn stop(&self, _: &Extensions, _: params::StandingStop) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".stop"))
+            }
+            async fn restart(&self, _: &Extensions, _: params::StandingRestart) -> RpcResult<Reply<Change>> {
+                reached(concat!($namespace, ".restart"))
+            }
+            async fn status(&self, _: params::None) -> RpcResult<Reply<$status>> {
+                reached(concat!($namespace, ".status"))
+            }
+        }
+    };
+}
+
+standing!(DeaconServer, "deacon", deacon::DeaconStatus);
+standing!(MayorServer, "mayor", Agent);
+
+#[async_trait]
+impl BootServer for StandIn {
+    async fn triage(&self, _: &Extensions, _: params::BootTriage) -> RpcResult<Reply<deacon::Triage>> {
+        reached("boot.triage")
+    }
+    async fn status(&self, _: params::None) -> RpcResult<Reply<deacon::BootStatus>> {
+        reached("boot.status")
+    }
+}
 
 #[async_trait]
 impl PolecatServer for StandIn {
@@ -484,6 +521,7 @@ const WITHOUT: &[(&str, &[&str], &str)] = &[
         &["wait_ms", "idempotency_key"],
         "answered when it is done; a second one changes nothing",
     ),
+    ("boot.triage", &["wait_ms"], "answered when it is done; what follows is told by events"),
     ("agent.declare_dead", &["wait_ms"], "answered when it is written down; what follows is told by events"),
     ("agent.report", &EVERY, "an agent says what is so; its instance makes a repetition harmless"),
     ("agent.reset", &["wait_ms"], "answered when it is done; a start that follows is told by events"),

@@ -40,6 +40,9 @@ fn variable(name: &str) -> String {
 
 fn address() -> String {
     let worker = variable("GT_POLECAT");
+    if variable("GT_RIG").is_empty() {
+        return variable("GT_ROLE");
+    }
     if worker.is_empty() {
         return format!("{}/{}", variable("GT_RIG"), variable("GT_ROLE"));
     }
