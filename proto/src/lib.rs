@@ -15,6 +15,7 @@ pub mod event;
 pub mod exit;
 pub mod explain;
 pub mod id;
+pub mod killed;
 pub mod mail;
 pub mod method;
 pub mod nearest;

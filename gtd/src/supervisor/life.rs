@@ -457,6 +457,7 @@ impl Machine {
             exec_error: None,
             incident: None,
             evidence: None,
+            killed: Vec::new(),
             output: Vec::new(),
             usage: Usage::default(),
         }

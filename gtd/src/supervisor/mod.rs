@@ -13,6 +13,7 @@ mod dating;
 mod declare;
 pub mod drain;
 mod explain;
+pub mod killed;
 pub mod facts;
 mod glances;
 pub mod handle;

@@ -108,6 +108,7 @@ fn exit(of: &InstanceRow) -> Exit {
         exec_error: None,
         incident: None,
         evidence: None,
+        killed: Vec::new(),
         output: vec!["last words".into()],
         usage: Usage::default(),
     }
@@ -123,6 +124,7 @@ fn signal(name: &str, second: i64) -> SignalSent {
         signal: 15,
         evidence: json!({"recorded": true}),
         by: "supervisor".into(),
+        because: None,
     }
 }
 
