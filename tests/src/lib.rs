@@ -14,6 +14,7 @@ mod guard;
 pub mod journal;
 pub mod manager;
 pub mod nudging;
+pub mod people;
 pub mod procs;
 pub mod programs;
 mod reaper;
