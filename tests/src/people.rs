@@ -22,11 +22,13 @@ pub struct People {
 
 impl Drop for People {
     fn drop(&mut self) {
-        self.processes.iter().for_each(|(_, process)| process.kill());
         for child in &mut self.children {
+            // What a wrapper has started, first: it has no parents afterwards.
+            i32::try_from(child.id()).map(descendants).unwrap_or_default().into_iter().for_each(Process::kill);
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.processes.iter().for_each(|(_, process)| process.kill());
     }
 }
 

@@ -2,8 +2,7 @@
 
 use gtd_proto::InstanceId;
 use gtd_tests::people::town_id;
-use gtd_tests::{CHANGE, Process, QUICK, Setup, Town, programs, wait_for};
-use rustix::process::Signal;
+use gtd_tests::{Process, QUICK, Setup, Town, programs, wait_for};
 use serde_json::{Value, json};
 
 fn dead(town: &Town, pane: &str) -> Option<bool> {
@@ -12,23 +11,26 @@ fn dead(town: &Town, pane: &str) -> Option<bool> {
     (id == pane).then_some(dead == "1")
 }
 
-/// A pane with our marks of an instance that is over: our shim on a launch that is gone, or something else.
-fn leave(town: &Town, name: &str, ours: bool) -> String {
-    let tmux = town.tmux();
-    let instance = InstanceId::generate().to_string();
+/// A dead pane that stays: of our shim on a launch that is gone, or of something else.
+fn leave(town: &Town, name: &str, instance: &str, ours: bool) -> String {
     let launch = town.path(&format!("daemon/run/{instance}.launch")).display().to_string();
     let shim = programs::program("gtd-shim").display().to_string();
     let words: Vec<&str> = if ours { vec![&shim, &launch] } else { vec!["sleep", "0.01"] };
     let target = format!("={name}:");
-    let (id, mut all) = (town_id(town), vec!["new-session", "-d", "-s", name, "-P", "-F", "#{pane_id}", "--"]);
+    let mut all = vec!["new-session", "-d", "-s", name, "-P", "-F", "#{pane_id}", "--"];
     all.extend(words);
     all.extend([";", "set-option", "-p", "-t", &target, "remain-on-exit", "on"]);
-    for (option, value) in [("@gt_town", &*id), ("@gt_agent", "old/witness"), ("@gt_instance", &instance)] {
-        all.extend([";", "set-option", "-t", &target, option, value]);
-    }
-    let pane = tmux.run(&all);
+    let pane = town.tmux().run(&all);
     wait_for(QUICK, "its process has ended", || dead(town, &pane).filter(|dead| *dead));
     pane
+}
+
+/// Gives a session our marks.
+fn mark(town: &Town, name: &str, instance: &str) {
+    let (id, target) = (town_id(town), format!("={name}:"));
+    for (option, value) in [("@gt_town", &*id), ("@gt_agent", "old/witness"), ("@gt_instance", instance)] {
+        town.tmux().run(&["set-option", "-t", &target, option, value]);
+    }
 }
 
 fn applied<'a>(report: &'a Value, pane: &str) -> &'a Value {
@@ -38,30 +40,57 @@ fn applied<'a>(report: &'a Value, pane: &str) -> &'a Value {
 }
 
 #[test]
-fn the_dead_pane_of_a_stopped_agent_is_named_and_closed_and_a_persons_window_stays() {
-    let setup = Setup::new().rigs(&["a", "b"]).no_refineries();
-    let town = setup.toml("[tmux]\ncommand_timeout = \"300ms\"").up();
+fn the_dead_pane_of_a_stopped_agent_is_closed_and_a_persons_window_keeps_a_session() {
+    let town = Setup::new().rigs(&["a", "b"]).no_refineries().up();
     let tmux = town.tmux();
-    let pane = town.agent("a/witness")["pane"].as_str().unwrap().to_owned();
-    let agent = town.process("a/witness");
-    // tmux hangs while the agent is stopped: its pane cannot be closed.
-    let server = tmux.server();
-    server.signal(Signal::STOP);
-    town.call("witness.stop", json!({"rig": "a", "now": true, "wait_ms": 0}));
-    wait_for(CHANGE, "it has ended", || (!agent.alive()).then_some(()));
-    town.wait_agent("a/witness", CHANGE, "rests", |agent| agent["state"] == "stopped");
-    server.signal(Signal::CONT);
-    wait_for(QUICK, "its pane is dead", || dead(&town, &pane).filter(|dead| *dead));
-    let checks = json!(["zombie-sessions", "orphan-sessions"]);
-    let looked = wait_for(CHANGE, "tmux answers again", || {
-        let looked = town.call("doctor.run", json!({"checks": checks}));
-        looked["checks"].as_array()?.iter().all(|check| check["status"] != "unknown").then_some(looked)
+    let memo = |town: &Town| {
+        let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
+        let sql = "SELECT policy FROM agents WHERE address = 'a/witness'";
+        let text: String = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let mut place = memo(&town)["place"].clone();
+    assert!(place["pane"].is_string(), "{place:#}");
+    let instance = InstanceId::generate().to_string();
+    town.call("witness.stop", json!({"rig": "a", "now": true}));
+    wait_for(QUICK, "its session is closed", || {
+        (!tmux.sessions().contains(&"gt-a-witness".to_owned())).then_some(())
     });
-    assert!(looked.to_string().contains("gt-a-witness"), "{looked:#}");
+    town.kill_daemon();
+    // The pane that is on record for a stopped agent is there, and dead. It gets its marks when the daemon has begun,
+    // which else would look for that instance itself.
+    let pane = leave(&town, "gt-a-witness", &instance, true);
+    place["session"] = json!(tmux.run(&["display-message", "-p", "-t", &pane, "#{session_id}"]));
+    place["pane"] = json!(pane);
+    let mut policy = memo(&town);
+    policy["place"] = place;
+    let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
+    let sql = "UPDATE agents SET policy = ?1 WHERE address = 'a/witness'";
+    assert_eq!(conn.execute(sql, [policy.to_string()]).unwrap(), 1);
+    drop(conn);
+    let window = ["new-window", "-d", "-P", "-F", "#{pane_pid}", "-t", "=gt-a-witness:", "exec sleep 5000"];
+    let theirs = Process::of(tmux.run(&window).parse().unwrap()).unwrap();
+    town.start();
+    assert_eq!(town.agent("a/witness")["state"], "stopped");
+    mark(&town, "gt-a-witness", &instance);
+    // A person works in it: it is no zombie, and what is dead in it is left.
+    let check = |fix: bool| town.call("doctor.run", json!({"checks": ["zombie-sessions"], "fix": fix}));
+    let looked = check(true);
+    assert_eq!((&looked["checks"][0]["status"], &looked["plan"]), (&json!("ok"), &json!([])), "{looked:#}");
+    assert_eq!(dead(&town, &pane), Some(true));
+    assert!(theirs.alive());
+    theirs.kill();
+    wait_for(QUICK, "their window is gone", || {
+        (tmux.run(&["list-panes", "-s", "-t", "=gt-a-witness:", "-F", "x"]) == "x").then_some(())
+    });
+    let looked = check(false);
+    let sessions = town.call("session.list", json!({}));
+    assert_eq!(looked["checks"][0]["status"], "warning", "{looked:#} {sessions:#}");
     assert_eq!(looked["plan"][0]["class"], "safe", "{looked:#}");
-    let fixed = town.call("doctor.run", json!({"checks": checks, "fix": true}));
+    assert_eq!(dead(&town, &pane), Some(true), "looking changes nothing");
+    let fixed = check(true);
     assert_eq!(applied(&fixed, &pane)["ok"], true, "{fixed:#}");
-    assert!(fixed["checks"].as_array().unwrap().iter().all(|check| check["status"] == "ok"), "{fixed:#}");
+    assert_eq!(fixed["checks"][0]["status"], "ok", "{fixed:#}");
     assert_eq!(dead(&town, &pane), None, "it is closed");
     assert!(town.process("b/witness").alive());
     // The agent comes back in a pane of its own.
@@ -73,10 +102,16 @@ fn the_dead_pane_of_a_stopped_agent_is_named_and_closed_and_a_persons_window_sta
 fn a_dead_pane_of_our_shim_is_closed_and_what_only_looks_like_one_is_not() {
     let town = Setup::new().rigs(&["a"]).no_refineries().up();
     let tmux = town.tmux();
-    let ours = leave(&town, "gt-old-witness", true);
-    let not = leave(&town, "gt-old-refinery", false);
+    let left = |name: &str, ours: bool| {
+        let instance = InstanceId::generate().to_string();
+        let pane = leave(&town, name, &instance, ours);
+        mark(&town, name, &instance);
+        pane
+    };
+    let ours = left("gt-old-witness", true);
+    let not = left("gt-old-refinery", false);
     // Ours, but somebody has started something in it since.
-    let again = leave(&town, "gt-old-again", true);
+    let again = left("gt-old-again", true);
     tmux.run(&["respawn-pane", "-t", &again, "exec sleep 5000"]);
     let pid: i32 = tmux.run(&["display-message", "-p", "-t", &again, "#{pane_pid}"]).parse().unwrap();
     let living = Process::of(pid).unwrap();
