@@ -320,6 +320,9 @@ pub struct SignalSent {
     pub signal: i32,
     /// Why the process is ours, and why it was signalled.
     pub evidence: serde_json::Value,
-    /// Who asked: `pid N uid N` of the peer, or `supervisor`.
+    /// Who asked: `person`, an address, or `supervisor`, with by what way behind a colon.
     pub by: String,
+    /// All of this in a sentence: `killed by gtd because …`. Made when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }

@@ -234,6 +234,9 @@ pub struct SweptItem {
     pub agent: Option<Address>,
     /// Processes concerned, `pid:start`.
     pub processes: Vec<String>,
+    /// One line for each of them: number, name, age, directory, and why it is ours and left over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
     /// What came of it.
     pub outcome: String,
     /// Nothing of it is left.

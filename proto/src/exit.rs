@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::killed::Killed;
 use crate::{Address, InstanceId, Timestamp};
 
 /// Why an instance ended.
@@ -109,6 +110,10 @@ pub struct Exit {
     /// terminal, how memory ran out, who declared it dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+    /// What of it the daemon ended, oldest first; empty when it ended nothing. Made from the signals on record when
+    /// somebody asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<Killed>,
     /// Last lines of its screen, oldest first.
     pub output: Vec<String>,
     /// What it used.

@@ -17,6 +17,7 @@ pub mod event;
 pub mod exit;
 pub mod explain;
 pub mod id;
+pub mod killed;
 pub mod lifecycle;
 pub mod mail;
 pub mod method;

@@ -15,6 +15,7 @@ pub mod hand;
 pub mod journal;
 pub mod manager;
 pub mod nudging;
+pub mod people;
 pub mod procs;
 pub mod programs;
 mod reaper;

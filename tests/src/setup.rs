@@ -1,7 +1,7 @@
 //! What a town is made of before its daemon starts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,7 @@ pub struct Setup {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) depth: usize,
     pub(crate) name: String,
+    pub(crate) root: Option<PathBuf>,
     empty: bool,
     deacon: bool,
 }
@@ -44,6 +45,7 @@ impl Setup {
             env: Vec::new(),
             depth: 0,
             name: "t".to_owned(),
+            root: None,
             empty: false,
             deacon: false,
         }
@@ -129,6 +131,13 @@ impl Setup {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
+        self
+    }
+
+    /// Puts the town there, such as beside another: what surrounds it stays its own.
+    #[must_use]
+    pub fn at(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
         self
     }
 

@@ -36,6 +36,7 @@ impl Town {
             root.push("d".repeat(30));
         }
         root.push(&setup.name);
+        let root = setup.root.clone().unwrap_or(root);
         let town = Self {
             base,
             root,

@@ -36,6 +36,12 @@ pub fn confirm(verb: &str, force: bool, yes: bool, question: &str) -> Result<(),
     }
 }
 
+/// Whether there is somebody who can be asked.
+#[must_use]
+pub fn is_asked() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks about one thing. Where nobody can be asked the answer is no.
 #[must_use]
 pub fn agrees(question: &str) -> bool {

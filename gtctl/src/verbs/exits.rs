@@ -1,5 +1,6 @@
 //! `gtctl exits`: the black boxes of ended instances, newest first.
 
+use gtd_proto::killed::{Ended, Killed};
 use gtd_proto::rpc::AgentClient;
 use gtd_proto::{Exit, params};
 
@@ -9,7 +10,7 @@ use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::card::{ended, summary};
-use crate::output::error::quoted;
+use crate::output::error::{plain, quoted};
 use crate::output::table::Table;
 use crate::output::{note, time};
 
@@ -38,6 +39,9 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
             if let Some(evidence) = &exit.evidence {
                 screen.line(format!("  {evidence}"))?;
             }
+            for killed in &exit.killed {
+                screen.line(format!("  {}", plain(&told(killed))))?;
+            }
             screen.lines(quoted(exit.output.iter().map(String::as_str)))?;
         }
     } else {
@@ -47,8 +51,25 @@ pub async fn run(cx: &mut Context, args: &Exits) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
+/// What an end rests on: what of it the daemon did, else the evidence of its cause.
+fn why(exit: &Exit) -> String {
+    if exit.killed.is_empty() {
+        return exit.evidence.clone().unwrap_or_default();
+    }
+    plain(&exit.killed.iter().map(told).collect::<Vec<_>>().join("; then "))
+}
+
+fn told(killed: &Killed) -> String {
+    match (killed.what, killed.pids.len()) {
+        (Ended::Agent, _) => killed.because.clone(),
+        (_, 1) => format!("1 process that was left: {}", killed.because),
+        (_, many) => format!("{many} processes that were left: {}", killed.because),
+    }
+}
+
 pub(super) fn table(items: &[Exit]) -> Table {
-    let mut table = Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID"]);
+    let mut table =
+        Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID", "WHY"]);
     for exit in items {
         let how = match &exit.exec_error {
             Some(error) => format!("{}: {}", error.op, error.errno),
@@ -63,6 +84,7 @@ pub(super) fn table(items: &[Exit]) -> Table {
             if exit.counts { "yes" } else { "no" }.into(),
             exit.incident.clone().unwrap_or_default().into(),
             exit.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+            why(exit).into(),
         ]);
     }
     table

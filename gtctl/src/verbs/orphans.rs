@@ -1,19 +1,23 @@
 //! `gtctl orphans`, `gtctl session` and `gtctl crew`: what stands on the machine and whose it is.
 
 use gtd_proto::doctor::{Orphan, SweepResult};
-use gtd_proto::params;
 use gtd_proto::rpc::{CrewClient, OrphansClient, SessionClient};
-use serde_json::Value;
+use gtd_proto::{Reply, params};
 
 use super::progress;
 use crate::cli::{Crew, CrewList, Orphans, OrphansSweep, Session as SessionVerb};
-use crate::client;
+use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::confirm::{self, agrees};
+use crate::output::error::plain;
 use crate::output::paint::Tone;
 use crate::output::table::{Cell, Table};
 use crate::output::{note, time};
+
+/// Characters of a directory that are shown at a terminal.
+const DIRECTORY: usize = 28;
 
 /// Runs `orphans`.
 ///
@@ -36,61 +40,94 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
     }
     let found = &answer.body;
     if !found.items.is_empty() {
-        let mut table =
-            Table::new(&["VERDICT", "KIND", "PID", "NAME", "AGE", "PARENT", "REASON", "DIRECTORY"]);
-        found.items.iter().for_each(|item| table.row(row(item)));
+        let mut table = Table::new(&["VERDICT", "PID", "AGE", "NAME", "DIRECTORY", "WHY"]);
+        let narrow = screen.width.is_some();
+        found.items.iter().for_each(|item| table.row(row(item, narrow)));
         let lines = table.render(screen.paint, screen.width);
         screen.lines(lines)?;
         screen.flush()?;
     }
     let owned = found.items.iter().filter(|item| item.owned).count();
     note(format!(
-        "{} processes and {} sessions looked at, {} processes of agents that run; left over and ours: {owned}",
-        found.processes, found.sessions, found.live
+        "looked at {} processes, {} of them of agents that run, and at {} sessions",
+        found.processes, found.live, found.sessions
     ));
+    note(match owned {
+        0 => "nothing of this town is left over; what is listed is left alone".to_owned(),
+        1 => "1 is ours and left over; end it with: gtctl orphans sweep".to_owned(),
+        many => format!("{many} are ours and left over; end them with: gtctl orphans sweep"),
+    });
     Ok(Code::Done)
 }
 
-fn row(item: &Orphan) -> Vec<Cell> {
+/// One line. A session has its id where a process has its number.
+fn row(item: &Orphan, narrow: bool) -> Vec<Cell> {
     let tone = match item.verdict.as_str() {
         "orphan" | "zombie" => Tone::Bad,
         "unproved" => Tone::Warn,
         _ => Tone::Dim,
     };
-    let parent = item.evidence.get("parent").and_then(Value::as_i64).map(|pid| pid.to_string());
+    let cwd = item.cwd.as_deref().unwrap_or_default();
+    let cwd = if narrow { tail(cwd) } else { cwd.to_owned() };
     vec![
         Cell::new(item.verdict.replace('_', " "), tone),
-        item.kind.clone().into(),
         item.pid.map(|pid| pid.to_string()).or_else(|| item.session.clone()).unwrap_or_default().into(),
-        item.name.clone().into(),
         time::whole(std::time::Duration::from_millis(item.age_ms)).into(),
-        parent.unwrap_or_default().into(),
+        item.name.clone().into(),
+        cwd.into(),
         item.reason.clone().into(),
-        item.cwd.clone().unwrap_or_default().into(),
     ]
+}
+
+/// The end of a path, which says more than its beginning where there is little room.
+fn tail(path: &str) -> String {
+    let count = path.chars().count();
+    if count <= DIRECTORY {
+        return path.to_owned();
+    }
+    let end: String = path.chars().skip(count + 1 - DIRECTORY).collect();
+    // From a whole name, unless one name alone is too long.
+    let whole = end.find('/').map(|at| end.split_at(at).1.to_owned());
+    format!("…{}", whole.unwrap_or(end))
 }
 
 async fn sweep(cx: &mut Context, args: OrphansSweep) -> Result<Code, Failure> {
     let session = cx.connect().await?;
+    if !args.plan.dry_run && !cx.global.yes && confirm::is_asked() {
+        let plan = ask(&session, &args, true).await?;
+        if plan.body.items.is_empty() {
+            return shown(cx, &plan);
+        }
+        for line in lines(&plan.body) {
+            note(line);
+        }
+        if !agrees("end these?") {
+            return Err(Failure::failed("not done: the answer was not yes"));
+        }
+    }
+    let answer = ask(&session, &args, args.plan.dry_run).await?;
+    shown(cx, &answer)
+}
+
+async fn ask(session: &Session, args: &OrphansSweep, dry_run: bool) -> Result<Reply<SweepResult>, Failure> {
     let kinds: Vec<String> = args.kind.iter().map(|kind| kind.as_str().to_owned()).collect();
     let request = params::OrphansSweep {
         kinds: (!kinds.is_empty()).then_some(kinds),
-        dry_run: args.plan.dry_run,
-        reason: args.reason.reason,
+        dry_run,
+        reason: args.reason.reason.clone(),
         ..params::OrphansSweep::default()
     };
     let asking = client::change(None, OrphansClient::sweep(&session.client, request));
-    let answer = progress::with_clock("sweeping", asking).await?;
+    progress::with_clock(if dry_run { "looking" } else { "sweeping" }, asking).await
+}
+
+fn shown(cx: &mut Context, answer: &Reply<SweepResult>) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if screen.json {
-        screen.envelope("orphans.sweep", &answer)?;
+        screen.envelope("orphans.sweep", answer)?;
     } else {
         let SweepResult { items, left, .. } = &answer.body;
-        for item in items {
-            let agent = item.agent.as_ref().map(|agent| format!(" of {agent}")).unwrap_or_default();
-            let text = format!("{} {}{agent}: {}", item.kind, item.target, item.outcome);
-            screen.line(crate::output::error::plain(&text))?;
-        }
+        screen.lines(lines(&answer.body))?;
         screen.flush()?;
         if items.is_empty() {
             note("nothing of this town is left over");
@@ -105,6 +142,26 @@ async fn sweep(cx: &mut Context, args: OrphansSweep) -> Result<Code, Failure> {
     }
     let all_gone = answer.body.items.iter().all(|item| item.ok);
     Ok(if all_gone { Code::Done } else { Code::Partial })
+}
+
+/// What is swept: a line for each instance or pane, and below it one for each process.
+fn lines(result: &SweepResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    for item in &result.items {
+        let of = match (item.kind.as_str(), &item.agent) {
+            ("process", Some(agent)) => {
+                let many = item.processes.len();
+                let what = if many == 1 { "1 process".to_owned() } else { format!("{many} processes") };
+                format!("{what} of {agent}, instance {}", item.target)
+            }
+            (_, Some(agent)) => format!("{} of {agent}", item.target),
+            (kind, None) => format!("{kind} {}", item.target),
+        };
+        lines.push(plain(&format!("{of}: {}", item.outcome)));
+        lines.extend(item.details.iter().map(|line| format!("  {}", plain(line))));
+        lines.extend(item.survivors.iter().map(|id| format!("  still alive: {id}")));
+    }
+    lines
 }
 
 /// Runs `session`.
@@ -177,4 +234,18 @@ pub async fn crew(cx: &mut Context, verb: Crew) -> Result<Code, Failure> {
     let lines = table.render(screen.paint, screen.width);
     screen.lines(lines)?;
     Ok(Code::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_directory_shows_its_end() {
+        assert_eq!(tail("/a/b"), "/a/b");
+        let long = tail("/home/somebody/towns/mine/alpha/polecats/nux");
+        assert_eq!(long, "…/mine/alpha/polecats/nux");
+        assert!(long.chars().count() <= DIRECTORY);
+        assert_eq!(tail(&"x".repeat(40)).chars().count(), DIRECTORY);
+    }
 }

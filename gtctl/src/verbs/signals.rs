@@ -35,7 +35,7 @@ pub async fn run(cx: &mut Context, args: &Signals) -> Result<Code, Failure> {
         note("no signal was sent");
         return Ok(Code::Done);
     }
-    let mut table = Table::new(&["AGO", "AGENT", "SIGNAL", "PID", "BY", "EVIDENCE"]);
+    let mut table = Table::new(&["AGO", "AGENT", "SIGNAL", "PID", "BY", "WHY"]);
     for sent in &answer.body.items {
         table.row(vec![
             time::ago(sent.at).into(),
@@ -43,7 +43,7 @@ pub async fn run(cx: &mut Context, args: &Signals) -> Result<Code, Failure> {
             signal_name(sent.signal).into(),
             sent.pid.to_string().into(),
             sent.by.clone().into(),
-            in_words(&sent.evidence).into(),
+            sent.because.clone().map_or_else(|| in_words(&sent.evidence), |why| plain(&why)).into(),
         ]);
     }
     let lines = table.render(screen.paint, screen.width);

@@ -86,6 +86,7 @@ pub(super) fn signal_sent(sent: &Sent, work: &Work<'_>, by: &str) -> SignalSent 
         signal: sent.signal.number(),
         evidence: serde_json::json!({ "proof": sent.proof, "comm": sent.comm, "boot": sent.target.boot }),
         by: by.to_owned(),
+        because: None,
     }
 }
 

@@ -31,9 +31,13 @@ pub async fn apply(handle: &Handle, step: &Step, by: &str) -> (String, bool) {
             if is_open(handle, instance).await != Some(false) {
                 return ("left: its instance is under way, or that cannot be told".to_owned(), false);
             }
-            match driver.kill_pane(server, pane).await {
-                Ok(_) => ("closed".to_owned(), true),
-                Err(error) => (format!("it stays: {error}"), false),
+            if let Err(error) = driver.close_dead_pane(server, pane).await {
+                return (format!("it stays: {error}"), false);
+            }
+            match driver.started_with(server, pane).await {
+                Ok(None) => ("closed".to_owned(), true),
+                Ok(Some(_)) => ("left: something runs in it now".to_owned(), false),
+                Err(error) => (format!("whether it is closed cannot be told: {error}"), false),
             }
         }
         Remedy::RemoveFile { path, instance } => remove(handle, path, instance).await,
@@ -47,7 +51,8 @@ async fn sweep(handle: &Handle, instance: &str, by: &str) -> (String, bool) {
         Err(blind) => return (format!("left: {blind}"), false),
     };
     let only = BTreeSet::from([instance.to_owned()]);
-    let swept = handle.sweep_orphans(&seen, Some(&only), Duration::ZERO, by).await;
+    let by = format!("{by}: doctor");
+    let swept = handle.sweep_orphans(&seen, Some(&only), Duration::ZERO, &by).await;
     match swept.first() {
         Some(swept) => (in_words(swept), swept.report.is_gone()),
         None => ("nothing of it was left".to_owned(), true),

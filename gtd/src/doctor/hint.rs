@@ -80,6 +80,7 @@ impl Hint {
             Self::SessionList,
             Self::Towns,
             Self::Fix("orphan-processes"),
+            Self::Fix("zombie-sessions"),
         ]
     }
 }

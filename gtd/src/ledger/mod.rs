@@ -282,6 +282,19 @@ impl Ledger {
         self.read(move |conn| read::signals(conn, agent.as_ref(), since, limit)).await
     }
 
+    /// Signals we sent to these agents since an instant, the oldest of each first; of each the last 5,000.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn signals_to(
+        &self,
+        agents: Vec<Address>,
+        since: Timestamp,
+    ) -> Result<Vec<SignalSent>, LedgerError> {
+        // A fork bomb's end is a thousand signals and more, of which five in a row are still told whole.
+        self.read(move |conn| read::signals_to(conn, &agents, since, 5_000)).await
+    }
+
     /// Decisions about an agent up to an instant, the newest first; 20 unless given, at most 1,000.
     ///
     /// # Errors

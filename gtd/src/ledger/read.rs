@@ -162,6 +162,28 @@ pub(super) fn signals(
     Ok(sent)
 }
 
+/// Signals to these agents since an instant, the oldest first; of each the last `most`.
+pub(super) fn signals_to(
+    conn: &Connection,
+    agents: &[Address],
+    since: Timestamp,
+    most: u32,
+) -> Result<Vec<SignalSent>, LedgerError> {
+    let mut statement = conn
+        .prepare_cached("SELECT sent FROM signals WHERE agent = ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3")?;
+    let mut sent = Vec::new();
+    for agent in agents {
+        let from = sent.len();
+        let mut rows = statement.query(params![agent.to_string(), instant(since), most])?;
+        while let Some(row) = rows.next()? {
+            let text: String = row.get(0)?;
+            sent.push(decoded("signal", &text)?);
+        }
+        sent.get_mut(from..).unwrap_or_default().reverse();
+    }
+    Ok(sent)
+}
+
 /// Reports of rounds, the newest first.
 pub(super) fn heartbeats(conn: &Connection, limit: Option<u32>) -> Result<Vec<HeartbeatReport>, LedgerError> {
     let sql = "SELECT report FROM heartbeats WHERE ?1 IS NULL ORDER BY number DESC LIMIT ?2";

@@ -308,7 +308,9 @@ fn inside(id: &ProcessId, snapshot: &Snapshot) -> Option<String> {
     parents.find_map(|parent| likeness::editor(&parent.comm))
 }
 
-fn in_words(proof: &Proof) -> String {
+/// A proof in a few words.
+#[must_use]
+pub fn in_words(proof: &Proof) -> String {
     match proof {
         Proof::Recorded => "it was recorded when it was started".to_owned(),
         Proof::Descendant { ancestor, captured_at } => {

@@ -14,6 +14,7 @@ use super::observe::Observation;
 use super::procfs;
 use super::stat::Stat;
 use super::table::ProcessTable;
+use crate::host::drill;
 
 /// The kernel keeps this much of a process's name (`TASK_COMM_LEN` less the final zero).
 const COMM_BYTES: usize = 15;
@@ -82,6 +83,10 @@ impl Look for LiveSpare {
 
     fn cgroup_members(&self, path: &str) -> Observation<Vec<Pid>> {
         self.now().cgroup_members(path)
+    }
+
+    fn decided(&self, id: &ProcessId) {
+        drill::hold("signal", || format!("{} {}", id.pid, id.start.get()));
     }
 }
 

@@ -16,6 +16,7 @@ use super::context::{Context, refuse};
 use super::daemon::ledger_error;
 use super::plan::step;
 use super::service::Left;
+use crate::supervisor::killed::because;
 use crate::supervisor::policy::after;
 use crate::supervisor::reports::Source;
 use crate::supervisor::requests::{Request, Wait};
@@ -146,14 +147,20 @@ impl AgentServer for Context {
         self.must_know(params.agent.as_ref())?;
         let limit = params.limit.unwrap_or(ITEMS.0).min(ITEMS.1);
         let items = self.handle.ledger().exits(params.agent, Some(limit)).await;
-        Ok(Reply::at(seq, Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+        let mut items = items.map_err(|error| refuse(ledger_error(&error)))?;
+        self.handle.tell_killed(&mut items).await.map_err(|error| refuse(ledger_error(&error)))?;
+        Ok(Reply::at(seq, Items { items }))
     }
 
     async fn signals(&self, params: params::AgentSignals) -> RpcResult<Reply<Items<SignalSent>>> {
         let seq = self.seq();
         self.must_know(params.agent.as_ref())?;
         let items = self.handle.ledger().signals(params.agent, params.since, Some(ITEMS.1)).await;
-        Ok(Reply::at(seq, Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+        let mut items = items.map_err(|error| refuse(ledger_error(&error)))?;
+        for sent in &mut items {
+            sent.because = Some(because(sent));
+        }
+        Ok(Reply::at(seq, Items { items }))
     }
 }
 

@@ -16,7 +16,9 @@ impl DeathsServer for Context {
         let seq = self.seq();
         let limit = params.limit.unwrap_or(ITEMS.0).min(ITEMS.1);
         let items = self.handle.ledger().deaths(params.since, Some(limit)).await;
-        Ok(Reply::at(seq, Items { items: items.map_err(|error| refuse(ledger_error(&error)))? }))
+        let mut items = items.map_err(|error| refuse(ledger_error(&error)))?;
+        self.handle.tell_killed(&mut items).await.map_err(|error| refuse(ledger_error(&error)))?;
+        Ok(Reply::at(seq, Items { items }))
     }
 
     async fn incidents(&self, _: params::None) -> RpcResult<Reply<Items<Incident>>> {

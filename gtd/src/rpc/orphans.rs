@@ -54,6 +54,7 @@ impl OrphansServer for Context {
                         target: step.target,
                         agent: session.agent.clone(),
                         processes: Vec::new(),
+                        details: vec![session.reason.clone()],
                         outcome,
                         ok,
                         survivors: Vec::new(),
@@ -61,12 +62,14 @@ impl OrphansServer for Context {
                 }
             }
             if processes {
+                let by = format!("{by}: orphans sweep");
                 let swept = self.handle.sweep_orphans(&seen, None, Duration::ZERO, &by).await;
                 result.items.extend(swept.iter().map(|swept| SweptItem {
                     kind: "process".to_owned(),
                     target: swept.instance.clone(),
                     agent: swept.agent.parse().ok(),
                     processes: swept.targets.iter().map(|target| target.id.to_string()).collect(),
+                    details: swept.targets.iter().map(line).collect(),
                     outcome: in_words(swept),
                     ok: swept.report.is_gone(),
                     survivors: swept.report.survivors.iter().map(ToString::to_string).collect(),
@@ -301,6 +304,7 @@ fn planned(seen: &Seen, sessions: bool, processes: bool) -> SweepResult {
             target: step.target,
             agent: session.agent.clone(),
             processes: Vec::new(),
+            details: vec![session.reason.clone()],
             outcome: "would be closed".to_owned(),
             ok: true,
             survivors: Vec::new(),
@@ -313,12 +317,20 @@ fn planned(seen: &Seen, sessions: bool, processes: bool) -> SweepResult {
             target: one.instance.clone(),
             agent: one.agent.parse().ok(),
             processes: targets.iter().map(|target| target.id.to_string()).collect(),
+            details: targets.iter().map(|target| line(target)).collect(),
             outcome: "would be ended".to_owned(),
             ok: true,
             survivors: Vec::new(),
         }));
     }
     result
+}
+
+/// A process that is swept, for people.
+fn line(item: &Judged) -> String {
+    let age = humantime::format_duration(Duration::from_secs(item.age.as_secs()));
+    let cwd = item.cwd.as_ref().map(|cwd| format!(", in {}", cwd.display())).unwrap_or_default();
+    format!("{} {}, {age} old{cwd}: {}", item.id.pid, item.comm, item.reason)
 }
 
 /// What is left alone, by verdict.

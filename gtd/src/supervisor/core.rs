@@ -343,6 +343,7 @@ impl Core {
         let Report { agent, instance, what } = report;
         match what {
             What::Signals(signals) => {
+                let signals = super::killed::with_reason(self.agents.get(&agent), signals);
                 turn.writes.extend(signals.into_iter().map(Write::Signal));
                 return;
             }

@@ -129,6 +129,7 @@ mod tests {
             exec_error: None,
             incident: None,
             evidence: None,
+            killed: Vec::new(),
             output: Vec::new(),
             usage: gtd_proto::exit::Usage::default(),
         };

@@ -5,6 +5,7 @@ use gtd_proto::{Address, Agent, ErrorKind, Intent, RigName, Role, RpcError, Stat
 
 use super::declare::refused;
 use super::handle::Handle;
+use super::killed;
 use super::planner::{Mode, RigFacts};
 use super::policy::since;
 use super::rigs::Standing;
@@ -13,6 +14,8 @@ use super::view::Shown;
 
 /// Past decisions in an explanation.
 const DECISIONS: u32 = 20;
+/// Signals that an explanation looks back at.
+const SIGNALS: u32 = 1_000;
 
 impl Handle {
     /// Explains an agent; with `at`, as it was at that instant, by the decisions up to then; with `probe`, by a
@@ -33,11 +36,17 @@ impl Handle {
         let decisions =
             decisions.map_err(|error| RpcError::internal(format!("the ledger cannot be read: {error}")))?;
         let now = self.wall();
+        let signals = self.ledger().signals(Some(agent.clone()), None, Some(SIGNALS)).await;
+        let signals =
+            signals.map_err(|error| RpcError::internal(format!("the ledger cannot be read: {error}")))?;
         if let Some(at) = at {
-            return Ok(past(shown, decisions, at));
+            let mut past = past(shown, decisions, at);
+            past.because.extend(killed::told(&signals, at));
+            return Ok(past);
         }
-        let (because, mut observations) =
+        let (mut because, mut observations) =
             self.view().read(|all| (because(&shown, all), observations(&shown, all, now)));
+        because.extend(killed::told(&signals, now));
         if probe {
             let seen = self.runtime().probe(agent).await.seen;
             let at = self.wall();

@@ -461,6 +461,7 @@ impl Machine {
             exec_error: None,
             incident: None,
             evidence: None,
+            killed: Vec::new(),
             output: Vec::new(),
             usage: Usage::default(),
         }

@@ -23,6 +23,7 @@ pub mod heartbeat;
 pub mod hooked;
 pub mod hooks;
 pub mod incident;
+pub mod killed;
 mod leftovers;
 mod life;
 pub mod machine;

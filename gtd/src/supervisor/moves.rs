@@ -121,7 +121,12 @@ impl Machine {
                 if self.goes_on_draining(then, now, turn) {
                     return;
                 }
-                let why = "its turn did not end in time".to_owned();
+                let asked = self
+                    .reason
+                    .as_deref()
+                    .map(|why| format!(": {why}, by {}", self.wish.by))
+                    .unwrap_or_default();
+                let why = format!("its turn did not end in time{asked}");
                 self.terminate(then, false, "supervisor", why, now, turn);
             }
             Phase::Dead { died_at, settled_at, gone: true, next }

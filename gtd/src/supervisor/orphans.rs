@@ -219,9 +219,11 @@ impl Handle {
                     signal: sent.signal.number(),
                     evidence: json!({
                         "proof": sent.proof, "comm": sent.comm, "boot": sent.target.boot,
-                        "why": reason(sent.target.pid),
+                        "why": format!("instance {} of {} is over", swept.instance, swept.agent),
+                        "found": reason(sent.target.pid),
                     }),
                     by: by.to_owned(),
+                    because: None,
                 })
             })
             .collect();

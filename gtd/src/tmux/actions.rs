@@ -176,6 +176,23 @@ impl Driver {
         self.kill(server, "kill-pane", pane.to_string()).await
     }
 
+    /// Closes a pane whose process has ended; tmux itself looks at that in the moment in which it closes it. `false`
+    /// when there is no such pane.
+    ///
+    /// # Errors
+    /// `WrongServer`, others as they are.
+    pub async fn close_dead_pane(&self, server: &ServerId, pane: &PaneId) -> Result<bool, TmuxError> {
+        let _changing = self.inner.changing().await?;
+        let known = self.meant(server)?;
+        let (target, close) = (pane.to_string(), format!("kill-pane -t {pane}"));
+        let list = CommandList::new(["if-shell", "-F", "-t", &target, "#{pane_dead}", &close]);
+        match self.run(&known, &list).await {
+            Ok(_) => Ok(true),
+            Err(TmuxError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a pane's process has ended and the pane remains, and the command line that tmux started it with, as
     /// tmux writes it. `None` when there is no such pane.
     ///

@@ -216,6 +216,7 @@ pub fn exit(address: &str) -> Exit {
         exec_error: None,
         incident: None,
         evidence: None,
+        killed: Vec::new(),
         output: vec!["thinking…".to_owned(), "about to call a tool".to_owned()],
         usage: exit::Usage::default(),
     }
@@ -442,7 +443,11 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                     start: 12345,
                     signal: 15,
                     evidence: json!({"shim": "4989:12300"}),
-                    by: "pid 77 uid 1000".to_owned(),
+                    by: "person".to_owned(),
+                    because: Some(
+                        "killed by gtd because it was asked to stop, by person; proof: it was recorded when it was started"
+                            .to_owned(),
+                    ),
                 }],
             }),
             "doctor.run" => sample("doctor"),

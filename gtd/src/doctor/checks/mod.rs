@@ -64,7 +64,7 @@ pub(super) const ALL: &[Check] = &[
         agents::environment,
     )),
     mends(check("orphan-sessions", "cleanup", "Sessions that no agent will use", sessions::orphans)),
-    asks(check("zombie-sessions", "cleanup", "Sessions whose agent is dead", sessions::zombies)),
+    mends(check("zombie-sessions", "cleanup", "Sessions whose agent is dead", sessions::zombies)),
     mends(check("orphan-processes", "cleanup", "Processes of instances that are over", orphans::processes)),
     mends(check("stale-files", "cleanup", "Launch files and records that nobody needs", runtime::files)),
     check("other-towns", "neighbours", "Other daemons of this user", neighbours::towns),

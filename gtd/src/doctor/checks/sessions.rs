@@ -43,10 +43,8 @@ pub(super) fn orphans(world: &World) -> Found {
                 .hint(Hint::Fix("orphan-sessions"))
         }
     };
-    let steps: Vec<Step> = ours.iter().flat_map(|session| close(seen, session)).collect();
-    found
+    with_fixes(found, seen, &ours)
         .details(ours.iter().chain(&odd).map(|session| line(session)))
-        .fix(FixClass::Safe, steps)
         .with("sessions", seen.sessions.len())
         .with("crew", of(SessionVerdict::Crew).count())
 }
@@ -83,9 +81,20 @@ pub(super) fn zombies(world: &World) -> Found {
             "{} of agents that are dead and stay so",
             many(some, "session is", "sessions are")
         ))
-        .hint(Hint::SessionList),
+        .hint(Hint::Fix("zombie-sessions")),
     };
-    found.details(wrong.into_iter().skip(1)).details(dead.iter().map(|session| line(session)))
+    // An agent that is shown as running in a dead pane is its task's to judge, by its process.
+    with_fixes(found, seen, &dead)
+        .details(wrong.into_iter().skip(1))
+        .details(dead.iter().map(|session| line(session)))
+}
+
+/// Adds what closes them. Under the eyes of somebody who looks at it, that takes a yes.
+fn with_fixes(found: Found, seen: &Seen, sessions: &[&SeenSession]) -> Found {
+    sessions.iter().fold(found, |found, session| {
+        let class = if session.attached { FixClass::Disruptive } else { FixClass::Safe };
+        found.fix(class, close(seen, session))
+    })
 }
 
 /// The dead panes of a session, each to be closed by itself: another may be somebody's.

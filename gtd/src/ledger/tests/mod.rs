@@ -109,6 +109,7 @@ fn exit(of: &InstanceRow) -> Exit {
         exec_error: None,
         incident: None,
         evidence: None,
+        killed: Vec::new(),
         output: vec!["last words".into()],
         usage: Usage::default(),
     }
@@ -124,6 +125,7 @@ fn signal(name: &str, second: i64) -> SignalSent {
         signal: 15,
         evidence: json!({"recorded": true}),
         by: "supervisor".into(),
+        because: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn agent(n: usize) -> Address {
 fn black_box(agent: &Address, cause: Cause) -> Exit {
     Exit {
         evidence: None,
+        killed: Vec::new(),
         agent: agent.clone(),
         instance: InstanceId::generate(),
         pid: None,
