@@ -225,6 +225,7 @@ impl Daemon {
             spawner: Arc::clone(&self.spawner),
             office: crate::mail::Office::new(self.handle.clone(), self.bus.clone()),
             nudges: self.nudges.clone(),
+            looks: crate::doctor::Looks::default(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;

@@ -49,6 +49,8 @@ pub struct Context {
     pub office: crate::mail::Office,
     /// Text for agents.
     pub nudges: crate::supervisor::nudges::Nudges,
+    /// Looks at the town that several requests share.
+    pub looks: crate::doctor::Looks,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

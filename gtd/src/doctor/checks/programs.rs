@@ -7,7 +7,7 @@ use super::super::{Found, Hint, World};
 use crate::agents::accounts;
 
 /// Programs that a town cannot do without.
-const NEEDED: [&str; 2] = ["tmux", "git"];
+pub(super) const NEEDED: [&str; 2] = ["tmux", "git"];
 
 pub(super) fn path(world: &World) -> Found {
     let Some(path) = &world.path else {
@@ -37,7 +37,7 @@ pub(super) fn path(world: &World) -> Found {
     found.details(odd).with("path", path.clone())
 }
 
-fn is_program(path: &Path) -> bool {
+pub(super) fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
