@@ -38,7 +38,7 @@ struct Cli {
     #[arg(long, value_name = "NAME", requires = "check")]
     only: Vec<String>,
 
-    /// With --check and --json: each check on a line when it is done, before the report
+    /// With --check and --json: first the names of the checks, then each on a line when it is done, then the report
     #[arg(long, requires_all = ["check", "json"])]
     each: bool,
 
@@ -112,6 +112,10 @@ fn check(cli: &Cli, town: &Path) -> ExitCode {
     };
     let looking = async {
         let world = doctor::World::without_daemon(town, cli.rig.clone()).await?;
+        if cli.each {
+            let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+            println!("{}", serde_json::to_string(&names).unwrap_or_default());
+        }
         let tell = |check: &CheckResult| match (cli.json, cli.each) {
             (true, true) => println!("{}", serde_json::to_string(check).unwrap_or_default()),
             (true, false) => {}

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use gtd_tests::doctoring::left_over;
 use gtd_tests::{CHANGE, Process, QUICK, Setup, Town, programs, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -229,27 +230,6 @@ fn none_of_the_innocent_receives_a_signal() {
     people.processes.retain(|(what, _)| {
         !what.contains("daemon") && !what.contains("of another town") && !what.starts_with("our ")
     });
-}
-
-/// An agent with children that ignore TERM; its shim is killed while no daemon runs, and the ledger says that it is
-/// over: what lives on is left over, and nobody but a sweep will end it.
-fn left_over(setup: Setup, steps: &[&str]) -> (Town, Vec<Process>, Process) {
-    let town = setup.rigs(&["a"]).no_refineries().script(steps).up();
-    // Its descent is looked at while it can be seen.
-    town.call("daemon.heartbeat", json!({}));
-    let agent = town.process("a/witness");
-    let shim = Process::of(agent.parent().unwrap()).unwrap();
-    let children: Vec<Process> =
-        gtd_tests::procs::descendants(shim.pid).into_iter().filter(|p| *p != agent).collect();
-    assert!(!children.is_empty());
-    town.call("town.stop", json!({"dry_run": true}));
-    town.kill_daemon();
-    shim.kill();
-    assert!(wait_until(QUICK, || !agent.alive() && !shim.alive()));
-    let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
-    assert_eq!(conn.execute("UPDATE instances SET ended = 1 WHERE agent = 'a/witness'", []).unwrap(), 1);
-    drop(conn);
-    (town, children, agent)
 }
 
 #[test]

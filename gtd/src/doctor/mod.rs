@@ -213,7 +213,10 @@ mod tests {
         let statuses: Vec<CheckStatus> = looked.report.checks.iter().map(|check| check.status).collect();
         assert_eq!(statuses, [CheckStatus::Unknown, CheckStatus::Ok]);
         assert_eq!(looked.report.summary["unknown"], 1);
-        assert_eq!(looked.report.checks.iter().map(|check| check.hint.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(
+            looked.report.checks.iter().map(|check| check.hint.is_some()).collect::<Vec<_>>(),
+            [true, false]
+        );
         let hangs = check(|_| {
             std::thread::sleep(Duration::from_millis(300));
             Found::ok("late")

@@ -11,7 +11,6 @@ use std::time::Duration;
 use gtd_proto::{Address, Agent, InstanceId, RigName, Timestamp, TownId};
 
 use super::checks::Service;
-use crate::agents::order::Failure;
 use crate::agents::runtime::Prepare;
 use crate::config::Config;
 use crate::host::installed;
@@ -82,8 +81,8 @@ pub struct Live {
     pub tmux_complaint: Option<String>,
     /// The server is the town's own.
     pub tmux_private: bool,
-    /// Whether each agent could be launched.
-    pub launches: Vec<(Address, Result<(), Failure>)>,
+    /// Makes launches, for a look whether an agent could be started. It reads files, which is for a check to wait for.
+    pub prepare: Arc<dyn Prepare>,
     /// Where launch files and records are.
     pub run_dir: PathBuf,
 }
@@ -137,22 +136,11 @@ impl World {
             let agents = shown.agents.values();
             agents.map(|agent| (agent.agent.clone(), agent.instance.clone())).collect()
         });
-        let (owned, prepare) = (root.to_owned(), Arc::clone(prepare));
-        let names: Vec<Address> = before.keys().cloned().collect();
-        let gathered = tokio::task::spawn_blocking(move || {
-            let world = Self::of_files(&owned, rig)?;
-            let launches = names
-                .into_iter()
-                .map(|agent| {
-                    let looked = prepare.look(&agent);
-                    (agent, looked)
-                })
-                .collect::<Vec<_>>();
-            Ok::<_, io::Error>((world, launches))
-        });
+        let owned = root.to_owned();
+        let gathered = tokio::task::spawn_blocking(move || Self::of_files(&owned, rig));
         let (gathered, orphans, service) =
             tokio::join!(in_time(gathered), handle.look_for_orphans(), service(root));
-        let (world, launches) = gathered?;
+        let world = gathered?;
         let (agents, held, hooks) = handle.view().read(|shown| {
             (shown.agents.values().cloned().collect::<Vec<_>>(), shown.hold.is_some(), shown.hooks.clone())
         });
@@ -172,7 +160,7 @@ impl World {
             tmux_version: driver.version().map(|version| version.to_string()),
             tmux_complaint: driver.complaint(),
             tmux_private: driver.is_private(),
-            launches,
+            prepare: Arc::clone(prepare),
             run_dir: handle.runtime().shared().run_dir.clone(),
         };
         Ok(Self { live: Some(live), now: handle.wall(), service, ..world })

@@ -117,9 +117,8 @@ fn instance_path(unit: &str) -> Option<PathBuf> {
 
 /// The `PATH` that the files of a unit's directory set, in the order in which the manager reads them.
 fn set_path(dir: &Path) -> io::Result<Option<String>> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     files.retain(|file| file.extension().is_some_and(|end| end == "conf"));
     files.sort();
     let mut path = None;
@@ -191,7 +190,8 @@ pub async fn ask(unit: &str) -> Result<Told, String> {
         }
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Leashed::spawn(&mut command).map_err(|error| format!("systemctl cannot be run: {error}"))?;
+    let mut child =
+        Leashed::spawn(&mut command).map_err(|error| format!("systemctl cannot be run: {error}"))?;
     // A few lines fit into the pipes, so it ends without being read.
     let ended = child.ended_by(Instant::now() + ASK).await;
     let (out, err) = (child.0.stdout.take(), child.0.stderr.take());
@@ -242,7 +242,11 @@ mod tests {
         assert_eq!(found(), None, "without the template it cannot be started");
         std::fs::write(dir.path().join("gtd@.service"), "").unwrap();
         assert_eq!(found().unwrap().path, None);
-        std::fs::write(below.join("gtd.conf"), "# PATH=no\n[Service]\nEnvironment=\"PATH=/a b:/50%%:/\\\"\"\n").unwrap();
+        std::fs::write(
+            below.join("gtd.conf"),
+            "# PATH=no\n[Service]\nEnvironment=\"PATH=/a b:/50%%:/\\\"\"\n",
+        )
+        .unwrap();
         assert_eq!(found().unwrap().path.as_deref(), Some("/a b:/50%:/\""));
         std::fs::write(below.join("override.conf"), "Environment=X=1 PATH=/c 'Y=2 3'\n").unwrap();
         assert_eq!(found().unwrap().path.as_deref(), Some("/c"));
@@ -255,7 +259,8 @@ mod tests {
 
     #[test]
     fn what_systemctl_says_is_read() {
-        let told = Told::parse("ActiveState=failed\nResult=signal\nExecMainStatus=9\nNRestarts=4\nMainPID=0\nX\n");
+        let told =
+            Told::parse("ActiveState=failed\nResult=signal\nExecMainStatus=9\nNRestarts=4\nMainPID=0\nX\n");
         assert_eq!((told.active.as_str(), told.status, told.restarts, told.pid), ("failed", 9, 4, None));
     }
 }

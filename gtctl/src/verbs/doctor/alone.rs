@@ -7,14 +7,14 @@ use gtd_proto::doctor::{CheckResult, Report};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
+use super::code;
 use super::show::{self, Printer};
-use super::{code, without_daemon};
 use crate::cli::Doctor;
 use crate::context::Context;
 use crate::daemon::sibling;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::Screen;
+use crate::output::{Screen, note};
 use crate::town;
 use crate::verbs::progress;
 
@@ -46,7 +46,8 @@ pub async fn run(cx: &mut Context, args: &Doctor) -> Result<Code, Failure> {
         cx.screen.envelope("doctor.run", &report)?;
     } else {
         show::end(&mut cx.screen, &report, args)?;
-        without_daemon();
+        cx.screen.flush()?;
+        note("no daemon runs: only files and processes were looked at");
     }
     Ok(code(&report))
 }
@@ -66,8 +67,19 @@ async fn look(screen: &mut Screen, mut command: Command, args: &Doctor) -> Resul
     let mut lines = BufReader::new(out.ok_or_else(|| Failure::failed("gtd has no output"))?).lines();
     let mut printer = Printer::new(Vec::new(), args);
     let mut report = None;
-    while let Some(line) = lines.next_line().await.map_err(cannot)? {
-        if let Ok(whole) = serde_json::from_str::<Report>(&line) {
+    loop {
+        let line = tokio::select! {
+            biased;
+            line = lines.next_line() => line.map_err(cannot)?,
+            () = printer.impatient() => {
+                printer.all_that_is_there(screen)?;
+                continue;
+            }
+        };
+        let Some(line) = line else { break };
+        if let Ok(names) = serde_json::from_str::<Vec<String>>(&line) {
+            printer = Printer::new(names, args);
+        } else if let Ok(whole) = serde_json::from_str::<Report>(&line) {
             report = Some(whole);
         } else if let Ok(check) = serde_json::from_str::<CheckResult>(&line)
             && !screen.json
@@ -77,13 +89,12 @@ async fn look(screen: &mut Screen, mut command: Command, args: &Doctor) -> Resul
     }
     let status = child.wait().await.map_err(cannot)?;
     if let Some(report) = report {
+        printer.finish(screen)?;
         return Ok(report);
     }
     let said = complaints.await.unwrap_or_default();
-    let what = said
-        .lines()
-        .find_map(|line| line.strip_prefix("error: "))
-        .unwrap_or("gtd did not look at the town");
+    let what =
+        said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("gtd did not look at the town");
     let failure = match status.code() {
         Some(2) => Failure::usage(what).hint("gtctl doctor --list"),
         _ => Failure::failed(what),

@@ -18,9 +18,9 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::Screen;
 use crate::output::confirm::agrees;
 use crate::output::error::plain;
-use crate::output::{Screen, note};
 use crate::output::table::Table;
 use show::Printer;
 
@@ -166,7 +166,15 @@ async fn rest(session: &Session, args: &Doctor, mut report: Reply<Report>) -> Re
         if !agrees(&plain(&question)) {
             continue;
         }
-        let again = ask(session, args, std::slice::from_ref(&item.check), vec![item.class], Some(item.target.clone())).await?.body;
+        let again = ask(
+            session,
+            args,
+            std::slice::from_ref(&item.check),
+            vec![item.class],
+            Some(item.target.clone()),
+        )
+        .await?
+        .body;
         let done = again.applied.into_iter().next();
         let done = done.unwrap_or_else(|| FixItem {
             outcome: Some("it is not there any more".to_owned()),
@@ -217,11 +225,6 @@ fn code(report: &Report) -> Code {
         (false, true) => Code::Degraded,
         (false, false) => Code::Done,
     }
-}
-
-/// Told where only files and processes were looked at.
-fn without_daemon() {
-    note("no daemon runs: only files and processes were looked at");
 }
 
 #[cfg(test)]

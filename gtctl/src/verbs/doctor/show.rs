@@ -183,14 +183,24 @@ fn problems(screen: &mut Screen, report: &Report) -> Result<(), Failure> {
 }
 
 fn counts(report: &Report) -> String {
-    let words = [("error", "errors"), ("unknown", "unknown"), ("warning", "warnings"), ("skipped", "skipped"), ("ok", "ok")];
+    let words = [
+        ("error", "errors"),
+        ("unknown", "unknown"),
+        ("warning", "warnings"),
+        ("skipped", "skipped"),
+        ("ok", "ok"),
+    ];
     let counts = words.iter().filter_map(|(one, several)| {
         let count = report.summary.get(*one).copied().filter(|count| *count > 0)?;
         Some(format!("{count} {}", if count == 1 { one } else { several }))
     });
     let counts = counts.collect::<Vec<_>>().join(", ");
     let well = |status| matches!(status, CheckStatus::Ok | CheckStatus::Skipped);
-    if report.checks.iter().all(|check| well(check.status)) { format!("all is well: {counts}") } else { counts }
+    if report.checks.iter().all(|check| well(check.status)) {
+        format!("all is well: {counts}")
+    } else {
+        counts
+    }
 }
 
 fn tone(status: CheckStatus) -> Tone {
@@ -260,7 +270,10 @@ mod tests {
             report.count();
             counts(&report)
         };
-        assert_eq!(report(&[CheckStatus::Ok, CheckStatus::Ok, CheckStatus::Skipped]), "all is well: 1 skipped, 2 ok");
+        assert_eq!(
+            report(&[CheckStatus::Ok, CheckStatus::Ok, CheckStatus::Skipped]),
+            "all is well: 1 skipped, 2 ok"
+        );
         assert_eq!(
             report(&[CheckStatus::Warning, CheckStatus::Error, CheckStatus::Error, CheckStatus::Unknown]),
             "2 errors, 1 unknown, 1 warning"

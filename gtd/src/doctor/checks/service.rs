@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use gtd_proto::{Role, RigName};
+use gtd_proto::{RigName, Role};
 
 use super::super::{Found, Hint, World};
 use super::programs::{NEEDED, is_program};
@@ -57,17 +57,22 @@ fn judge(installed: &Installed, told: &Told, own: Option<i32>) -> Found {
         }
         ("failed", _) => Found::error(format!(
             "{unit} has reached its start limit after {} and is not started again: the last time {how}",
-            super::super::found::many(usize::try_from(told.restarts).unwrap_or_default(), "restart", "restarts")
+            super::super::found::many(
+                usize::try_from(told.restarts).unwrap_or_default(),
+                "restart",
+                "restarts"
+            )
         ))
         .hint(Hint::DaemonStart),
         (_, None) if told.sub == "auto-restart" => {
-            Found::warning(format!("{unit} is about to be started again: the last time {how}")).hint(Hint::Logs)
+            Found::warning(format!("{unit} is about to be started again: the last time {how}"))
+                .hint(Hint::Logs)
         }
         (_, None) => Found::ok(format!("{unit} is {}", word(told))),
-        (_, Some(own)) if told.pid != Some(own) => {
-            Found::warning(format!("{unit} is installed, and this daemon was started without it: nobody restarts it"))
-                .hint(Hint::DaemonRestart)
-        }
+        (_, Some(own)) if told.pid != Some(own) => Found::warning(format!(
+            "{unit} is installed, and this daemon was started without it: nobody restarts it"
+        ))
+        .hint(Hint::DaemonRestart),
         (_, Some(_)) if !installed.enabled => {
             Found::warning(format!("{unit} is not started with your session")).hint(Hint::DaemonInstall)
         }
@@ -112,7 +117,8 @@ pub(super) fn path(world: &World) -> Found {
         Found::error(format!("{first} is not on the PATH of {unit}{more}; to take over yours, type the hint"))
             .hint(Hint::DaemonInstall)
     } else if run_by_it && world.path.as_ref() != Some(path) {
-        Found::warning(format!("the daemon runs with another PATH than {unit} has by now")).hint(Hint::DaemonRestart)
+        Found::warning(format!("the daemon runs with another PATH than {unit} has by now"))
+            .hint(Hint::DaemonRestart)
     } else {
         Found::ok(format!("what the town needs is on the PATH of {unit}"))
     };
@@ -160,10 +166,22 @@ mod tests {
         };
         let cases = [
             (told("active", "running", "success", 0, Some(7)), Some(7), true, S::Ok, "runs this daemon"),
-            (told("active", "running", "success", 0, Some(7)), Some(7), false, S::Warning, "not started with"),
+            (
+                told("active", "running", "success", 0, Some(7)),
+                Some(7),
+                false,
+                S::Warning,
+                "not started with",
+            ),
             (told("inactive", "dead", "success", 0, None), Some(7), true, S::Warning, "without it"),
             (told("inactive", "dead", "success", 0, None), None, true, S::Ok, "inactive"),
-            (told("failed", "failed", "signal", 9, None), None, true, S::Error, "start limit after 4 restarts"),
+            (
+                told("failed", "failed", "signal", 9, None),
+                None,
+                true,
+                S::Error,
+                "start limit after 4 restarts",
+            ),
             (told("failed", "failed", "signal", 9, None), Some(7), true, S::Error, "signal 9"),
             (told("failed", "failed", "exit-code", 78, None), None, true, S::Error, "would not help"),
             (told("failed", "failed", "watchdog", 6, None), None, true, S::Error, "watchdog"),
