@@ -242,6 +242,7 @@ impl Daemon {
             clerk: affairs.clerk.clone(),
             nudges: self.nudges.clone(),
             watchman: self.watchman.clone(),
+            looks: crate::doctor::Looks::default(),
             stop: self.stop.clone(),
         };
         let methods = methods(&context).map_err(DaemonError::Missing)?;

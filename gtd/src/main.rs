@@ -10,7 +10,7 @@ use gtd::daemon::{self, Options};
 use gtd::doctor;
 use gtd::town::{init, marker};
 use gtd_proto::config::Shown;
-use gtd_proto::doctor::CheckStatus;
+use gtd_proto::doctor::{CheckResult, CheckStatus};
 
 /// The supervisor daemon of a town of coding agents.
 ///
@@ -37,6 +37,10 @@ struct Cli {
     /// With --check: only this check; may be given several times
     #[arg(long, value_name = "NAME", requires = "check")]
     only: Vec<String>,
+
+    /// With --check and --json: first the names of the checks, then each on a line when it is done, then the report
+    #[arg(long, requires_all = ["check", "json"])]
+    each: bool,
 
     /// With --check: only what concerns this rig
     #[arg(long, requires = "check")]
@@ -102,24 +106,36 @@ fn check(cli: &Cli, town: &Path) -> ExitCode {
     if !town.join("mayor/town.json").is_file() {
         return fail(2, &format!("{} is no town: it has no mayor/town.json", town.display()), None);
     }
-    let world = match doctor::World::without_daemon(town, cli.rig.clone()) {
-        Ok(world) => Arc::new(world),
-        Err(error) => return fail(2, &format!("{} cannot be looked at: {error}", town.display()), None),
-    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(70, &format!("no runtime: {error}"), None),
     };
-    let report = runtime.block_on(doctor::run(world, &checks)).report;
+    let looking = async {
+        let world = doctor::World::without_daemon(town, cli.rig.clone()).await?;
+        if cli.each {
+            let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+            println!("{}", serde_json::to_string(&names).unwrap_or_default());
+        }
+        let tell = |check: &CheckResult| match (cli.json, cli.each) {
+            (true, true) => println!("{}", serde_json::to_string(check).unwrap_or_default()),
+            (true, false) => {}
+            (false, _) => {
+                println!("{:<8} {:<18} {}", check.status.as_str(), check.name, check.message);
+                check.details.iter().for_each(|line| println!("         {line}"));
+                check.hint.iter().for_each(|hint| println!("         hint: {hint}"));
+            }
+        };
+        Ok::<_, std::io::Error>(doctor::run_each(Arc::new(world), &checks, tell).await.report)
+    };
+    let looked = runtime.block_on(looking);
     // A check that hangs would keep the runtime from ending.
     runtime.shutdown_background();
+    let report = match looked {
+        Ok(report) => report,
+        Err(error) => return fail(1, &format!("{} cannot be looked at: {error}", town.display()), None),
+    };
     if cli.json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
-    } else {
-        for check in &report.checks {
-            println!("{:<8} {:<18} {}", check.status.as_str(), check.name, check.message);
-            check.details.iter().for_each(|line| println!("         {line}"));
-        }
     }
     let any = |status| report.checks.iter().any(|check| check.status == status);
     match (any(CheckStatus::Error), any(CheckStatus::Unknown)) {

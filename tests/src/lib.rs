@@ -10,6 +10,7 @@ pub mod bd;
 pub mod claude;
 pub mod client;
 pub mod disk;
+pub mod doctoring;
 mod guard;
 pub mod hand;
 pub mod journal;

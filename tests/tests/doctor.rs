@@ -1,34 +1,15 @@
-//! The doctor: a town in which all is well, and one for each thing that can be wrong.
+//! The doctor itself: what it says of a town in which all is well, that it only looks, what it puts right and what it
+//! leaves, and how it reads.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use gtd_tests::{CHANGE, Process, QUICK, Setup, Town, programs, wait_for, wait_until};
+use gtd_tests::doctoring::{Points, at_a_terminal, check, left_over};
+use gtd_tests::{CHANGE, Process, QUICK, Setup, Terminal, Town, skipped, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// One check, asked over the socket.
-fn check(town: &Town, name: &str) -> Value {
-    let report = town.call("doctor.run", json!({"checks": [name]}));
-    report["checks"][0].clone()
-}
-
-/// What was wrong is told by exactly this check, with a word that names it; before it was well.
-#[track_caller]
-fn breaks(town: &Town, name: &str, status: &str, word: &str, how: impl FnOnce()) -> Value {
-    let before = check(town, name);
-    assert!(matches!(before["status"].as_str(), Some("ok" | "skipped")), "before: {before:#}");
-    how();
-    let mut after = Value::Null;
-    let told = wait_until(CHANGE, || {
-        after = check(town, name);
-        after["status"] == status
-    });
-    assert!(told, "{after:#}");
-    assert!(after.to_string().contains(word), "{word}: {after:#}");
-    after
-}
 
 fn town() -> Town {
     Setup::new().rigs(&["a", "b"]).no_refineries().up()
@@ -59,7 +40,15 @@ fn a_town_in_which_all_is_well() {
     town.gtctl(&["doctor", "--fix"]).ok();
     assert_eq!(town.call("agent.signals", json!({}))["items"], before["items"]);
     let words = town.gtctl(&["doctor"]).ok();
-    assert!(words.out.contains("orphan-processes") && words.out.contains("ok"), "{words:?}");
+    let well = |line: &&str| line.starts_with("ok ") || line.starts_with("skipped ");
+    let lines = words.out.lines().filter(well).count();
+    assert_eq!(
+        lines,
+        report["summary"]["ok"].as_u64().unwrap() as usize
+            + report["summary"]["skipped"].as_u64().unwrap() as usize,
+        "{words:?}"
+    );
+    assert_eq!(words.out.contains("all is well"), lines == listed.as_array().unwrap().len(), "{words:?}");
     let wrong = town.gtctl(&["doctor", "dsk"]);
     assert!(wrong.code == 2 && wrong.err.contains("disk"), "{wrong:?}");
 }
@@ -97,119 +86,6 @@ fn without_a_daemon_it_looks_by_itself_and_mends_nothing() {
 }
 
 #[test]
-fn what_is_wrong_with_the_towns_files() {
-    let town = town();
-    let registry = std::fs::read_to_string(town.path("mayor/rigs.json")).unwrap();
-    breaks(&town, "registry", "error", "rigs.json", || town.replace("mayor/rigs.json", "{"));
-    town.replace("mayor/rigs.json", &registry);
-    wait_for(CHANGE, "well again", || (check(&town, "registry")["status"] == "ok").then_some(()));
-    breaks(&town, "rig-directories", "warning", "b has no refinery", || {
-        std::fs::remove_dir_all(town.path("b/refinery")).unwrap();
-    });
-    breaks(&town, "names", "error", "same prefix", || {
-        let doubled = json!({"version": 1, "rigs": {
-            "a": {"git_url": "", "beads": {"prefix": "x"}}, "b": {"git_url": "", "beads": {"prefix": "x"}}}});
-        town.replace("mayor/rigs.json", &doubled.to_string());
-    });
-    town.replace("mayor/rigs.json", &registry);
-    breaks(&town, "settings", "error", "wisp", || town.replace(".beads-wisp/config/a.json", "{"));
-    breaks(&town, "accounts", "error", "accounts.json", || town.replace("mayor/accounts.json", "[1"));
-    breaks(&town, "config", "error", "gtd.toml", || {
-        town.replace("settings/gtd.toml", "[sweep]\nmode = \"all\"\n")
-    });
-    // Of one rig only.
-    let of_b = town.call("doctor.run", json!({"checks": ["settings"], "rig": "b"}));
-    assert_eq!(of_b["checks"][0]["status"], "ok", "{of_b:#}");
-    town.call_fails("doctor.run", json!({"rig": "no-such"}));
-}
-
-#[test]
-fn what_is_wrong_with_the_daemon_and_its_disk() {
-    let town = town();
-    breaks(&town, "disk", "error", "nothing is started below", || {
-        town.replace("settings/gtd.toml", "[start]\nmin_free_disk = \"1000000GiB\"\n");
-    });
-    breaks(&town, "logs", "warning", ".events.jsonl", || {
-        std::fs::File::create(town.path(".events.jsonl.old")).unwrap().set_len(600 << 20).unwrap();
-    });
-    breaks(&town, "ledger", "warning", "gtd.db.damaged", || {
-        std::fs::write(town.path("daemon/gtd.db.damaged"), b"x").unwrap();
-    });
-    breaks(&town, "clock", "warning", "endpoint.json", || {
-        let file = std::fs::File::options().append(true).open(town.path("daemon/endpoint.json")).unwrap();
-        file.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
-    });
-    breaks(&town, "socket", "error", "others may use", || {
-        let socket = town.socket().unwrap();
-        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).unwrap();
-    });
-    breaks(&town, "daemon", "warning", "settings/gtd.toml", || {
-        town.replace("settings/gtd.toml", "nonsense");
-        let _ = town.try_call("daemon.reload", json!({}));
-    });
-}
-
-#[test]
-fn what_is_wrong_with_programs() {
-    let town = Setup::new().rigs(&["a"]).no_refineries().env("PATH", "/usr/local/bin:/usr/bin:/bin").up();
-    breaks(&town, "agent-binaries", "error", "/no/such", || {
-        let gone = json!({"type": "town-settings", "version": 1, "default_agent": "fake",
-            "agents": {"fake": {"provider": "script", "command": "/no/such", "args": []}}});
-        town.replace("settings/config.json", &gone.to_string());
-    });
-    let relative = Setup::new().env("PATH", "/usr/local/bin:/usr/bin:/bin:here").make();
-    relative.start();
-    let found = check(&relative, "path");
-    assert_eq!(found["status"], "warning", "{found:#}");
-    // Asked without a daemon it is the caller's own.
-    let bare = Setup::new().env("PATH", "/no/such").make();
-    let run = bare.gtctl(&["doctor", "path"]);
-    assert!(run.code == 1 && run.out.contains("cannot be found in PATH"), "{run:?}");
-}
-
-#[test]
-fn what_is_wrong_with_tmux_and_agents() {
-    let bare = json!({"provider": "script", "command": "/usr/bin/env",
-        "args": ["-u", "GT_INSTANCE", "-u", "GT_TOWN_ID", "sleep", "5000"]});
-    let town = Setup::new()
-        .rigs(&["a"])
-        .no_refineries()
-        .toml("[tmux]\ncommand_timeout = \"300ms\"")
-        .command("bare", bare)
-        .up();
-    breaks(&town, "agent-environment", "warning", "a/witness", || {
-        town.call("witness.restart", json!({"rig": "a", "agent": "bare"}));
-    });
-    let server = town.tmux().server();
-    breaks(&town, "tmux", "error", "does not answer", || server.signal(Signal::STOP));
-    assert_eq!(check(&town, "zombie-sessions")["status"], "unknown");
-    server.signal(Signal::CONT);
-    wait_for(CHANGE, "well again", || (check(&town, "tmux")["status"] == "ok").then_some(()));
-}
-
-#[test]
-fn what_is_wrong_with_work() {
-    let town = town();
-    breaks(&town, "worktrees", "warning", "nux", || {
-        std::fs::create_dir_all(town.path("a/polecats/nux/a")).unwrap();
-    });
-    let work =
-        town.call("work.create", json!({"title": "x"}))["work"]["id"].as_str().unwrap_or_default().to_owned();
-    let work = if work.is_empty() {
-        town.call("work.list", json!({}))["items"][0]["id"].as_str().unwrap().to_owned()
-    } else {
-        work
-    };
-    wait_for(CHANGE, "the worker is known", || {
-        town.try_call("hook.set", json!({"agent": "a/polecats/nux", "work": work})).ok()
-    });
-    let found = breaks(&town, "stale-hooks", "warning", "a/polecats/nux", || {
-        std::fs::remove_dir_all(town.path("a/polecats/nux")).unwrap();
-    });
-    assert_eq!(found["hint"], "gtctl hook clear a/polecats/nux");
-}
-
-#[test]
 fn files_of_instances_that_are_over_are_removed_and_those_of_others_stay() {
     let town = town();
     let run = town.path("daemon/run");
@@ -239,113 +115,140 @@ fn files_of_instances_that_are_over_are_removed_and_those_of_others_stay() {
 }
 
 #[test]
-fn dead_panes_with_marks_set_by_hand_are_told_and_left() {
+fn a_check_that_hangs_is_shown_last_with_its_time_and_the_others_do_not_wait() {
     let town = town();
-    let id = town.call("daemon.hello", json!({"client": "t", "protocol": 1}))["town_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let tmux = town.tmux();
-    let found = breaks(&town, "orphan-sessions", "warning", "gt-old-witness", || {
-        tmux.run(&[
-            "new-session",
-            "-d",
-            "-s",
-            "gt-old-witness",
-            "sleep 5000",
-            ";",
-            "set-option",
-            "-p",
-            "remain-on-exit",
-            "on",
-        ]);
-        for (option, value) in [
-            ("@gt_town", id.as_str()),
-            ("@gt_agent", "old/witness"),
-            ("@gt_instance", "018f3b5e-7a3c-7b1e-8b1a-0123456789ab"),
-        ] {
-            tmux.run(&["set-option", "-t", "=gt-old-witness:", option, value]);
-        }
-        let pid = tmux.run(&["list-panes", "-t", "=gt-old-witness:", "-F", "#{pane_pid}"]).parse().unwrap();
-        Process::of(pid).unwrap().kill();
-        wait_for(QUICK, "a dead pane", || {
-            (tmux.run(&["list-panes", "-t", "=gt-old-witness:", "-F", "#{pane_dead}"]) == "1").then_some(())
-        });
-    });
-    assert_eq!(found["status"], "warning");
-    let fixed = town.call("doctor.run", json!({"checks": ["orphan-sessions"], "fix": true}));
-    assert_eq!(fixed["applied"][0]["ok"], false, "{fixed:#}");
+    let fifo = town.path("mayor/accounts.json");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    let mut command = town.command("gtctl");
+    command.arg("--town").arg(town.root()).arg("doctor").stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first: Vec<String> = lines.by_ref().take_while(|line| !line.contains(" incumbent ")).collect();
+    assert!(child.try_wait().unwrap().is_none(), "it goes on while these are read");
+    assert!(!first.iter().any(|line| line.contains("accounts ")), "{first:#?}");
+    let rest: Vec<String> = lines.collect();
+    let accounts = rest.iter().find(|line| line.starts_with("unknown  accounts ")).unwrap();
+    assert!(accounts.contains("took longer than 5s") && accounts.contains("(took 5."), "{accounts}");
+    assert!(rest.iter().any(|line| line == "  hint: gtctl doctor accounts"), "{rest:#?}");
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    // Whoever reads it is let go.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    while std::fs::File::options().write(true).custom_flags(nonblock).open(&fifo).is_ok() {}
+    std::fs::remove_file(&fifo).unwrap();
+}
+
+#[test]
+fn without_a_daemon_a_check_that_hangs_keeps_nobody_either() {
+    let town = Setup::new().rigs(&["a"]).make();
+    rustix::fs::mkfifoat(rustix::fs::CWD, town.path("mayor/accounts.json"), 0o600.into()).unwrap();
+    let said = town.gtctl(&["doctor"]);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines[0].starts_with("error    daemon "), "{said:?}");
+    let place = |name: &str| lines.iter().position(|line| line.contains(&format!(" {name} "))).unwrap();
     assert!(
-        fixed["applied"][0]["outcome"].as_str().unwrap().contains("not started with our shim"),
-        "{fixed:#}"
+        place("accounts") > place("incumbent") && lines[place("accounts")].contains("(took 5."),
+        "{said:?}"
     );
-    assert!(tmux.sessions().iter().any(|name| name == "gt-old-witness"));
-    tmux.run(&["kill-session", "-t", "=gt-old-witness"]);
+    assert_eq!(said.code, 1);
 }
 
 #[test]
-fn neighbours_are_told() {
-    let (town, other) = (town(), Setup::new().make());
-    other.start();
-    let found = check(&town, "other-towns");
-    assert!(found["details"].to_string().contains(&other.root().display().to_string()), "{found:#}");
-    let listed = town.gtctl(&["towns", "--json"]).ok().json()["result"]["items"].clone();
-    let of = |root: &std::path::Path| {
-        let root = root.display().to_string();
-        listed.as_array().unwrap().iter().find(|town| town["root"] == root).cloned().unwrap_or_default()
-    };
-    assert_eq!(
-        (&of(town.root())["here"], &of(other.root())["here"]),
-        (&json!(true), &json!(false)),
-        "{listed:#}"
-    );
-    assert_eq!(of(other.root())["pid"], other.daemon().unwrap().pid);
-    other.stop_daemon();
-    let listed = other.gtctl(&["towns", "--json"]).ok().json()["result"]["items"].clone();
-    let own = other.root().display().to_string();
-    let down = listed.as_array().unwrap().iter().find(|town| town["root"] == own).unwrap();
-    assert_eq!((&down["running"], &down["pid"]), (&json!(false), &Value::Null));
-    // The system that gtd takes over from, at work on this town.
-    let gt = town.base().join("gt");
-    std::fs::copy(programs::program("scripted-agent"), &gt).unwrap();
-    let mut child = None;
-    breaks(&town, "incumbent", "error", "gt daemon stop", || {
-        let mut command = programs::bare(gt.display().to_string(), &town.home());
-        command.args(["daemon", "run"]).current_dir(town.root());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        child = Some(command.spawn().unwrap());
-    });
-    let mut child = child.unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-#[test]
-fn people_and_their_sessions_are_listed() {
+fn what_a_request_may_say_is_read_strictly() {
     let town = town();
-    std::fs::create_dir_all(town.path("a/crew/max")).unwrap();
-    town.tmux().run(&["new-session", "-d", "-s", "gt-a-crew-max", "echo hello; exec sleep 5000"]);
-    let crew = wait_for(CHANGE, "max", || {
-        let crew = town.call("crew.list", json!({"rig": "a"}));
-        crew["items"][0]["session_name"].is_string().then(|| crew["items"][0].clone())
+    for (params, path) in [
+        (json!({"fix": true, "allow": ["safe", "everything"]}), "/allow/1"),
+        (json!({"checks": ["dsk"]}), "/checks"),
+        (json!({"look": ""}), "/look"),
+        (json!({"look": "x".repeat(65)}), "/look"),
+    ] {
+        let failure = town.call_fails("doctor.run", params.clone());
+        assert_eq!((failure.code, &failure.data["path"]), (-32602, &json!(path)), "{params} {failure:?}");
+    }
+    // One look, several checks: the second does not see what was broken after the first.
+    let looked = |checks: Value, look: &str| {
+        let report = town.call("doctor.run", json!({"checks": checks, "look": look}));
+        report["checks"][0]["status"].clone()
+    };
+    assert_eq!(looked(json!(["registry"]), "one"), "ok");
+    town.replace("mayor/rigs.json", "{");
+    assert_eq!(looked(json!(["registry"]), "one"), "ok");
+    assert_eq!(looked(json!(["registry"]), "two"), "error");
+    assert_eq!(check(&town, "registry")["status"], "error");
+}
+
+#[test]
+fn what_has_changed_since_the_plan_is_left_and_said() {
+    if !cfg!(debug_assertions) {
+        skipped("changed since the plan", "the daemon was built without points");
+        return;
+    }
+    let town = Setup::new().rigs(&["a"]).no_refineries().make();
+    let dir = town.base().join("points");
+    let town = town.with_env("GTD_TEST_POINTS", dir.to_str().unwrap());
+    let points = Points::below(dir);
+    town.start();
+    town.wait_all_running();
+    let run = town.path("daemon/run");
+    let stale = ["018f3b5e-7a3c-7b1e-8b1a-0123456789ab", "018f3b5e-7a3c-7b1e-8b1a-0123456789ac"]
+        .map(|id| run.join(format!("{id}.record")));
+    for path in &stale {
+        std::fs::write(path, "torn").unwrap();
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3_600)).unwrap();
+    }
+    points.hold("doctor.apply");
+    let fixed = std::thread::scope(|scope| {
+        let fixing = scope.spawn(|| town.call("doctor.run", json!({"checks": ["stale-files"], "fix": true})));
+        points.wait_reached("doctor.apply");
+        // The record of a shim that lives is there now.
+        let live = town.agent("a/witness")["instance"].as_str().unwrap().to_owned();
+        std::fs::copy(run.join(format!("{live}.record")), &stale[0]).unwrap();
+        points.go("doctor.apply");
+        fixing.join().unwrap()
     });
-    assert_eq!(
-        (&crew["agent"], &crew["session_name"]),
-        (&json!("a/crew/max"), &json!("gt-a-crew-max")),
-        "{crew:#}"
-    );
-    assert_eq!(town.call("crew.list", json!({"rig": "b"}))["items"], json!([]));
-    let screen = wait_for(CHANGE, "its screen", || {
-        let screen = town.call("session.capture", json!({"session": crew["session"]}));
-        screen["lines"].to_string().contains("hello").then_some(screen)
+    let applied = &fixed["applied"];
+    let of = |path: &std::path::Path| {
+        let path = path.display().to_string();
+        applied.as_array().unwrap().iter().find(|item| item["target"] == path).cloned().unwrap()
+    };
+    assert_eq!(of(&stale[0])["ok"], false, "{fixed:#}");
+    assert_eq!(of(&stale[0])["outcome"], "left: its shim lives");
+    assert_eq!(of(&stale[1])["ok"], true, "{fixed:#}");
+    assert!(stale[0].exists() && !stale[1].exists());
+    std::fs::remove_file(&stale[0]).unwrap();
+}
+
+#[test]
+fn what_is_more_than_safe_wants_a_yes_for_each() {
+    let setup = Setup::new().toml("[sweep]\nmin_age = \"1s\"\nmode = \"report\"");
+    let (town, children, _) = left_over(setup, &["fork:group", "fork:setsid", "idle"]);
+    town.start();
+    wait_for(CHANGE, "it is found", || {
+        (check(&town, "orphan-processes")["status"] == "warning").then_some(())
     });
-    assert_eq!(screen["truncated"], false);
-    assert_eq!(
-        town.call_fails("session.capture", json!({"session": "gt-a-crew"})).kind,
-        "not_running",
-        "no prefix"
+    let planned = town.gtctl(&["doctor", "--fix", "--dry-run", "orphan-processes"]).ok();
+    assert!(
+        planned.out.contains("COULD BE DONE\n  orphan-processes (disruptive) end processes"),
+        "{planned:?}"
     );
-    let shown = town.gtctl(&["session", "list"]).ok();
-    assert!(shown.out.contains("gt-a-crew-max") && shown.out.contains("gt-a-witness"), "{shown:?}");
-    town.tmux().run(&["kill-session", "-t", "=gt-a-crew-max"]);
+    // Nobody can be asked.
+    let left = town.gtctl(&["doctor", "--fix", "orphan-processes"]).ok();
+    assert!(left.out.contains("LEFT") && left.out.contains("that was not allowed"), "{left:?}");
+    assert!(left.err.contains("gtctl doctor --fix --yes"), "{left:?}");
+    // What is not named is not touched.
+    let params =
+        json!({"checks": ["orphan-processes"], "fix": true, "allow": ["disruptive"], "targets": ["x"]});
+    assert_eq!(town.call("doctor.run", params)["applied"], json!([]));
+    assert!(children.iter().all(|child| child.alive()));
+    if !Terminal::possible() {
+        skipped("a yes at a terminal", "there is no script");
+        return;
+    }
+    let said = at_a_terminal(&town, &["doctor", "--fix", "orphan-processes"], "n\n");
+    assert!(said.out.contains("This is disruptive. [y/N]") && said.out.contains("LEFT"), "{said:?}");
+    assert!(children.iter().all(|child| child.alive()));
+    let said = at_a_terminal(&town, &["doctor", "--fix", "orphan-processes"], "y\n");
+    assert!(said.out.contains("DONE") && !said.out.contains("LEFT"), "{said:?}");
+    assert!(said.out.contains("all is well") && said.code == 0, "the second look is the result: {said:?}");
+    assert!(children.iter().all(|child| !child.alive()));
 }

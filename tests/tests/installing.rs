@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use gtd_tests::doctoring::check;
 use gtd_tests::manager::BARE;
 use gtd_tests::run::run;
 use gtd_tests::served::{Served, manager, one_rig, same_agents, tree, unit_of};
@@ -41,10 +42,23 @@ fn a_manager_with_a_bare_path_finds_what_was_on_the_path_of_who_installed() {
     install(BARE);
     town.gtctl(&["daemon", "start"]).ok();
     town.wait_state("a/witness", "quarantined");
+    let found = check(&town, "service-path");
+    assert!(
+        found["status"] == "error" && found["message"].to_string().contains("only-here is not"),
+        "{found:#}"
+    );
+    assert_eq!(found["hint"], "gtctl daemon install");
     let changed = install(&format!("{}:{BARE}", bin.display()));
     assert!(changed.contains("replaced ") && changed.contains("gtd.conf"), "{changed}");
+    let found = check(&town, "service-path");
+    assert_eq!(
+        (&found["status"], &found["hint"]),
+        (&json!("warning"), &json!("gtctl daemon restart")),
+        "{found:#}"
+    );
     town.gtctl(&["daemon", "restart"]).ok();
     town.wait_all_running();
+    assert_eq!(check(&town, "service-path")["status"], "ok");
     assert_eq!(
         install(&format!("{}:{BARE}", bin.display())),
         format!("the service {} is installed already\n", unit_of(&town))
@@ -93,7 +107,13 @@ fn two_towns_are_two_instances_of_one_unit() {
     let one = manager.around(one);
     let other = manager.around(one_rig().named("a b").make());
     for town in [&one, &other] {
-        town.gtctl(&["daemon", "install", "--now"]).ok();
+        let said = town.gtctl(&["daemon", "install", "--now", "--json"]).ok().json()["result"].clone();
+        assert_eq!((&said["unit"], &said["already"]), (&json!(unit_of(town)), &json!(false)), "{said:#}");
+        assert!(said["plan"].as_array().is_some_and(|plan| !plan.is_empty()), "{said:#}");
+        assert_eq!(
+            (&said["pid"], &said["daemon"]["pid"]),
+            (&json!(town.daemon().unwrap().pid), &said["pid"])
+        );
         town.wait_all_running();
     }
     let (unit, of_other) = (unit_of(&one), unit_of(&other));
@@ -149,6 +169,12 @@ fn uninstall_leaves_nothing_and_touches_nothing_of_others() {
     assert!(said.err.contains("next: gtctl daemon restart"), "{said:?}");
     let said = town.gtctl(&["daemon", "status"]).ok().out;
     assert!(said.contains("was started without it"), "{said}");
+    let found = check(&town, "service");
+    assert_eq!(
+        (&found["status"], &found["hint"]),
+        (&json!("warning"), &json!("gtctl daemon restart")),
+        "{found:#}"
+    );
     town.gtctl(&["daemon", "restart"]).ok();
     same_agents(&town, &agents);
     let served = Served { manager, town };

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use gtd_tests::doctoring::check;
 use gtd_tests::run::run;
 use gtd_tests::served::{Served, manager, one_rig, same_agents, tmux_server, tree, unit_around};
 use gtd_tests::{CHANGE, Process, QUICK, START, Setup, chaos_delay, programs, skipped, wait_for, wait_until};
@@ -79,6 +80,9 @@ fn ready_means_that_the_town_answers_and_the_status_says_how_it_goes() {
     );
     let said = town.gtctl(&["daemon", "status"]).ok().out;
     assert!(said.contains(&format!("Service: {unit}\n")), "{said}");
+    for name in ["service", "service-path", "tmux-cgroup"] {
+        assert_eq!(check(town, name)["status"], "ok", "{:#}", check(town, name));
+    }
     // A reload keeps it ready.
     manager.systemctl(&["reload", &unit]).ok();
     manager.wait_property(&unit, "ActiveState", "active");
@@ -123,11 +127,19 @@ fn a_start_limit_that_was_reached_is_said_and_one_command_clears_it() {
         assert!(said.err.contains("hint: gtctl daemon start"), "{}", said.err);
         let said: Value = town.gtctl(&["daemon", "status", "--json"]).json();
         assert_eq!(said["error"]["data"]["service"]["gave_up"], true, "{said:#}");
+        let said = town.gtctl(&["doctor", "service"]);
+        assert!(
+            said.code == 1
+                && said.out.contains("start limit")
+                && said.out.contains("hint: gtctl daemon start"),
+            "{said:?}"
+        );
         // systemctl alone refuses now.
         assert_ne!(manager.systemctl(&["start", &unit]).code, 0);
         town.gtctl(&["daemon", verb]).ok();
         same_agents(town, &agents);
         assert_eq!(manager.property(&unit, "ActiveState"), "active");
+        assert_eq!(check(town, "service")["status"], "ok");
     }
 }
 
@@ -232,6 +244,8 @@ fn without_systemd_run_the_tmux_server_is_in_the_unit_and_the_status_says_so() {
     assert_eq!(unit_around(tmux_server(town)), unit);
     let said = || town.call("daemon.status", json!({}))["reasons"][0].as_str().map(str::to_owned);
     let reason = wait_for(QUICK, "a reason", said);
+    let found = check(town, "tmux-cgroup");
+    assert!(found["status"] == "warning" && found["message"].to_string().contains(&unit), "{found:#}");
     assert!(reason.contains(&unit) && reason.ends_with("there is no program systemd-run"), "{reason}");
     // The unit spares what is in it beside the daemon; and what was said is said by the next one too.
     let (agents, before) = (town.running(), served.daemon());

@@ -11,6 +11,10 @@ pub enum Hint {
     DaemonStatus,
     /// The daemon again.
     DaemonRestart,
+    /// The daemon, by its service manager where it has one.
+    DaemonStart,
+    /// Its service, with the PATH of whoever types it.
+    DaemonInstall,
     /// Its log.
     Logs,
     /// The whole town.
@@ -35,6 +39,8 @@ pub enum Hint {
     Towns,
     /// Put right what is safe.
     Fix(&'static str),
+    /// Look again, when what the message says was done.
+    Again(&'static str),
 }
 
 impl fmt::Display for Hint {
@@ -43,6 +49,8 @@ impl fmt::Display for Hint {
             Self::Up => f.write_str("gtctl up"),
             Self::DaemonStatus => f.write_str("gtctl daemon status"),
             Self::DaemonRestart => f.write_str("gtctl daemon restart"),
+            Self::DaemonStart => f.write_str("gtctl daemon start"),
+            Self::DaemonInstall => f.write_str("gtctl daemon install"),
             Self::Logs => f.write_str("gtctl logs"),
             Self::Status => f.write_str("gtctl status"),
             Self::ConfigCheck => f.write_str("gtctl config check"),
@@ -55,6 +63,7 @@ impl fmt::Display for Hint {
             Self::SessionList => f.write_str("gtctl session list"),
             Self::Towns => f.write_str("gtctl towns"),
             Self::Fix(check) => write!(f, "gtctl doctor --fix {check}"),
+            Self::Again(check) => write!(f, "gtctl doctor {check}"),
         }
     }
 }
@@ -68,6 +77,8 @@ impl Hint {
             Self::Up,
             Self::DaemonStatus,
             Self::DaemonRestart,
+            Self::DaemonStart,
+            Self::DaemonInstall,
             Self::Logs,
             Self::Status,
             Self::ConfigCheck,
@@ -81,6 +92,7 @@ impl Hint {
             Self::Towns,
             Self::Fix("orphan-processes"),
             Self::Fix("zombie-sessions"),
+            Self::Again("linger"),
         ]
     }
 }

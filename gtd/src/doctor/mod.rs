@@ -8,17 +8,21 @@ mod apply;
 mod checks;
 mod found;
 mod hint;
+mod shared;
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gtd_proto::doctor::{CheckInfo, CheckResult, CheckStatus, Fix, FixClass, FixItem, Report};
 use gtd_proto::nearest::nearest;
+use tokio::task::JoinSet;
 
 pub use apply::apply;
 pub use found::{Found, Remedy, Step};
 pub use hint::Hint;
+pub use shared::Looks;
 pub use world::{Live, World};
 
 /// How long one check may take. They look at files and at what was gathered before; a disk that hangs is one
@@ -96,18 +100,30 @@ pub struct Looked {
 
 /// Runs checks side by side on one look. One that takes too long or fails is unknown and disturbs no other.
 pub async fn run(world: Arc<World>, checks: &[&'static Check]) -> Looked {
-    let running: Vec<_> = checks
-        .iter()
-        .map(|check| {
-            let (check, world) = (*check, Arc::clone(&world));
-            tokio::spawn(async move { (check, one(check, world, DEADLINE).await) })
-        })
-        .collect();
+    run_each(world, checks, |_| {}).await
+}
+
+/// The same; each result is also told when it is there. The report has them in the order of the checks.
+pub async fn run_each(
+    world: Arc<World>,
+    checks: &[&'static Check],
+    mut tell: impl FnMut(&CheckResult),
+) -> Looked {
+    let mut running = JoinSet::new();
+    for (place, check) in checks.iter().enumerate() {
+        let (check, world) = (*check, Arc::clone(&world));
+        running.spawn(async move { (place, check, one(check, world, DEADLINE).await) });
+    }
     let mut report = Report { daemon: world.live.is_some(), ..Report::default() };
     let mut steps = Vec::new();
-    for task in running {
-        let Ok((check, (found, took))) = task.await else { continue };
+    let mut done = BTreeMap::new();
+    while let Some(task) = running.join_next().await {
+        let Ok((place, check, (found, took))) = task else { continue };
         let (result, found) = shown(check, found, took);
+        tell(&result);
+        done.insert(place, (check, result, found));
+    }
+    for (check, result, found) in done.into_values() {
         report.plan.extend(result.fix.iter().flat_map(|fix| fix.items.clone()));
         report.checks.push(result);
         steps.extend(found.into_iter().map(|(class, step)| (check, class, step)));
@@ -155,11 +171,20 @@ fn shown(check: &Check, found: Found, took: Duration) -> (CheckResult, Vec<(FixC
         message,
         details,
         evidence,
-        hint: hint.filter(|_| status != CheckStatus::Ok).map(|hint| hint.to_string()),
+        hint: hint_of(check, status, hint).map(|hint| hint.to_string()),
         fix: gravest.map(|class| Fix { class, items }),
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     };
     (result, steps)
+}
+
+/// What helps. What could not be told may be told by a second look.
+fn hint_of(check: &Check, status: CheckStatus, hint: Option<Hint>) -> Option<Hint> {
+    match status {
+        CheckStatus::Ok => None,
+        CheckStatus::Unknown => hint.or(Some(Hint::Again(check.name))),
+        _ => hint,
+    }
 }
 
 #[cfg(test)]
@@ -188,12 +213,23 @@ mod tests {
         let statuses: Vec<CheckStatus> = looked.report.checks.iter().map(|check| check.status).collect();
         assert_eq!(statuses, [CheckStatus::Unknown, CheckStatus::Ok]);
         assert_eq!(looked.report.summary["unknown"], 1);
+        assert_eq!(
+            looked.report.checks.iter().map(|check| check.hint.is_some()).collect::<Vec<_>>(),
+            [true, false]
+        );
         let hangs = check(|_| {
             std::thread::sleep(Duration::from_millis(300));
             Found::ok("late")
         });
-        let (found, _) = one(hangs, world, Duration::from_millis(20)).await;
+        let (found, _) = one(hangs, Arc::clone(&world), Duration::from_millis(20)).await;
         assert_eq!(found.status, CheckStatus::Unknown);
+        // One that takes its time is told last and shown in its place.
+        let mut told = Vec::new();
+        let looked = run_each(world, &[hangs, fine], |result| told.push(result.message.clone())).await;
+        assert_eq!(told, ["well", "late"]);
+        let shown: Vec<&str> = looked.report.checks.iter().map(|check| check.message.as_str()).collect();
+        assert_eq!(shown, ["late", "well"]);
+        assert!(looked.report.checks[0].duration_ms >= 300);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod drill;
 pub mod files;
+pub mod installed;
 pub mod leash;
 pub mod limits;
 pub mod lock;

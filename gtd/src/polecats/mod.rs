@@ -14,7 +14,7 @@ mod look;
 mod made;
 mod making;
 pub mod names;
-mod points;
+pub(crate) mod points;
 mod removal_plan;
 mod remove;
 pub mod saga;

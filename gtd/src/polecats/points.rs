@@ -1,4 +1,4 @@
-//! Places in the making of a worker at which a test holds it, or lets it fail.
+//! Places in the making of a worker, and before the doctor acts, at which a test holds them, or lets them fail.
 //!
 //! Only in builds with debug assertions, and only where the daemon's environment names a directory for it: then a file
 //! of a point's name that says `hold` or `fail` is obeyed once. Elsewhere nothing is ever looked at.
@@ -17,11 +17,11 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// The points of a daemon.
 #[derive(Debug, Default)]
-pub(super) struct Points(Option<PathBuf>);
+pub(crate) struct Points(Option<PathBuf>);
 
 impl Points {
     /// As the environment says.
-    pub(super) fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         Self(std::env::var_os(VARIABLE).filter(|_| cfg!(debug_assertions)).map(PathBuf::from))
     }
 
@@ -29,7 +29,7 @@ impl Points {
     ///
     /// # Errors
     /// Where it is to fail.
-    pub(super) async fn reach(&self, name: &str) -> Result<(), RpcError> {
+    pub(crate) async fn reach(&self, name: &str) -> Result<(), RpcError> {
         let Some(dir) = &self.0 else { return Ok(()) };
         let order = dir.join(name);
         let Ok(what) = std::fs::read_to_string(&order) else { return Ok(()) };

@@ -55,6 +55,8 @@ pub struct Context {
     pub nudges: crate::supervisor::nudges::Nudges,
     /// Looks after the deacon.
     pub watchman: crate::supervisor::deacon::Watchman,
+    /// Looks at the town that several requests share.
+    pub looks: crate::doctor::Looks,
     /// Ends the daemon.
     pub stop: CancellationToken,
 }

@@ -13,6 +13,12 @@ use serde_json::json;
 use super::context::{Context, refuse, who};
 use crate::doctor::{self, Check, Looked, World};
 use crate::ledger::{NewEvent, Write};
+use crate::polecats::points::Points;
+
+/// Longest word of a shared look, in bytes.
+const WORD: usize = 64;
+/// Here a test may change what a plan found before it is carried out.
+const BEFORE_APPLYING: &str = "doctor.apply";
 
 #[async_trait]
 impl DoctorServer for Context {
@@ -28,9 +34,17 @@ impl DoctorServer for Context {
         if let Some(rig) = &params.rig {
             self.handle.rig(rig).map_err(refuse)?;
         }
+        if let Some(word) = &params.look
+            && (word.is_empty() || word.len() > WORD)
+        {
+            let invalid = RpcError::new(ErrorKind::InvalidParams, format!("look has 1 to {WORD} bytes"));
+            return Err(refuse(invalid.with("path", "/look")));
+        }
         let by = who(peer);
         let looking = async {
-            let looked = self.examine(&checks, &params).await?;
+            // What is put right is looked at anew.
+            let word = params.look.as_deref().filter(|_| !params.fix);
+            let looked = self.examine(&checks, &params, word).await?;
             if !params.fix || params.plan_only || params.dry_run {
                 return Ok(looked.report);
             }
@@ -48,8 +62,9 @@ impl Context {
         &self,
         checks: &[&'static Check],
         params: &params::DoctorRun,
+        word: Option<&str>,
     ) -> Result<Looked, RpcError> {
-        let world = World::with_daemon(
+        let look = World::with_daemon(
             &self.handle,
             &self.prepare,
             self.layout.root(),
@@ -57,10 +72,13 @@ impl Context {
             self.reasons(),
             self.started_at,
         );
-        let world = world
-            .await
-            .map_err(|error| RpcError::internal(format!("the town cannot be looked at: {error}")))?;
-        Ok(doctor::run(Arc::new(world), checks).await)
+        let world = match word {
+            Some(word) => self.looks.shared(word, params.rig.clone(), look).await,
+            None => look.await.map(Arc::new),
+        };
+        let world =
+            world.map_err(|error| RpcError::internal(format!("the town cannot be looked at: {error}")))?;
+        Ok(doctor::run(world, checks).await)
     }
 
     async fn mend(
@@ -73,8 +91,16 @@ impl Context {
         let Looked { report: mut first, steps } = looked;
         let mut plan = std::mem::take(&mut first.plan);
         let mut applied = Vec::new();
+        let allowed = |class: FixClass| {
+            class == FixClass::Safe || params.allow.iter().any(|allowed| FixClass::from(*allowed) == class)
+        };
+        Points::from_env().reach(BEFORE_APPLYING).await?;
         for (item, (check, class, step)) in plan.iter_mut().zip(&steps) {
-            if *class != FixClass::Safe && !params.allow.contains(class) {
+            if params.targets.as_ref().is_some_and(|targets| !targets.contains(&item.target)) {
+                item.outcome = Some("left: it was not among the targets".to_owned());
+                continue;
+            }
+            if !allowed(*class) {
                 item.outcome = Some(format!("left: it is {}, and that was not allowed", class.as_str()));
                 continue;
             }
@@ -97,7 +123,7 @@ impl Context {
             return Ok(Report { plan, ..first });
         }
         // The second look is the result.
-        let again = self.examine(checks, params).await?;
+        let again = self.examine(checks, params, None).await?;
         Ok(Report { plan, applied, ..again.report })
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::start;
+use super::start::{self, Came};
 use crate::cli::{Install, Plan};
 use crate::context::Context;
 use crate::daemon::start::outside_of_agents;
@@ -84,14 +84,20 @@ pub async fn run(cx: &mut Context, args: Install) -> Result<Code, Failure> {
         }
         cx.screen.flush()?;
     }
+    let installed = json!({
+        "dry_run": false, "unit": service.name(), "already": doing.steps.is_empty(), "plan": doing.steps,
+    });
     if args.now {
-        return now(cx, &root, &service).await;
+        let came = now(&root, &service).await?;
+        if cx.screen.json {
+            cx.screen.envelope("daemon.install", &both(installed, came.to_json()))?;
+            return Ok(Code::Done);
+        }
+        came.say(cx, "daemon running").await?;
+        return Ok(Code::Done);
     }
     if cx.screen.json {
-        let result = json!({
-            "dry_run": false, "unit": service.name(), "already": doing.steps.is_empty(), "plan": doing.steps,
-        });
-        cx.screen.envelope("daemon.install", &result)?;
+        cx.screen.envelope("daemon.install", &installed)?;
     } else if !is_its_own(&root, &service).await {
         let (verb, why) = match lock::look(&root) {
             lock::Lock::Free => ("start", "starts it"),
@@ -102,14 +108,25 @@ pub async fn run(cx: &mut Context, args: Install) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
+/// What the installation did, and beside it whose daemon runs now; `already` is that of the service.
+fn both(mut installed: Value, daemon: Value) -> Value {
+    if let (Some(all), Value::Object(facts)) = (installed.as_object_mut(), &daemon) {
+        for (name, value) in facts {
+            all.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        all.insert("daemon".to_owned(), daemon);
+    }
+    installed
+}
+
 /// Lets the manager run the daemon, also in the place of one that runs otherwise.
-async fn now(cx: &mut Context, root: &Path, service: &Service) -> Result<Code, Failure> {
+async fn now(root: &Path, service: &Service) -> Result<Came, Failure> {
     let held = !matches!(lock::look(root), lock::Lock::Free);
     if held && !is_its_own(root, service).await {
         note("ending the daemon that runs without the manager; agents go on");
         stop::stop(root, stop::PATIENT, false).await?;
     }
-    start::start(cx, "daemon.install").await
+    start::come(root.to_owned()).await
 }
 
 /// Whether the daemon that lives is the service's.
@@ -222,4 +239,19 @@ fn show(
         screen.lines(file.text.lines().map(|line| format!("  {line}").trim_end().to_owned()))?;
     }
     Ok(Code::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_says_what_was_installed_and_what_runs() {
+        let installed = json!({ "unit": "u", "already": false, "plan": [] });
+        let said = both(installed, json!({ "already": true, "pid": 7 }));
+        assert_eq!(
+            said,
+            json!({ "unit": "u", "already": false, "plan": [], "pid": 7, "daemon": { "already": true, "pid": 7 } })
+        );
+    }
 }

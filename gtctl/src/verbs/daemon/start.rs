@@ -1,8 +1,10 @@
 //! `gtctl daemon start`: in the background, done when it answers.
 
+use std::path::PathBuf;
+
 use gtd_proto::params;
 use gtd_proto::rpc::DaemonClient;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::only_plan;
 use crate::cli::Plan;
@@ -41,23 +43,50 @@ pub async fn run(cx: &mut Context, args: Plan) -> Result<Code, Failure> {
 /// As [`run`].
 pub async fn start(cx: &mut Context, kind: &str) -> Result<Code, Failure> {
     outside_of_agents(cx.around.var("GT_INSTANCE"))?;
-    let root = cx.root().await?;
-    let Running { session, already } =
-        ensure(&Launch { root, hold: false, scrub: false }, &mut Vec::new()).await?;
-    let hello = &session.hello.body;
+    let came = come(cx.root().await?).await?;
     if cx.screen.json {
-        let result = json!({
-            "already": already, "pid": hello.pid, "version": hello.version, "town": hello.town,
-            "socket": session.socket,
-        });
-        cx.screen.envelope(kind, &result)?;
+        cx.screen.envelope(kind, &came.to_json())?;
         return Ok(Code::Done);
     }
-    warn(&session).await;
     // After a restart by the manager it may be up before we look.
-    let what = if already && kind == "daemon.start" { "daemon is running already" } else { "daemon running" };
-    cx.screen.line(format!("{what}, pid {}, gtd {}, town {}", hello.pid, hello.version, hello.town))?;
+    let what =
+        if came.0.already && kind == "daemon.start" { "daemon is running already" } else { "daemon running" };
+    came.say(cx, what).await?;
     Ok(Code::Done)
+}
+
+/// A daemon that is up.
+pub struct Came(Running);
+
+/// Starts it, if it is not up.
+///
+/// # Errors
+/// As [`run`].
+pub async fn come(root: PathBuf) -> Result<Came, Failure> {
+    ensure(&Launch { root, hold: false, scrub: false }, &mut Vec::new()).await.map(Came)
+}
+
+impl Came {
+    /// For scripts.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let Running { session, already } = &self.0;
+        let hello = &session.hello.body;
+        json!({
+            "already": already, "pid": hello.pid, "version": hello.version, "town": hello.town,
+            "socket": session.socket,
+        })
+    }
+
+    /// For people.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub async fn say(&self, cx: &mut Context, what: &str) -> Result<(), Failure> {
+        warn(&self.0.session).await;
+        let hello = &self.0.session.hello.body;
+        cx.screen.line(format!("{what}, pid {}, gtd {}, town {}", hello.pid, hello.version, hello.town))
+    }
 }
 
 /// Says on stderr what a daemon that came up is troubled by. Why it should not be known is no error here.

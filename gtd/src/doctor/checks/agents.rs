@@ -52,7 +52,9 @@ pub(super) fn environment(world: &World) -> Found {
         ))
         .hint(Hint::Explain(agent)),
         (None, false) => Found::unknown("not all environments can be read"),
-        (None, true) => Found::ok(many(looked, "agent", "agents")),
+        (None, true) => {
+            Found::ok(many(looked, "agent carries its own marks", "agents carry their own marks"))
+        }
     };
     found.details(wrong).details(unknown)
 }

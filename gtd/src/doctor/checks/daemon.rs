@@ -97,7 +97,7 @@ pub(super) fn ledger(world: &World) -> Found {
         (None, None) if !set_aside.is_empty() => {
             Found::warning("a damaged ledger was set aside and is kept").hint(Hint::DaemonStatus)
         }
-        (None, None) => Found::ok(format!("{} KiB, {} dropped", info.bytes >> 10, info.dropped)),
+        (None, None) => Found::ok(format!("{} KiB, and its copy is written", info.bytes >> 10)),
     };
     found
         .details(set_aside)

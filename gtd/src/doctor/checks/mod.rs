@@ -7,12 +7,15 @@ mod neighbours;
 mod orphans;
 mod programs;
 mod runtime;
+mod service;
 mod sessions;
 mod tmux;
 mod town;
 mod worktrees;
 
 use super::Check;
+
+pub use service::Service;
 
 const fn check(
     name: &'static str,
@@ -46,6 +49,13 @@ pub(super) const ALL: &[Check] = &[
     check("settings", "town", "Settings, switches and state files can be read", town::settings),
     check("accounts", "town", "Accounts can be read, and their directories are there", programs::accounts),
     check("path", "programs", "The search path has what is needed", programs::path),
+    check(
+        "service",
+        "programs",
+        "The service manager runs the daemon, and has not given it up",
+        service::state,
+    ),
+    check("service-path", "programs", "The PATH of the unit has what is needed", service::path),
     asks(check(
         "agent-binaries",
         "programs",

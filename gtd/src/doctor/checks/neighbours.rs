@@ -73,6 +73,7 @@ pub(super) fn incumbent(world: &World) -> Found {
         Some(first) => Found::error(format!(
             "another supervisor works on this town and will start and end its agents: {first}; end it with: gt daemon stop"
         ))
+        .hint(Hint::Again("incumbent"))
         .details(here.iter().skip(1).cloned()),
     };
     found.with("elsewhere", elsewhere)

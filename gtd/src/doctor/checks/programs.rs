@@ -7,7 +7,7 @@ use super::super::{Found, Hint, World};
 use crate::agents::accounts;
 
 /// Programs that a town cannot do without.
-const NEEDED: [&str; 2] = ["tmux", "git"];
+pub(super) const NEEDED: [&str; 2] = ["tmux", "git"];
 
 pub(super) fn path(world: &World) -> Found {
     let Some(path) = &world.path else {
@@ -37,18 +37,19 @@ pub(super) fn path(world: &World) -> Found {
     found.details(odd).with("path", path.clone())
 }
 
-fn is_program(path: &Path) -> bool {
+pub(super) fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 pub(super) fn agents(world: &World) -> Found {
     let Some(live) = &world.live else { return Found::skipped("no daemon runs") };
-    let meant: Vec<_> = live.launches.iter().filter(|(agent, _)| world.means_agent(agent)).collect();
+    let meant: Vec<_> =
+        live.agents.iter().map(|agent| &agent.agent).filter(|agent| world.means_agent(agent)).collect();
     let broken: Vec<String> = meant
         .iter()
-        .filter_map(|(agent, looked)| {
-            let failure = looked.as_ref().err()?;
+        .filter_map(|agent| {
+            let failure = live.prepare.look(agent).err()?;
             let hint = failure.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
             Some(format!("{agent}: {}{hint}", failure.message))
         })
@@ -65,7 +66,7 @@ pub(super) fn accounts(world: &World) -> Found {
     let file = world.layout.accounts_json();
     let read = match accounts::read(&file, world.home.as_deref()) {
         Ok(read) => read,
-        Err(error) => return Found::error(error.to_string()).hint(Hint::Status),
+        Err(error) => return Found::error(error.to_string()).hint(Hint::Again("accounts")),
     };
     let missing: Vec<String> = read
         .all()
@@ -79,6 +80,6 @@ pub(super) fn accounts(world: &World) -> Found {
         Some(first) => {
             Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status)
         }
-        None => Found::ok(many(read.all().count(), "account", "accounts")),
+        None => Found::ok(many(read.all().count(), "account is registered", "accounts are registered")),
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn zombies(world: &World) -> Found {
         .agents
         .iter()
         .filter(|agent| agent.running && world.means_agent(&agent.agent))
+        .filter(|agent| live.before.get(&agent.agent) == Some(&agent.instance))
         .filter(|agent| {
             let pane = agent.pane.as_deref().unwrap_or_default();
             let mut panes = seen.sessions.iter().flat_map(|session| &session.panes);

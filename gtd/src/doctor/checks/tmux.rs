@@ -92,6 +92,7 @@ fn judge_linger(cgroup: &str, user: &str, lingers: bool) -> Found {
         "when {user} logs out everywhere, the service manager may end the daemon and all agents; to prevent that: \
          loginctl enable-linger {user}"
     ))
+    .hint(Hint::Again("linger"))
 }
 
 #[cfg(test)]

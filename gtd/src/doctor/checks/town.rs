@@ -32,7 +32,7 @@ pub(super) fn rig_directories(world: &World) -> Found {
     let known = world.town.rigs_known();
     let count = world.town.rigs.keys().filter(|rig| world.means(rig)).count();
     let found = if known {
-        Found::ok(many(count, "rig", "rigs"))
+        Found::ok(many(count, "rig is there", "rigs are there"))
     } else {
         Found::unknown("which rigs there are is not known")
     };

@@ -40,7 +40,7 @@ pub(super) fn worktrees(world: &World) -> Found {
         ))
         .hint(Hint::RigStatus(rig.to_string())),
         (None, Some(why)) => Found::unknown(why.clone()),
-        (None, None) => Found::ok(many(looked, "worktree", "worktrees")),
+        (None, None) => Found::ok(many(looked, "worker has its worktree", "workers have their worktrees")),
     };
     found.details(wrong).details(unreadable)
 }
@@ -116,7 +116,11 @@ pub(super) fn hooks(world: &World) -> Found {
         (Some(agent), _) => Found::warning(many(stale.len(), "hook is nobody's", "hooks are nobody's"))
             .hint(Hint::HookClear(agent.to_string())),
         (None, Some(_)) => Found::unknown("a store of work does not answer"),
-        (None, None) => Found::ok(many(looked, "hook", "hooks")),
+        (None, None) => Found::ok(many(
+            looked,
+            "hook has work, and its agent is there",
+            "hooks have work, and their agents are there",
+        )),
     };
     found.details(stale).details(silent)
 }
