@@ -263,18 +263,19 @@ impl Curator {
     /// The file that came after this one, when that is no longer the one of the name.
     fn follower(&self, source: &File) -> io::Result<Option<File>> {
         let here = source::identity(source)?;
-        let named = std::fs::metadata(&self.files.events).map(|found| (found.dev(), found.ino()));
-        match named {
-            Ok(named) if named == here => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let named = match std::fs::metadata(&self.files.events) {
+            Ok(found) if (found.dev(), found.ino()) == here => return Ok(None),
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
-            Ok(_) => {}
-        }
+        };
         let mut files = source::chain(&self.files.events)?;
         let at = files.iter().position(|file| source::identity(file).is_ok_and(|other| other == here));
         Ok(match at {
             Some(at) if at + 1 < files.len() => Some(files.swap_remove(at + 1)),
-            _ => files.pop(),
+            // What has a number was read, or cannot be told from what was.
+            _ if named => files.pop(),
+            _ => None,
         })
     }
 
