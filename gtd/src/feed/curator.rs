@@ -252,9 +252,10 @@ impl Curator {
                     if gone { self.found_again(&next) } else { Ok(Place::default()) }.map_err(read)?;
                 let (dev, ino) = source::identity(&next).map_err(read)?;
                 self.known.place = Place { dev, ino, ..place };
-                // The last one there is: what was to come later is gone.
+                // What was to be reached lies behind, or, with the last file there is, is gone.
                 let present = std::fs::metadata(&self.files.events).is_ok_and(|found| found.ino() == ino);
-                self.written = self.written.filter(|(of, _)| *of == ino || !present);
+                let ahead = |of: u64| of != found.ino() && (of == ino || !present);
+                self.written = self.written.filter(|(of, _)| ahead(*of));
                 Ok((Step::More, Some(next)))
             }
         }
