@@ -267,7 +267,7 @@ impl WithBd {
 fn work_of_bd_is_watched_through_its_files_and_while_the_daemon_is_down() {
     let world = WithBd::new();
     let town = &world.town;
-    let daemon = town.start();
+    let _daemon = town.start();
     let convoy = create(town, "With bd", &["pj-1", "pj-2"]);
     assert_eq!(town.call_fails("convoy.add", json!({"convoy": convoy, "work": ["pj-404"]})).code, 1007);
     let shown = status(town, &convoy);
@@ -277,7 +277,6 @@ fn work_of_bd_is_watched_through_its_files_and_while_the_daemon_is_down() {
     assert_eq!(status(town, &convoy)["status"], "open");
     // At rest it is not asked again.
     let looks = world.looks();
-    drop(daemon);
     town.kill_daemon();
     assert!(looks <= 4, "{looks}");
     world.are(&[("pj-1", "closed"), ("pj-2", "closed")]);

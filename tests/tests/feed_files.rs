@@ -139,6 +139,7 @@ fn what_is_written_while_the_daemon_is_down_or_killed_comes_once() {
 fn torn_lines_junk_and_lines_without_an_end() {
     let town = setup().up();
     add(&town, 1..=1);
+    wait_numbers(&town, 1);
     let line = numbered(2);
     let (head, rest) = line.as_bytes().split_at(25);
     append(&town, head);

@@ -98,10 +98,16 @@ impl Curator {
         let read = |error: io::Error| {
             io::Error::new(error.kind(), format!("{} cannot be read: {error}", events.display()))
         };
-        if self.source.is_none() {
-            self.begin().map_err(read)?;
-        } else if self.doubt {
-            self.look_at_feed().map_err(read)?;
+        if self.source.is_none() || self.doubt {
+            let feed = self.files.feed.display();
+            let fed = self
+                .last_fed()
+                .map_err(|error| io::Error::new(error.kind(), format!("{feed} cannot be read: {error}")))?;
+            match &self.source {
+                None => self.begin(fed),
+                Some(_) => self.look_at_feed(fed),
+            }
+            .map_err(read)?;
         }
         let Some(source) = self.source.take() else { return Ok(Step::Done) };
         let done = self.go_on(&source, read);
@@ -116,9 +122,8 @@ impl Curator {
     }
 
     /// Finds the file that was read and the place in it.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self, fed: Option<(u64, u64, u64)>) -> io::Result<()> {
         let mut files = source::chain(&self.files.events)?;
-        let fed = self.last_fed()?;
         let identities: Vec<(u64, u64)> = files.iter().map(source::identity).collect::<io::Result<_>>()?;
         let of = |ino: u64| identities.iter().position(|(_, other)| *other == ino);
         // What the feed itself says is as good, and may be newer.
@@ -252,9 +257,10 @@ impl Curator {
                     if gone { self.found_again(&next) } else { Ok(Place::default()) }.map_err(read)?;
                 let (dev, ino) = source::identity(&next).map_err(read)?;
                 self.known.place = Place { dev, ino, ..place };
-                // The last one there is: what was to come later is gone.
+                // What was to be reached lies behind, or, with the last file there is, is gone.
                 let present = std::fs::metadata(&self.files.events).is_ok_and(|found| found.ino() == ino);
-                self.written = self.written.filter(|(of, _)| *of == ino || !present);
+                let ahead = |of: u64| of != found.ino() && (of == ino || !present);
+                self.written = self.written.filter(|(of, _)| ahead(*of));
                 Ok((Step::More, Some(next)))
             }
         }
@@ -263,18 +269,19 @@ impl Curator {
     /// The file that came after this one, when that is no longer the one of the name.
     fn follower(&self, source: &File) -> io::Result<Option<File>> {
         let here = source::identity(source)?;
-        let named = std::fs::metadata(&self.files.events).map(|found| (found.dev(), found.ino()));
-        match named {
-            Ok(named) if named == here => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let named = match std::fs::metadata(&self.files.events) {
+            Ok(found) if (found.dev(), found.ino()) == here => return Ok(None),
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
-            Ok(_) => {}
-        }
+        };
         let mut files = source::chain(&self.files.events)?;
         let at = files.iter().position(|file| source::identity(file).is_ok_and(|other| other == here));
         Ok(match at {
             Some(at) if at + 1 < files.len() => Some(files.swap_remove(at + 1)),
-            _ => files.pop(),
+            // What has a number was read, or cannot be told from what was.
+            _ if named => files.pop(),
+            _ => None,
         })
     }
 
@@ -328,13 +335,25 @@ impl Curator {
         Ok(())
     }
 
-    /// Finds out what of the last piece is in the feed.
-    fn look_at_feed(&mut self) -> io::Result<()> {
-        if let (Some((ino, offset, wanted)), Some(source)) = (self.last_fed()?, &self.source)
-            && ino == self.known.place.ino
-            && offset >= self.known.place.next
-            && source::mark_at(source, offset, wanted)?.is_some()
-        {
+    /// Finds out what of that which is not known to be written is in the feed.
+    fn look_at_feed(&mut self, fed: Option<(u64, u64, u64)>) -> io::Result<()> {
+        let (Some((ino, offset, wanted)), Some(source)) = (fed, &self.source) else {
+            self.doubt = false;
+            return Ok(());
+        };
+        let there = if ino == self.known.place.ino {
+            offset >= self.known.place.next && source::mark_at(source, offset, wanted)?.is_some()
+        } else {
+            let files = source::chain(&self.files.events)?;
+            let of =
+                |ino: u64| files.iter().position(|file| source::identity(file).is_ok_and(|id| id.1 == ino));
+            match (of(ino).and_then(|at| Some((at, files.get(at)?))), of(self.known.place.ino)) {
+                (Some((at, _)), Some(here)) if at < here => false,
+                (Some((_, file)), _) => source::mark_at(file, offset, wanted)?.is_some(),
+                (None, _) => false,
+            }
+        };
+        if there {
             self.written = Some((ino, offset));
         }
         self.doubt = false;
@@ -344,9 +363,11 @@ impl Curator {
     /// Which line of which file the last line of the feed was made of.
     fn last_fed(&self) -> io::Result<Option<(u64, u64, u64)>> {
         for path in [self.files.feed.clone(), older(&self.files.feed)] {
-            let bytes = match tail(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                bytes => bytes.unwrap_or_default(),
+            let bytes = match std::fs::metadata(&path) {
+                Ok(found) if found.is_file() => tail(&path)?,
+                Ok(_) => return Err(io::Error::other("it is not a regular file")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
             };
             let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
             // What has no newline was torn, and is written again.

@@ -6,6 +6,7 @@
 //! `bd` one query tells what has changed, for all convoys together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -269,10 +270,10 @@ fn told(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> NewEvent {
 fn mails(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> Vec<NewMail> {
     let mut body = format!("Everything that convoy {} tracks is closed: {}\n", row.id, row.title);
     for row in tracked.iter().take(LISTED) {
-        body.push_str(&format!("\n{}: {}", row.work, row.title));
+        let _ = write!(body, "\n{}: {}", row.work, row.title);
     }
     if let Some(more) = tracked.len().checked_sub(LISTED).filter(|more| *more > 0) {
-        body.push_str(&format!("\nand {more} more"));
+        let _ = write!(body, "\nand {more} more");
     }
     let mut subject = format!("CONVOY_CLOSED: {} {}", row.id, row.title);
     while subject.len() > gtd_proto::mail::SUBJECT_MAX {
