@@ -26,7 +26,7 @@ pub mod stat;
 pub mod stop;
 pub mod table;
 
-pub use below::{Stillness, stillness};
+pub use below::{Stillness, is_still, stillness};
 pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;
