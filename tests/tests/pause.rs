@@ -148,7 +148,8 @@ fn a_pause_and_its_end_outlive_a_daemon_that_is_killed() {
     assert_eq!(refused.data["reason"], "paused", "{refused:?}");
     // Without the daemon, and ended by the next one.
     town.kill_daemon();
-    assert_eq!(below_pid(&before, "a/witness").map(Process::stopped), Some(true));
+    let agent = below_pid(&before, "a/witness").unwrap();
+    assert!(agent.stopped() || has_stop_pending(agent), "nobody was there to let it go on");
     town.start();
     town.call("town.resume", json!({}));
     assert_moving(&town, "a/witness");
@@ -466,7 +467,7 @@ fn a_full_disk_keeps_nobody_from_pausing() {
 
 #[test]
 fn a_ledger_that_cannot_be_written_keeps_nobody_from_pausing_and_nothing_stays_frozen_for_ever() {
-    let town = setup().up();
+    let town = family().up();
     let daemon = town.daemon().unwrap();
     pauses_without_a_ledger(&town, || bound_files(daemon, Some(1)), || bound_files(daemon, None));
     // One that dies before it could write down its pause: the next one knows of none, and lets go.

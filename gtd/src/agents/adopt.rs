@@ -16,7 +16,7 @@ use super::task::{Asked, EndOrder, Work};
 use super::tend::Told;
 use crate::process::facts::arguments;
 use crate::process::record::{self as files, Phase, Record, RecordLook};
-use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, observe};
+use crate::process::{BootId, Observation, ProcessId, Watch, WatchError, identify, is_still, observe};
 use crate::tmux::{Listing, Pane, ServerState, TmuxError};
 
 /// How long a shim that has claimed its launch file may take to write its first record. It takes under 1 ms.
@@ -274,7 +274,7 @@ async fn watch(work: &mut Work<'_>, mut life: Life, end: Option<EndOrder>) -> Re
     if process.is_some() {
         work.report(What::Alive { life: Box::new(life.clone()), adopted: true }).await;
         // Somebody's pause may be unknown to us, or its end may not have reached it.
-        let still = |id: &ProcessId| observe(id).alive().is_some_and(|stat| stat.is_stopped());
+        let still = |id: &ProcessId| observe(id).alive().is_some_and(|stat| is_still(&stat));
         if life.process.as_ref().is_some_and(still) {
             work.report(What::Still).await;
         }

@@ -13,7 +13,7 @@ use super::order::{Frosted, Life, What};
 use super::pressure::signal_sent;
 use super::task::{FrostOrder, Work};
 use crate::process::{
-    Guard, Observation, Proof, Refused, Signal, Stillness, Target, observe, send, stillness,
+    Guard, Observation, Proof, Refused, Signal, Stillness, Target, is_still, observe, send, stillness,
 };
 
 /// Between looks: at first, and at most. A tree of some processes stands still within a millisecond or two.
@@ -145,7 +145,7 @@ async fn seen(work: &Work<'_>, life: &Life, frozen: bool) -> io::Result<(u64, Op
     if !frozen {
         // What stood still before it was frozen still does: the agent itself never did.
         let agent = life.process.as_ref().map(observe);
-        let stands = matches!(agent, Some(Observation::Alive(stat)) if stat.is_stopped());
+        let stands = matches!(agent, Some(Observation::Alive(stat)) if is_still(&stat));
         return Ok((processes, stands.then(|| "its process does not go on".to_owned())));
     }
     if still.is_whole() {

@@ -29,7 +29,7 @@ pub mod sweep;
 pub mod table;
 
 pub use attribution::{Attribution, Ground, Judged, OnRecord, Verdict, attribute};
-pub use below::{Stillness, stillness};
+pub use below::{Stillness, is_still, stillness};
 pub use capture::{Capture, Holding};
 pub use exit::{ExitWatcher, Exited, Watch, WatchError};
 pub use facts::Marker;
