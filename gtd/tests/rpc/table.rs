@@ -10,13 +10,15 @@ use gtd_proto::rpc::{
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
-    config, daemon, deacon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
+    config, daemon, event, explain, mail, method, nudge, params, polecat, town, waiting, work,
 };
 use jsonrpsee::core::{RpcResult, SubscriptionResult, async_trait};
 use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
 use serde_json::{Value, json};
 
 use crate::common::Daemon;
+
+mod standing;
 
 /// Implements every trait. Most methods answer with an error whose message is their own name.
 #[derive(Clone)]
@@ -150,39 +152,6 @@ macro_rules! role {
 
 role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
-
-macro_rules! standing {
-    ($trait:ident, $namespace:literal, $status:ty) => {
-        #[async_trait]
-        impl $trait for StandIn {
-            async fn start(&self, _: &Extensions, _: params::StandingStart) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".start"))
-            }
-            async fn stop(&self, _: &Extensions, _: params::StandingStop) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".stop"))
-            }
-            async fn restart(&self, _: &Extensions, _: params::StandingRestart) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".restart"))
-            }
-            async fn status(&self, _: params::None) -> RpcResult<Reply<$status>> {
-                reached(concat!($namespace, ".status"))
-            }
-        }
-    };
-}
-
-standing!(DeaconServer, "deacon", deacon::DeaconStatus);
-standing!(MayorServer, "mayor", Agent);
-
-#[async_trait]
-impl BootServer for StandIn {
-    async fn triage(&self, _: &Extensions, _: params::BootTriage) -> RpcResult<Reply<deacon::Triage>> {
-        reached("boot.triage")
-    }
-    async fn status(&self, _: params::None) -> RpcResult<Reply<deacon::BootStatus>> {
-        reached("boot.status")
-    }
-}
 
 #[async_trait]
 impl PolecatServer for StandIn {
