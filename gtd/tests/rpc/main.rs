@@ -20,5 +20,4 @@ mod peers;
 mod programs;
 mod subscriptions;
 mod table;
-mod table_doctor;
 mod typed;

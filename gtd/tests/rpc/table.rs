@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use gtd::rpc::discover::Discover;
 use gtd_proto::pause::PauseChange;
 use gtd_proto::rpc::{
-    AgentServer, BootServer, ConvoyServer, DaemonServer, DeaconServer, DeathsServer, EventsServer,
-    HookServer, LifecycleServer, MailServer, MayorServer, NudgeServer, PolecatServer, RefineryServer,
-    RigServer, TownServer, WitnessServer, WorkServer,
+    AgentServer, BootServer, DaemonServer, DeaconServer, DeathsServer, EventsServer, HookServer, MayorServer,
+    PolecatServer, RefineryServer, RigServer, TownServer, WitnessServer, WorkServer,
 };
 use gtd_proto::{
     Agent, Change, ErrorKind, Exit, Frame, Incident, Items, Nudge, Reply, RpcError, Seq, TownId, agent,
@@ -19,6 +18,10 @@ use jsonrpsee::{Extensions, Methods, PendingSubscriptionSink};
 use serde_json::{Value, json};
 
 use crate::common::Daemon;
+
+mod affairs;
+mod machine;
+mod standing;
 
 /// Implements every trait. Most methods answer with an error whose message is their own name.
 #[derive(Clone)]
@@ -38,13 +41,10 @@ impl StandIn {
         all.merge(PolecatServer::into_rpc(Self)).unwrap();
         all.merge(AgentServer::into_rpc(Self)).unwrap();
         all.merge(DeathsServer::into_rpc(Self)).unwrap();
-        crate::table_doctor::merge_into(&mut all);
+        machine::merge_into(&mut all);
         all.merge(HookServer::into_rpc(Self)).unwrap();
         all.merge(WorkServer::into_rpc(Self)).unwrap();
-        all.merge(ConvoyServer::into_rpc(Self)).unwrap();
-        all.merge(LifecycleServer::into_rpc(Self)).unwrap();
-        all.merge(MailServer::into_rpc(Self)).unwrap();
-        all.merge(NudgeServer::into_rpc(Self)).unwrap();
+        affairs::merge_into(&mut all);
         all.merge(EventsServer::into_rpc(Self)).unwrap();
         all.merge(Discover::module("1.2.3")).unwrap();
         all
@@ -161,39 +161,6 @@ macro_rules! role {
 
 role!(WitnessServer, "witness");
 role!(RefineryServer, "refinery");
-
-macro_rules! standing {
-    ($trait:ident, $namespace:literal, $status:ty) => {
-        #[async_trait]
-        impl $trait for StandIn {
-            async fn start(&self, _: &Extensions, _: params::StandingStart) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".start"))
-            }
-            async fn stop(&self, _: &Extensions, _: params::StandingStop) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".stop"))
-            }
-            async fn restart(&self, _: &Extensions, _: params::StandingRestart) -> RpcResult<Reply<Change>> {
-                reached(concat!($namespace, ".restart"))
-            }
-            async fn status(&self, _: params::None) -> RpcResult<Reply<$status>> {
-                reached(concat!($namespace, ".status"))
-            }
-        }
-    };
-}
-
-standing!(DeaconServer, "deacon", deacon::DeaconStatus);
-standing!(MayorServer, "mayor", Agent);
-
-#[async_trait]
-impl BootServer for StandIn {
-    async fn triage(&self, _: &Extensions, _: params::BootTriage) -> RpcResult<Reply<deacon::Triage>> {
-        reached("boot.triage")
-    }
-    async fn status(&self, _: params::None) -> RpcResult<Reply<deacon::BootStatus>> {
-        reached("boot.status")
-    }
-}
 
 #[async_trait]
 impl PolecatServer for StandIn {
@@ -322,75 +289,6 @@ impl WorkServer for StandIn {
     }
     async fn close(&self, _: &Extensions, _: params::WorkClose) -> RpcResult<Reply<work::WorkChange>> {
         reached("work.close")
-    }
-}
-
-#[async_trait]
-impl ConvoyServer for StandIn {
-    async fn create(
-        &self,
-        _: &Extensions,
-        _: params::ConvoyCreate,
-    ) -> RpcResult<Reply<convoy::ConvoyChange>> {
-        reached("convoy.create")
-    }
-    async fn add(&self, _: &Extensions, _: params::ConvoyAdd) -> RpcResult<Reply<convoy::ConvoyChange>> {
-        reached("convoy.add")
-    }
-    async fn status(&self, _: params::ConvoyRef) -> RpcResult<Reply<convoy::Convoy>> {
-        reached("convoy.status")
-    }
-    async fn list(&self, _: params::ConvoyList) -> RpcResult<Reply<Items<convoy::Convoy>>> {
-        reached("convoy.list")
-    }
-}
-
-#[async_trait]
-impl LifecycleServer for StandIn {
-    async fn ask(
-        &self,
-        _: &Extensions,
-        _: params::LifecycleRequest,
-    ) -> RpcResult<Reply<lifecycle::LifecycleChange>> {
-        reached("lifecycle.request")
-    }
-    async fn list(&self, _: params::LifecycleList) -> RpcResult<Reply<Items<lifecycle::Lifecycle>>> {
-        reached("lifecycle.list")
-    }
-}
-
-#[async_trait]
-impl MailServer for StandIn {
-    async fn send(&self, _: &Extensions, _: params::MailSend) -> RpcResult<Reply<mail::MailChange>> {
-        reached("mail.send")
-    }
-    async fn inbox(&self, _: &Extensions, _: params::MailInbox) -> RpcResult<Reply<mail::Inbox>> {
-        reached("mail.inbox")
-    }
-    async fn read(&self, _: &Extensions, _: params::MailRead) -> RpcResult<Reply<mail::MailChange>> {
-        reached("mail.read")
-    }
-    async fn archive(&self, _: &Extensions, _: params::MailArchive) -> RpcResult<Reply<mail::MailChange>> {
-        reached("mail.archive")
-    }
-}
-
-#[async_trait]
-impl NudgeServer for StandIn {
-    async fn send(&self, _: &Extensions, _: params::NudgeSend) -> RpcResult<Reply<nudge::NudgeChange>> {
-        reached("nudge.send")
-    }
-    async fn list(&self, _: params::NudgeList) -> RpcResult<Reply<Items<Nudge>>> {
-        reached("nudge.list")
-    }
-    async fn cancel(&self, _: &Extensions, _: params::NudgeCancel) -> RpcResult<Reply<nudge::NudgeChange>> {
-        reached("nudge.cancel")
-    }
-    async fn inject(&self, _: &Extensions, _: params::PolecatInject) -> RpcResult<Reply<nudge::NudgeChange>> {
-        reached("polecat.inject")
-    }
-    async fn respond(&self, _: &Extensions, _: params::AgentRespond) -> RpcResult<Reply<nudge::NudgeChange>> {
-        reached("agent.respond")
     }
 }
 

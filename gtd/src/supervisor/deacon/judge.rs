@@ -86,7 +86,7 @@ impl Memory {
             }
             return false;
         };
-        let before = std::mem::replace(&mut self.looked_at, Some(now));
+        let before = self.looked_at.replace(now);
         if self.sighting.as_ref().is_some_and(|known| known.stamp == beat.stamp) {
             return false;
         }

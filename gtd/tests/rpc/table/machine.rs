@@ -5,7 +5,7 @@ use gtd_proto::{Items, Reply, agent, doctor, params};
 use jsonrpsee::core::{RpcResult, async_trait};
 use jsonrpsee::{Extensions, Methods};
 
-use super::table::{StandIn, reached};
+use super::{StandIn, reached};
 
 pub(super) fn merge_into(all: &mut Methods) {
     all.merge(CrewServer::into_rpc(StandIn)).unwrap();
