@@ -7,8 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use gtd_tests::doctoring::{Points, at_a_terminal, check, left_over};
-use gtd_tests::{CHANGE, Process, QUICK, Setup, Terminal, Town, skipped, wait_for, wait_until};
-use rustix::process::Signal;
+use gtd_tests::{CHANGE, Setup, Terminal, Town, skipped, wait_for};
 use serde_json::{Value, json};
 
 fn town() -> Town {
@@ -114,22 +113,29 @@ fn files_of_instances_that_are_over_are_removed_and_those_of_others_stay() {
     std::fs::remove_file(&kept[1]).unwrap();
 }
 
+/// A file that one check reads, and that never ends.
+fn unreadable(town: &Town) -> std::path::PathBuf {
+    let entry = town.path("a/.repo.git/worktrees/x");
+    std::fs::create_dir_all(&entry).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, entry.join("gitdir"), 0o600.into()).unwrap();
+    entry.join("gitdir")
+}
+
 #[test]
 fn a_check_that_hangs_is_shown_last_with_its_time_and_the_others_do_not_wait() {
     let town = town();
-    let fifo = town.path("mayor/accounts.json");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    let fifo = unreadable(&town);
     let mut command = town.command("gtctl");
     command.arg("--town").arg(town.root()).arg("doctor").stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let first: Vec<String> = lines.by_ref().take_while(|line| !line.contains(" incumbent ")).collect();
     assert!(child.try_wait().unwrap().is_none(), "it goes on while these are read");
-    assert!(!first.iter().any(|line| line.contains("accounts ")), "{first:#?}");
+    assert!(!first.iter().any(|line| line.contains("worktrees ")), "{first:#?}");
     let rest: Vec<String> = lines.collect();
-    let accounts = rest.iter().find(|line| line.starts_with("unknown  accounts ")).unwrap();
-    assert!(accounts.contains("took longer than 5s") && accounts.contains("(took 5."), "{accounts}");
-    assert!(rest.iter().any(|line| line == "  hint: gtctl doctor accounts"), "{rest:#?}");
+    let late = rest.iter().find(|line| line.starts_with("unknown  worktrees ")).unwrap();
+    assert!(late.contains("took longer than 5s") && late.contains("(took 5."), "{late}");
+    assert!(rest.iter().any(|line| line == "  hint: gtctl doctor worktrees"), "{rest:#?}");
     assert_eq!(child.wait().unwrap().code(), Some(5));
     // Whoever reads it is let go.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -140,15 +146,13 @@ fn a_check_that_hangs_is_shown_last_with_its_time_and_the_others_do_not_wait() {
 #[test]
 fn without_a_daemon_a_check_that_hangs_keeps_nobody_either() {
     let town = Setup::new().rigs(&["a"]).make();
-    rustix::fs::mkfifoat(rustix::fs::CWD, town.path("mayor/accounts.json"), 0o600.into()).unwrap();
+    unreadable(&town);
     let said = town.gtctl(&["doctor"]);
     let lines: Vec<&str> = said.out.lines().collect();
     assert!(lines[0].starts_with("error    daemon "), "{said:?}");
     let place = |name: &str| lines.iter().position(|line| line.contains(&format!(" {name} "))).unwrap();
-    assert!(
-        place("accounts") > place("incumbent") && lines[place("accounts")].contains("(took 5."),
-        "{said:?}"
-    );
+    assert!(place("worktrees") > place("incumbent"), "{said:?}");
+    assert!(lines[place("worktrees")].contains("(took 5."), "{said:?}");
     assert_eq!(said.code, 1);
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gtd_tests::doctoring::{breaks, check};
 use gtd_tests::run::run;
-use gtd_tests::{CHANGE, Process, QUICK, Setup, Town, programs, skipped, wait_for, wait_until};
+use gtd_tests::{CHANGE, Process, QUICK, Setup, Town, programs, skipped, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -304,21 +304,18 @@ fn a_second_daemon_of_this_town_is_told() {
 
 #[test]
 fn the_session_of_an_agent_that_stays_dead_is_told() {
-    let town = Setup::new()
-        .rigs(&["a"])
-        .no_refineries()
-        .toml("[tmux]\ncommand_timeout = \"300ms\"\n[stop]\ngrace = \"300ms\"")
-        .up();
-    let (agent, server) = (town.process("a/witness"), town.tmux().server());
+    let town = Setup::new().rigs(&["a"]).no_refineries().up();
     breaks(&town, "zombie-sessions", "warning", "gt-a-witness", || {
-        // Its pane cannot be closed while tmux does not answer.
-        server.signal(Signal::STOP);
-        let _ = town.try_call("witness.stop", json!({"rig": "a", "now": true}));
-        assert!(wait_until(CHANGE, || !agent.alive()));
-        server.signal(Signal::CONT);
+        // What is parked on the disk is not stopped, and not started again.
+        town.replace(".beads-wisp/config/a.json", r#"{"values":{"status":"parked"}}"#);
+        wait_for(CHANGE, "it is parked", || {
+            (town.call("rig.status", json!({"rig": "a"}))["operational"] == false).then_some(())
+        });
+        town.process("a/witness").kill();
+        town.wait_state("a/witness", "stopped");
     });
     // Its next start takes the session over.
-    town.call("witness.start", json!({"rig": "a"}));
+    town.call("rig.unpark", json!({"rig": "a"}));
     town.wait_all_running();
     wait_for(CHANGE, "well again", || (check(&town, "zombie-sessions")["status"] == "ok").then_some(()));
 }

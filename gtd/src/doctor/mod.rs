@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_hangs_and_one_that_fails_are_unknown_and_disturb_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let world = Arc::new(World::without_daemon(dir.path(), None).unwrap());
+        let world = Arc::new(World::without_daemon(dir.path(), None).await.unwrap());
         let fails = check(|_| panic!("on purpose"));
         let fine = check(|_| Found::ok("well"));
         let looked = run(Arc::clone(&world), &[fails, fine]).await;

@@ -50,12 +50,16 @@ impl Looks {
         }
         let cell = Arc::new(OnceCell::new());
         looks.insert(key.clone(), Arc::clone(&cell));
-        let kept = Arc::clone(&self.0);
+        let kept = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(KEEP).await;
-            kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            kept.forget(&key);
         });
         Some(cell)
+    }
+
+    fn forget(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -65,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_asks_by_the_same_word_shares_and_nobody_else_does() {
         let dir = tempfile::tempdir().unwrap();
         let (looks, taken) = (Looks::default(), AtomicUsize::new(0));
@@ -79,11 +83,13 @@ mod tests {
         assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
         assert_eq!(taken.load(Ordering::Relaxed), 1);
         let rig = RigName::new("r").unwrap();
-        looks.shared("a", Some(rig), look()).await.unwrap();
+        looks.shared("a", Some(rig.clone()), look()).await.unwrap();
         looks.shared("b", None, look()).await.unwrap();
         assert_eq!(taken.load(Ordering::Relaxed), 3);
         // Later it is another one.
-        tokio::time::sleep(KEEP + Duration::from_secs(1)).await;
+        for key in [("a".to_owned(), None), ("a".to_owned(), Some(rig)), ("b".to_owned(), None)] {
+            looks.forget(&key);
+        }
         looks.shared("a", None, look()).await.unwrap();
         assert_eq!(taken.load(Ordering::Relaxed), 4);
         // Beyond what is kept, everybody looks for themselves.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gtd_proto::doctor::{CheckResult, CheckStatus, FixItem, Report};
+use gtd_proto::doctor::{CheckResult, CheckStatus, FixClass, FixItem, Report};
 use tokio::time::Instant;
 
 use crate::cli::Doctor;
@@ -147,7 +147,8 @@ pub fn fixed(screen: &mut Screen, report: &Report, args: &Doctor) -> Result<(), 
     if !in_full {
         problems(screen, report)?;
     }
-    let left: Vec<&FixItem> = report.plan.iter().filter(|item| item.ok.is_none()).collect();
+    let was_left = |item: &&FixItem| item.ok.is_none() && item.outcome.is_some();
+    let left: Vec<&FixItem> = report.plan.iter().filter(was_left).collect();
     for (title, items) in [("DONE", report.applied.iter().collect()), ("LEFT", left.clone())] {
         let items: Vec<&FixItem> = items;
         if !items.is_empty() {
@@ -161,7 +162,7 @@ pub fn fixed(screen: &mut Screen, report: &Report, args: &Doctor) -> Result<(), 
         screen.line("there was nothing that the doctor could put right")?;
     }
     screen.line(counts(report))?;
-    if !left.is_empty() {
+    if left.iter().any(|item| item.class != FixClass::Safe) {
         screen.flush()?;
         note("next: what was left needs a yes: gtctl doctor --fix --yes");
     }
