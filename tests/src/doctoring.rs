@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::procs::{Process, descendants};
+use crate::procs::{descendants};
 use crate::run::Output;
 use crate::wait::{CHANGE, QUICK, START, wait_until};
 use crate::{Setup, Town, programs};
@@ -39,29 +39,6 @@ pub fn breaks(town: &Town, name: &str, status: &str, word: &str, how: impl FnOnc
     assert!(after.to_string().contains(word), "{word}: {after:#}");
     assert!(after["hint"].as_str().is_some_and(|hint| hint.starts_with("gtctl ")), "{after:#}");
     after
-}
-
-/// An agent with children that ignore TERM; its shim is killed while no daemon runs, and the ledger says that it is
-/// over: what lives on is left over, and nobody but a sweep will end it. The town, the children, and the agent.
-///
-/// # Panics
-/// When that cannot be made.
-#[track_caller]
-pub fn left_over(setup: Setup, steps: &[&str]) -> (Town, Vec<Process>, Process) {
-    let town = setup.rigs(&["a"]).no_refineries().script(steps).up();
-    // Its descent is looked at while it can be seen.
-    town.call("daemon.heartbeat", json!({}));
-    let agent = town.process("a/witness");
-    let shim = agent.parent().and_then(Process::of).expect("its shim lives");
-    let children: Vec<Process> = descendants(shim.pid).into_iter().filter(|p| *p != agent).collect();
-    assert!(!children.is_empty());
-    town.kill_daemon();
-    shim.kill();
-    assert!(wait_until(QUICK, || !agent.alive() && !shim.alive()));
-    let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).expect("the ledger");
-    let changed = conn.execute("UPDATE instances SET ended = 1 WHERE agent = 'a/witness'", []);
-    assert_eq!(changed, Ok(1));
-    (town, children, agent)
 }
 
 /// gtctl at a terminal of its own, which `script` makes, with a person who types.

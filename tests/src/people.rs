@@ -15,7 +15,7 @@ pub const YOUNG: &str = "[sweep]\nmin_age = \"1s\"";
 
 /// Processes of a person, outside of our session; ended by identity.
 pub struct People {
-    dir: PathBuf,
+    pub dir: PathBuf,
     children: Vec<Child>,
     processes: Vec<(&'static str, Process)>,
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use gtd_tests::doctoring::{Points, at_a_terminal, check, left_over};
+use gtd_tests::doctoring::{Points, at_a_terminal, check};
+use gtd_tests::people::left_over;
 use gtd_tests::{CHANGE, Setup, Terminal, Town, skipped, wait_for};
 use serde_json::{Value, json};
 

@@ -30,8 +30,12 @@ fn none_of_the_innocent_receives_a_signal() {
     let prefixed =
         people.start("a marker of a town whose id is a prefix", "claude", &base, &prefix, &[&claude, "1003"]);
     // A crew's process whose parents are gone.
-    let line = format!("{claude} 1004 & sleep 0.2");
-    people.start("a crew process without parents", "claude", &base, &marks, &["sh", "-c", &line]);
+    let go = people.dir.join("go").display().to_string();
+    let line = format!("{claude} 1004 & while [ ! -e '{go}' ]; do sleep 0.05; done");
+    let left = people.start("a crew process without parents", "claude", &base, &marks, &["sh", "-c", &line]);
+    let parent = left.parent();
+    std::fs::write(&go, "").unwrap();
+    assert!(wait_until(QUICK, || left.parent() != parent), "its parent ends when it was seen");
 
     // Their own tmux server, which carries our marker itself.
     let socket = base.join("people/own.sock");
