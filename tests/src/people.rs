@@ -24,7 +24,11 @@ impl Drop for People {
     fn drop(&mut self) {
         for child in &mut self.children {
             // What a wrapper has started, first: it has no parents afterwards.
-            i32::try_from(child.id()).map(descendants).unwrap_or_default().into_iter().for_each(Process::kill);
+            i32::try_from(child.id())
+                .map(descendants)
+                .unwrap_or_default()
+                .into_iter()
+                .for_each(Process::kill);
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -162,7 +166,8 @@ pub fn patch(process: Process, old: &str, new: &str) {
     let begin: u64 = after.split(' ').nth(47).expect("env_start").parse().expect("a number");
     let environ = std::fs::read(format!("/proc/{pid}/environ")).expect("an environment");
     let at = environ.windows(old.len()).position(|part| part == old.as_bytes()).expect("the old text");
-    let mut memory = std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/mem")).expect("memory");
+    let mut memory =
+        std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/mem")).expect("memory");
     memory.seek(SeekFrom::Start(begin + u64::try_from(at).expect("small"))).expect("a place");
     memory.write_all(new.as_bytes()).expect("it can be written");
     let now = std::fs::read(format!("/proc/{pid}/environ")).expect("an environment");

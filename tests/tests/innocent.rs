@@ -150,7 +150,8 @@ fn beside_the_guilty_whoever_is_like_them_lives() {
     let claude = people.program("claude");
     // Older than any instance; what it carries is written into it when there is one.
     let blank = "00000000-0000-7000-8000-000000000000";
-    let older = people.start("older than the instance", "claude", &base, &marks(&id, blank), &[&claude, "1000"]);
+    let older =
+        people.start("older than the instance", "claude", &base, &marks(&id, blank), &[&claude, "1000"]);
     town.write_registry(&["a", "my-rig"]);
     town.wait_agent("a/witness", CHANGE, "runs", |agent| agent["running"] == true);
     town.wait_agent("my-rig/witness", CHANGE, "runs", |agent| agent["running"] == true);
@@ -184,7 +185,8 @@ fn beside_the_guilty_whoever_is_like_them_lives() {
     people.seen("a crew's session", Process::of(pane).unwrap());
     let orphaned = wait_for(QUICK, "a crew's process without parents", || {
         let mut all = gtd_tests::procs::marked(&base.display().to_string()).into_iter();
-        let of = |p: &Process| p.command_line().trim_end().ends_with("claude 1005") && p.parent() != Some(pane);
+        let of =
+            |p: &Process| p.command_line().trim_end().ends_with("claude 1005") && p.parent() != Some(pane);
         all.find(|p| of(p) && !p.command_line().contains("setsid"))
     });
     people.seen("a crew's process without parents", orphaned);
@@ -214,7 +216,8 @@ fn beside_the_guilty_whoever_is_like_them_lives() {
 #[test]
 fn what_is_left_of_a_wrapped_and_renamed_agent_goes() {
     // Nothing of it is called like an agent, and the words of its children are a version number.
-    let line = "trap '' TERM; bash -c 'exec -a 2.0.14 sleep 5000' & setsid bash -c 'exec -a node sleep 5001' & wait";
+    let line =
+        "trap '' TERM; bash -c 'exec -a 2.0.14 sleep 5000' & setsid bash -c 'exec -a node sleep 5001' & wait";
     let wrapped = json!({"provider": "script", "command": "/bin/bash", "args": ["-c", line]});
     let setup = Setup::new().rigs(&["a"]).no_refineries().toml(YOUNG);
     let town = setup.command("w", wrapped).role("witness", "w").up();
@@ -231,7 +234,9 @@ fn what_is_left_of_a_wrapped_and_renamed_agent_goes() {
 
 #[test]
 fn a_town_whose_path_begins_like_anothers_is_another_town() {
-    let setup = || Setup::new().rigs(&["a"]).no_refineries().toml(YOUNG).script(&["fork:group", "fork:setsid", "idle"]);
+    let setup = || {
+        Setup::new().rigs(&["a"]).no_refineries().toml(YOUNG).script(&["fork:group", "fork:setsid", "idle"])
+    };
     let short = setup().named("a").make();
     let long = setup().at(&short.base().join("a-b")).make();
     for town in [&short, &long] {
@@ -241,10 +246,14 @@ fn a_town_whose_path_begins_like_anothers_is_another_town() {
     let (of_short, _) = leave_over(&short, "a/witness");
     let mut people = People::new(&short);
     let claude = people.program("claude");
-    let (id, instance) =
-        (town_id(&long), long.agent("a/witness")["instance"].as_str().unwrap().to_owned());
-    let theirs =
-        people.start("a marker of theirs", "claude", short.base(), &marks(&id, &instance), &[&claude, "1000"]);
+    let (id, instance) = (town_id(&long), long.agent("a/witness")["instance"].as_str().unwrap().to_owned());
+    let theirs = people.start(
+        "a marker of theirs",
+        "claude",
+        short.base(),
+        &marks(&id, &instance),
+        &[&claude, "1000"],
+    );
     let agent = long.process("a/witness");
     people.seen("their agent", agent);
     for child in gtd_tests::procs::descendants(agent.parent().unwrap()) {

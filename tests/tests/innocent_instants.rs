@@ -101,7 +101,8 @@ fn a_tmux_that_stops_answering_after_the_decision_shelters_as_before() {
     let (town, children, _) = left_over(setup, &["fork:group", "idle"]);
     // A person's own window on our server.
     let tmux = town.tmux();
-    let pane = tmux.run(&["new-window", "-d", "-P", "-F", "#{pane_pid}", "-t", "gt-a-witness:", "exec sleep 5000"]);
+    let pane =
+        tmux.run(&["new-window", "-d", "-P", "-F", "#{pane_pid}", "-t", "gt-a-witness:", "exec sleep 5000"]);
     let theirs = Process::of(pane.parse().unwrap()).unwrap();
     let server = tmux.server();
     points.hold();
@@ -109,7 +110,10 @@ fn a_tmux_that_stops_answering_after_the_decision_shelters_as_before() {
     points.reached(&town);
     server.signal(Signal::STOP);
     points.go();
-    assert!(wait_until(CHANGE, || children.iter().all(|child| !child.alive())), "it was decided, and is proven");
+    assert!(
+        wait_until(CHANGE, || children.iter().all(|child| !child.alive())),
+        "it was decided, and is proven"
+    );
     let _ = town.try_call("orphans.sweep", json!({}));
     server.signal(Signal::CONT);
     sweep_all(&town);

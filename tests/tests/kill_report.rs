@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 /// All four places tell of it: signals, exits, explain, in JSON and on the screen.
 #[track_caller]
 fn told(town: &Town, agent: &str, words: &[&str]) {
-    let fits = |text: &str| text.contains("killed by gtd because") && words.iter().all(|word| text.contains(word));
+    let fits =
+        |text: &str| text.contains("killed by gtd because") && words.iter().all(|word| text.contains(word));
     let signals = town.call("agent.signals", json!({"agent": agent}));
     let said = |item: &Value| item["because"].as_str().is_some_and(fits);
     assert!(signals["items"].as_array().unwrap().iter().any(said), "{words:?}: {signals:#}");
@@ -26,7 +27,8 @@ fn told(town: &Town, agent: &str, words: &[&str]) {
 #[track_caller]
 fn exit_tells(town: &Town, agent: &str, what: &str, words: &[&str]) {
     let exits = town.call("agent.exits", json!({"agent": agent}));
-    let fits = |text: &str| text.contains("killed by gtd because") && words.iter().all(|word| text.contains(word));
+    let fits =
+        |text: &str| text.contains("killed by gtd because") && words.iter().all(|word| text.contains(word));
     let said = |killed: &Value| killed["what"] == what && killed["because"].as_str().is_some_and(fits);
     let mut of = exits["items"].as_array().unwrap().iter().flat_map(|exit| exit["killed"].as_array());
     assert!(of.any(|killed| killed.iter().any(said)), "{words:?}: {exits:#}");
@@ -85,9 +87,13 @@ fn what_a_person_sweeps_or_has_the_doctor_mend_bears_their_name() {
     town.wait_all_running();
     // What would be done is shown process by process, and nothing is done.
     let planned = town.gtctl(&["orphans", "sweep", "--dry-run"]).ok().out;
-    assert!(planned.contains("1 process of a/witness") && planned.contains(&children[0].pid.to_string()), "{planned}");
+    assert!(
+        planned.contains("1 process of a/witness") && planned.contains(&children[0].pid.to_string()),
+        "{planned}"
+    );
     assert!(children[0].alive());
-    let fixed = town.call("doctor.run", json!({"checks": ["orphan-processes"], "fix": true, "allow": ["disruptive"]}));
+    let fixed = town
+        .call("doctor.run", json!({"checks": ["orphan-processes"], "fix": true, "allow": ["disruptive"]}));
     assert_eq!(fixed["applied"][0]["ok"], true, "{fixed:#}");
     told(&town, "a/witness", &["is over", "by person: doctor", "proof: it "]);
 
@@ -96,7 +102,10 @@ fn what_a_person_sweeps_or_has_the_doctor_mend_bears_their_name() {
     town.wait_all_running();
     let listed = town.gtctl(&["orphans", "list"]).ok().out;
     let line = listed.lines().find(|line| line.starts_with("orphan ")).unwrap_or_default();
-    assert!(line.contains(&children[0].pid.to_string()) && line.contains("that instance of a/witness is over"), "{listed}");
+    assert!(
+        line.contains(&children[0].pid.to_string()) && line.contains("that instance of a/witness is over"),
+        "{listed}"
+    );
     let swept = town.gtctl(&["orphans", "sweep"]).ok().out;
     assert!(swept.contains("nothing is left") && !children[0].alive(), "{swept}");
     told(&town, "a/witness", &["is over", "by person: orphans sweep", "proof: it "]);

@@ -35,7 +35,9 @@ fn mark(town: &Town, name: &str, instance: &str) {
 
 fn applied<'a>(report: &'a Value, pane: &str) -> &'a Value {
     let mut all = report["applied"].as_array().unwrap().iter();
-    let of = |item: &&Value| item["target"].as_str().is_some_and(|target| target.contains(&format!("pane {pane} ")));
+    let of = |item: &&Value| {
+        item["target"].as_str().is_some_and(|target| target.contains(&format!("pane {pane} ")))
+    };
     all.find(of).unwrap_or(&Value::Null)
 }
 
@@ -122,7 +124,10 @@ fn a_dead_pane_of_our_shim_is_closed_and_what_only_looks_like_one_is_not() {
     };
     assert_eq!(outcome(&ours).unwrap()["ok"], true, "{swept:#}");
     assert_eq!(dead(&town, &ours), None);
-    assert!(outcome(&not).unwrap()["outcome"].as_str().unwrap().contains("not started with our shim"), "{swept:#}");
+    assert!(
+        outcome(&not).unwrap()["outcome"].as_str().unwrap().contains("not started with our shim"),
+        "{swept:#}"
+    );
     assert_eq!(dead(&town, &not), Some(true));
     assert!(outcome(&again).is_none(), "what lives is no candidate: {swept:#}");
     assert!(living.alive());

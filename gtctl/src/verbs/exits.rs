@@ -68,7 +68,8 @@ fn told(killed: &Killed) -> String {
 }
 
 pub(super) fn table(items: &[Exit]) -> Table {
-    let mut table = Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID", "WHY"]);
+    let mut table =
+        Table::new(&["AGO", "AGENT", "CAUSE", "HOW", "UPTIME", "FAILURE", "INCIDENT", "PID", "WHY"]);
     for exit in items {
         let how = match &exit.exec_error {
             Some(error) => format!("{}: {}", error.op, error.errno),

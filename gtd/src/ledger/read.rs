@@ -169,9 +169,8 @@ pub(super) fn signals_to(
     since: Timestamp,
     most: u32,
 ) -> Result<Vec<SignalSent>, LedgerError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT sent FROM signals WHERE agent = ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3",
-    )?;
+    let mut statement = conn
+        .prepare_cached("SELECT sent FROM signals WHERE agent = ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3")?;
     let mut sent = Vec::new();
     for agent in agents {
         let from = sent.len();

@@ -143,7 +143,8 @@ pub(super) fn told(signals: &[SignalSent], until: Timestamp) -> Vec<String> {
     let groups = grouped(&before);
     let ends = groups.iter().rev().filter_map(|group| {
         let killed = together(group, Ended::Rest)?;
-        let instance = group.first()?.instance.as_ref().map(|i| format!(" of instance {i}")).unwrap_or_default();
+        let instance =
+            group.first()?.instance.as_ref().map(|i| format!(" of instance {i}")).unwrap_or_default();
         let (what, were) = match killed.pids.as_slice() {
             [pid] => (format!("process {pid}{instance}"), "was"),
             pids => (format!("{} processes{instance}", pids.len()), "were"),
@@ -217,7 +218,10 @@ mod tests {
         );
         assert!(because(&sent(1, 5, 18, "person", why, recorded())).starts_with("signalled by gtd because"));
         // Signals of an earlier version had no reason.
-        assert!(because(&sent(1, 5, 9, "supervisor", None, Value::Null)).starts_with("killed by gtd, by supervisor"));
+        assert!(
+            because(&sent(1, 5, 9, "supervisor", None, Value::Null))
+                .starts_with("killed by gtd, by supervisor")
+        );
     }
 
     #[test]
@@ -230,10 +234,10 @@ mod tests {
         ];
         let all: Vec<&SignalSent> = signals.iter().collect();
         let killed = of_exit(&ended(Cause::Requested, true), &all);
-        assert_eq!(killed.iter().map(|one| (one.what, one.signals)).collect::<Vec<_>>(), [
-            (Ended::Agent, 2),
-            (Ended::Rest, 2)
-        ]);
+        assert_eq!(
+            killed.iter().map(|one| (one.what, one.signals)).collect::<Vec<_>>(),
+            [(Ended::Agent, 2), (Ended::Rest, 2)]
+        );
         assert_eq!((killed[0].by.as_str(), killed[1].pids.as_slice()), ("person", [8, 9].as_slice()));
         assert!(killed[1].because.contains("orphan sweep"), "{killed:?}");
         // It died by itself: what was sent to it was too late, and is not what ended it.
@@ -253,7 +257,9 @@ mod tests {
         ];
         let told = told(&newest_first, at(1_000));
         assert_eq!(told.len(), 2);
-        assert!(told[0].starts_with("2 processes of instance") && told[0].contains("were killed by gtd because"));
+        assert!(
+            told[0].starts_with("2 processes of instance") && told[0].contains("were killed by gtd because")
+        );
         assert!(told[1].starts_with("process 5 of instance") && told[1].contains("by person"), "{told:?}");
         assert_eq!(super::told(&newest_first, at(100)).len(), 1, "what came later is not told of then");
     }

@@ -115,7 +115,11 @@ impl Machine {
                 if self.goes_on_draining(then, now, turn) {
                     return;
                 }
-                let asked = self.reason.as_deref().map(|why| format!(": {why}, by {}", self.wish.by)).unwrap_or_default();
+                let asked = self
+                    .reason
+                    .as_deref()
+                    .map(|why| format!(": {why}, by {}", self.wish.by))
+                    .unwrap_or_default();
                 let why = format!("its turn did not end in time{asked}");
                 self.terminate(then, false, "supervisor", why, now, turn);
             }

@@ -84,7 +84,9 @@ pub(super) fn zombies(world: &World) -> Found {
         .hint(Hint::Fix("zombie-sessions")),
     };
     // An agent that is shown as running in a dead pane is its task's to judge, by its process.
-    with_fixes(found, seen, &dead).details(wrong.into_iter().skip(1)).details(dead.iter().map(|session| line(session)))
+    with_fixes(found, seen, &dead)
+        .details(wrong.into_iter().skip(1))
+        .details(dead.iter().map(|session| line(session)))
 }
 
 /// Adds what closes them. Under the eyes of somebody who looks at it, that takes a yes.
