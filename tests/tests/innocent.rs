@@ -171,7 +171,7 @@ fn beside_the_guilty_whoever_is_like_them_lives() {
     // By all that can be seen of it from outside it is the shim of that instance.
     let launch = town.path(&format!("daemon/run/{instance}.launch")).display().to_string();
     let shim = people.program("gtd-shim");
-    let waits = "while :; do sleep 1000; done";
+    let waits = "sleep 1000; :";
     people.start("called like our shim", "gtd-shim", town.root(), &mark, &[&shim, "-c", waits, &launch]);
     let node = people.program("node");
     people.start("another name", "node", &town.path("a"), &mark, &[&node, "1004"]);

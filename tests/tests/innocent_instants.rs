@@ -61,6 +61,10 @@ fn heir(town: &Town, number: i32) -> Option<Child> {
         sleeper.args(["sleep", "5000"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = sleeper.spawn().unwrap();
         if i32::try_from(child.id()).unwrap() == number {
+            // Before that it is in our session, which is the daemon's, and spared for that alone.
+            wait_for(QUICK, "a session of its own", || {
+                gtd_tests::people::is_called(Process::of(number)?, "sleep").then_some(())
+            });
             return Some(child);
         }
         child.kill().unwrap();
