@@ -16,7 +16,7 @@ use crate::feed::hooks::{self, Outcome, Surroundings};
 use crate::feed::lines::{self, Bounds};
 use crate::feed::{Bus, Cursor};
 use crate::ledger::Loaded;
-use crate::mail::{self, Post};
+use crate::mail::{self, Mailbox, Office, Post};
 use crate::supervisor::Handle;
 use crate::supervisor::nudges::{Nudges, Sending};
 use crate::supervisor::requests::{Ask, PERSON, Request, Wait};
@@ -50,6 +50,7 @@ impl Cursors {
 pub(super) async fn start(
     handle: &Handle,
     nudges: &Nudges,
+    office: &Office,
     bus: &Bus,
     live: &Live,
     layout: &Layout,
@@ -88,7 +89,7 @@ pub(super) async fn start(
         handle.ledger().clone(),
         bus.clone(),
         cursors.mail,
-        PostOf { handle: handle.clone(), nudges: nudges.clone() },
+        PostOf { handle: handle.clone(), nudges: nudges.clone(), office: office.clone() },
         stop.clone(),
     ));
     tasks.spawn(show(handle.clone(), heard));
@@ -100,6 +101,7 @@ pub(super) async fn start(
 struct PostOf {
     handle: Handle,
     nudges: Nudges,
+    office: Office,
 }
 
 impl Post for PostOf {
@@ -110,6 +112,10 @@ impl Post for PostOf {
         if let Err(error) = asked {
             tracing::debug!(%agent, %error, "nobody was woken by mail");
         }
+    }
+
+    fn via(&self, whose: &str) -> Option<String> {
+        Mailbox::of(whose).and_then(|whose| self.office.via(&whose))
     }
 
     async fn told(&self, agent: Address, from: String, id: String, subject: String) {

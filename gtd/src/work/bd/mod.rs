@@ -5,6 +5,7 @@
 //! itself, so nothing is changed whose whole id was not shown before.
 
 pub mod answer;
+mod messages;
 pub mod run;
 pub mod version;
 
@@ -20,6 +21,7 @@ use super::store::{Done, WorkStore};
 use super::{CLOSED, Filter, HOOKED, Item, NewItem, OPEN, Unknown, Why, WorkError};
 use crate::ledger::NewEvent;
 use answer::Said;
+pub use messages::NewMessage;
 use run::Output;
 use version::{Generation, Stamp, Version};
 
