@@ -13,6 +13,7 @@ pub mod disk;
 mod guard;
 pub mod hand;
 pub mod journal;
+pub mod mail_bd;
 pub mod manager;
 pub mod nudging;
 pub mod procs;

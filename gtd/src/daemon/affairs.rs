@@ -53,7 +53,8 @@ impl Affairs {
     pub(super) fn start(self, handle: &Handle, nudges: &Nudges, bus: &Bus) -> Running {
         let pending = Pending::new(handle.clone(), self.office.clone(), nudges.clone());
         handle.take_on(pending::STEP, Arc::new(pending));
-        handle.take_on(lifecycle::STEP, Arc::new(self.clerk.clone()));
+        handle.take_on(lifecycle::STEP, Arc::new(lifecycle::InTurn(self.clerk.clone())));
+        handle.take_on(lifecycle::NOW, Arc::new(self.clerk.clone()));
         let carried = mail::carry(self.office, bus.clone(), self.stop);
         Running(vec![tokio::spawn(self.clerk.run()), tokio::spawn(carried)])
     }
@@ -61,7 +62,7 @@ impl Affairs {
 
 /// Processes lifecycle requests, whatever the heartbeat is at.
 pub(super) async fn look_now(handle: Handle) {
-    match handle.errand(lifecycle::STEP).await {
+    match handle.errand(lifecycle::NOW).await {
         // A signal that comes before anybody can do it is made up for when they begin.
         Ran::Nobody => {}
         Ran::Done(actions) => tracing::info!(?actions, "lifecycle requests were looked for"),
