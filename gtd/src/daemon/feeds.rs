@@ -48,9 +48,7 @@ impl Cursors {
 
 /// Starts everything; it ends when `stop` is cancelled, which the tracker tells.
 pub(super) async fn start(
-    handle: &Handle,
-    nudges: &Nudges,
-    office: &Office,
+    post: PostOf,
     bus: &Bus,
     live: &Live,
     layout: &Layout,
@@ -58,6 +56,7 @@ pub(super) async fn start(
     stop: &CancellationToken,
 ) -> TaskTracker {
     let tasks = TaskTracker::new();
+    let handle = &post.handle.clone();
     let ledger = handle.ledger().clone();
     let head = bus.head();
     let cursor = Cursor::open(ledger.clone(), lines::CURSOR.to_owned(), cursors.lines.as_ref(), head).await;
@@ -85,23 +84,17 @@ pub(super) async fn start(
         outcomes,
         stop.clone(),
     ));
-    tasks.spawn(mail::deliver(
-        handle.ledger().clone(),
-        bus.clone(),
-        cursors.mail,
-        PostOf { handle: handle.clone(), nudges: nudges.clone(), office: office.clone() },
-        stop.clone(),
-    ));
+    tasks.spawn(mail::deliver(handle.ledger().clone(), bus.clone(), cursors.mail, post, stop.clone()));
     tasks.spawn(show(handle.clone(), heard));
     tasks.close();
     tasks
 }
 
 /// What the daemon's own mail needs of the supervisor.
-struct PostOf {
-    handle: Handle,
-    nudges: Nudges,
-    office: Office,
+pub(super) struct PostOf {
+    pub(super) handle: Handle,
+    pub(super) nudges: Nudges,
+    pub(super) office: Office,
 }
 
 impl Post for PostOf {

@@ -160,7 +160,7 @@ impl Office {
             unread += u64::try_from(there.iter().filter(|mail| !mail.read).count()).unwrap_or(u64::MAX);
             there.retain(|mail| !(only_unread && mail.read));
             items.append(&mut there);
-            items.sort_by(|a, b| b.at.cmp(&a.at));
+            items.sort_by_key(|mail| std::cmp::Reverse(mail.at));
         }
         Ok(Inbox { whose: whose.to_string(), unread, items })
     }
