@@ -293,12 +293,15 @@ impl Daemon {
         let asking = tokio::spawn(asking::run(self.handle.clone(), asked, self.stop.clone()));
         let nudges = tokio::spawn(self.nudges.clone().run(self.stop.clone()));
         let greeting = tokio::spawn(self.nudges.clone().greet(self.stop.clone()));
-        let affairs = affairs.start(&self.handle, &self.nudges);
+        let post = feeds::PostOf {
+            handle: self.handle.clone(),
+            nudges: self.nudges.clone(),
+            office: affairs.office.clone(),
+        };
+        let affairs = affairs.start(&self.handle, &self.nudges, &self.bus);
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
-        let feeds =
-            feeds::start(&self.handle, &self.nudges, &self.bus, &self.live, &self.layout, cursors, &out)
-                .await;
+        let feeds = feeds::start(post, &self.bus, &self.live, &self.layout, cursors, &out).await;
         self.wait().await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::procs::{descendants};
+use crate::procs::descendants;
 use crate::run::Output;
 use crate::wait::{CHANGE, QUICK, START, wait_until};
 use crate::{Setup, Town, programs};

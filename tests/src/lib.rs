@@ -14,6 +14,7 @@ pub mod doctoring;
 mod guard;
 pub mod hand;
 pub mod journal;
+pub mod mail_bd;
 pub mod manager;
 pub mod nudging;
 pub mod people;

@@ -20,7 +20,7 @@ use crate::feed::hooks::{self, Outcome, Surroundings};
 use crate::feed::lines::{self, Bounds};
 use crate::feed::{Bus, Cursor};
 use crate::ledger::Loaded;
-use crate::mail::{self, Post};
+use crate::mail::{self, Mailbox, Office, Post};
 use crate::supervisor::Handle;
 use crate::supervisor::nudges::{Nudges, Sending};
 use crate::supervisor::requests::{Ask, PERSON, Request, Wait};
@@ -54,8 +54,7 @@ impl Cursors {
 
 /// Starts everything; it ends when `stop` is cancelled, which the tracker tells.
 pub(super) async fn start(
-    handle: &Handle,
-    nudges: &Nudges,
+    post: PostOf,
     bus: &Bus,
     live: &Live,
     layout: &Layout,
@@ -63,6 +62,7 @@ pub(super) async fn start(
     stop: &CancellationToken,
 ) -> TaskTracker {
     let tasks = TaskTracker::new();
+    let handle = &post.handle.clone();
     let ledger = handle.ledger().clone();
     let head = bus.head();
     let cursor = Cursor::open(ledger.clone(), lines::CURSOR.to_owned(), cursors.lines.as_ref(), head).await;
@@ -100,22 +100,17 @@ pub(super) async fn start(
         outcomes,
         stop.clone(),
     ));
-    tasks.spawn(mail::deliver(
-        handle.ledger().clone(),
-        bus.clone(),
-        cursors.mail,
-        PostOf { handle: handle.clone(), nudges: nudges.clone() },
-        stop.clone(),
-    ));
+    tasks.spawn(mail::deliver(handle.ledger().clone(), bus.clone(), cursors.mail, post, stop.clone()));
     tasks.spawn(show(handle.clone(), heard));
     tasks.close();
     tasks
 }
 
 /// What the daemon's own mail needs of the supervisor.
-struct PostOf {
-    handle: Handle,
-    nudges: Nudges,
+pub(super) struct PostOf {
+    pub(super) handle: Handle,
+    pub(super) nudges: Nudges,
+    pub(super) office: Office,
 }
 
 impl Post for PostOf {
@@ -126,6 +121,10 @@ impl Post for PostOf {
         if let Err(error) = asked {
             tracing::debug!(%agent, %error, "nobody was woken by mail");
         }
+    }
+
+    fn via(&self, whose: &str) -> Option<String> {
+        Mailbox::of(whose).and_then(|whose| self.office.via(&whose))
     }
 
     async fn told(&self, agent: Address, from: String, id: String, subject: String) {

@@ -1,6 +1,7 @@
 //! Sending, reading and putting aside.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use gtd_proto::mail::{BODY_MAX, Inbox, Mail, SUBJECT_MAX};
 use gtd_proto::{ErrorKind, RpcError};
@@ -9,6 +10,11 @@ use super::address::Mailbox;
 use crate::feed::Bus;
 use crate::ledger::{LedgerError, MailRow, MailWrite, NewMail, Write};
 use crate::supervisor::Handle;
+use crate::work::Desk;
+use crate::work::bd::Bd;
+
+/// How long what one step of a heartbeat read is good for the next.
+const SHARED: Duration = Duration::from_secs(1);
 
 /// Who sends, reads or puts aside.
 #[derive(Debug, Clone)]
@@ -35,13 +41,28 @@ pub struct Office(Arc<Inner>);
 struct Inner {
     handle: Handle,
     bus: Bus,
+    desk: Arc<Desk>,
+    /// The deacon's mail as one step of a heartbeat has read it, for the next.
+    shared: std::sync::Mutex<Option<(std::time::Instant, Vec<Mail>)>>,
 }
 
 impl Office {
     /// The office of a town.
     #[must_use]
-    pub fn new(handle: Handle, bus: Bus) -> Self {
-        Self(Arc::new(Inner { handle, bus }))
+    pub fn new(handle: Handle, bus: Bus, desk: Arc<Desk>) -> Self {
+        Self(Arc::new(Inner { handle, bus, desk, shared: std::sync::Mutex::default() }))
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.0.desk
+    }
+
+    pub(super) fn publish(&self, events: Vec<gtd_proto::Event>) {
+        self.0.bus.publish(events);
     }
 
     /// The box that a text means.
@@ -93,8 +114,11 @@ impl Office {
         body: String,
         key: Option<String>,
     ) -> Result<(Mail, bool), RpcError> {
-        self.in_file()?;
         let key = key.map(|key| format!("asked:{key}"));
+        if let Some(room) = self.room(to) {
+            return Ok((self.send_there(&room, from, to, (subject, body), key).await?, false));
+        }
+        self.in_file()?;
         let new = NewMail {
             sender: from.own.to_string(),
             recipient: to.to_string(),
@@ -128,8 +152,17 @@ impl Office {
     /// `internal` when the ledger cannot be read.
     pub async fn inbox(&self, whose: &Mailbox, only_unread: bool) -> Result<Inbox, RpcError> {
         let read = self.0.handle.ledger().mailbox(&whose.to_string(), only_unread).await;
-        let (rows, unread) = read.map_err(|error| unread(&error))?;
-        Ok(Inbox { whose: whose.to_string(), unread, items: rows.into_iter().map(shown).collect() })
+        let (rows, mut unread) = read.map_err(|error| unread(&error))?;
+        let mut items: Vec<Mail> = rows.into_iter().map(shown).collect();
+        if let Some(room) = self.room(whose) {
+            // What lay with us before, and what is on its way there, is theirs as well.
+            let mut there = self.kept_there(whose, &room).await?;
+            unread += u64::try_from(there.iter().filter(|mail| !mail.read).count()).unwrap_or(u64::MAX);
+            there.retain(|mail| !(only_unread && mail.read));
+            items.append(&mut there);
+            items.sort_by_key(|mail| std::cmp::Reverse(mail.at));
+        }
+        Ok(Inbox { whose: whose.to_string(), unread, items })
     }
 
     /// One mail.
@@ -137,8 +170,11 @@ impl Office {
     /// # Errors
     /// `invalid_params` when there is none of this id; `internal` when the ledger cannot be read.
     pub async fn mail(&self, id: &str) -> Result<Mail, RpcError> {
-        match self.0.handle.ledger().mail(id).await.map_err(|error| unread(&error))? {
-            Some(row) => Ok(shown(row)),
+        if let Some(row) = self.0.handle.ledger().mail(id).await.map_err(|error| unread(&error))? {
+            return Ok(shown(row));
+        }
+        match self.message(id).await? {
+            Some((mail, _)) => Ok(mail),
             None => Err(RpcError::new(
                 ErrorKind::InvalidParams,
                 format!("there is no mail {:?}", id.chars().take(40).collect::<String>()),
@@ -159,6 +195,10 @@ impl Office {
         if mail.read || mail.to != by.own.to_string() {
             return Ok((mail, true));
         }
+        if let Some(room) = self.there(id) {
+            let read = room.message_read(id).await?;
+            return Ok((Mail { read: read.read, ..mail }, false));
+        }
         self.in_file()?;
         self.write(MailWrite::Read { id: id.to_owned(), at: self.0.handle.wall() }).await?;
         Ok((Mail { read: true, ..mail }, false))
@@ -168,10 +208,15 @@ impl Office {
     ///
     /// # Errors
     /// As [`Self::mail`], and when the ledger cannot be written.
-    pub async fn archive(&self, id: &str) -> Result<(Mail, bool), RpcError> {
+    pub async fn archive(&self, id: &str, by: &From) -> Result<(Mail, bool), RpcError> {
         let mail = self.mail(id).await?;
         if mail.archived {
             return Ok((mail, true));
+        }
+        if let Some(room) = self.there(id) {
+            Self::may_touch(&mail, by)?;
+            room.message_aside(id).await?;
+            return Ok((Mail { archived: true, read: true, ..mail }, false));
         }
         self.in_file()?;
         self.write(MailWrite::Archive { id: id.to_owned(), at: self.0.handle.wall() }).await?;
@@ -180,15 +225,42 @@ impl Office {
 
     /// The program that keeps a box, where that is not us.
     #[must_use]
-    pub fn via(&self, _whose: &Mailbox) -> Option<String> {
-        None
+    pub fn via(&self, whose: &Mailbox) -> Option<String> {
+        self.room(whose).map(|_| "bd".to_owned())
+    }
+
+    /// The store that has a message of this id; none for ids of our own.
+    fn there(&self, id: &str) -> Option<Arc<Bd>> {
+        let ours = id.strip_prefix("m-").is_some_and(|number| number.parse::<u64>().is_ok());
+        if ours { None } else { self.0.desk.mailroom_of(id) }
+    }
+
+    /// The same as [`Self::deacons_mail`], and what it found is for the next that asks for it within a moment: the
+    /// steps of a heartbeat ask a store once.
+    pub async fn deacons_mail_for_two(&self) -> Waiting {
+        let before = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((_, items)) = before.filter(|(at, _)| at.elapsed() < SHARED) {
+            return Waiting { items, trouble: None };
+        }
+        let found = self.deacons_mail().await;
+        if found.trouble.is_none() {
+            let mut shared = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            *shared = Some((std::time::Instant::now(), found.items.clone()));
+        }
+        found
     }
 
     /// Everything in the deacon's box that was not put aside, the newest first, as far as it can be read.
     pub async fn deacons_mail(&self) -> Waiting {
-        match self.inbox(&Mailbox::Agent(gtd_proto::Address::Deacon), false).await {
+        let deacon = Mailbox::Agent(gtd_proto::Address::Deacon);
+        match self.inbox(&deacon, false).await {
             Ok(inbox) => Waiting { items: inbox.items, trouble: None },
-            Err(error) => Waiting { items: Vec::new(), trouble: Some(error.message) },
+            // What lies with us is there, whatever another store says.
+            Err(error) => {
+                let ours = self.0.handle.ledger().mailbox(&deacon.to_string(), false).await;
+                let items = ours.map(|(rows, _)| rows.into_iter().map(shown).collect()).unwrap_or_default();
+                Waiting { items, trouble: Some(error.message) }
+            }
         }
     }
 
@@ -196,8 +268,15 @@ impl Office {
     ///
     /// # Errors
     /// Why it cannot be put aside now.
-    #[expect(clippy::unused_async, reason = "another program's store is asked")]
     pub async fn aside(&self, id: &str) -> Result<Option<Write>, String> {
+        if let Some(room) = self.there(id) {
+            return match room.message(id).await {
+                Ok(Some(mail)) if !mail.archived => room.message_aside(id).await.map(|_| None),
+                Ok(_) => Ok(None),
+                Err(unknown) => Err(unknown),
+            }
+            .map_err(|unknown| unknown.to_string());
+        }
         Ok(Some(Write::Mail(MailWrite::Archive { id: id.to_owned(), at: self.0.handle.wall() })))
     }
 

@@ -60,7 +60,7 @@ impl Pending {
     }
 
     async fn look(&self) -> Result<Vec<String>, String> {
-        let mail = self.office.deacons_mail().await;
+        let mail = self.office.deacons_mail_for_two().await;
         let mut actions = Vec::new();
         let mut trouble = mail.trouble;
         let started = mail.items.iter().rev().filter_map(|mail| Some((mail, worker(&mail.subject)?)));

@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(600);
 
 /// What the task needs of others.
 pub trait Post: Send + Sync {
+    /// The program that keeps a box, where that is not us.
+    fn via(&self, whose: &str) -> Option<String>;
     /// There is mail for an agent: `from` wrote it, `id` is its name.
     fn wake(&self, agent: Address, from: String, id: String) -> impl Future<Output = ()> + Send;
     /// An agent has new mail: it may be told so.
@@ -154,6 +156,7 @@ impl<P: Post> Delivery<P> {
         }
         let new = NewMail {
             sender: DAEMON.to_owned(),
+            via: self.post.via(&to),
             recipient: to,
             subject,
             body,
@@ -161,7 +164,6 @@ impl<P: Post> Delivery<P> {
             key: Some(key),
             incident,
             ours: true,
-            via: None,
             cause: Some(event.seq),
             peer: None,
         };

@@ -28,6 +28,10 @@ impl Post for Heard {
         self.note(format!("wake {agent} {from} {id}"));
     }
 
+    fn via(&self, _: &str) -> Option<String> {
+        None
+    }
+
     async fn told(&self, _: Address, _: String, _: String, _: String) {}
 
     async fn undelivered(&self, whose: &str, why: Option<String>) {

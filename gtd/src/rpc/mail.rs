@@ -64,7 +64,7 @@ impl MailServer for Context {
         Ok(Reply::at(self.seq(), done))
     }
 
-    async fn archive(&self, _: &Extensions, params: params::MailArchive) -> RpcResult<Reply<MailChange>> {
+    async fn archive(&self, peer: &Extensions, params: params::MailArchive) -> RpcResult<Reply<MailChange>> {
         let seq = self.seq();
         let params::MailArchive { id, dry_run, wait_ms, idempotency_key, .. } = params;
         if dry_run {
@@ -73,9 +73,9 @@ impl MailServer for Context {
             let plan = (!mail.archived).then(|| step("archive", &id, why)).into_iter().collect();
             return Ok(Reply::at(seq, planned(Some(mail), plan)));
         }
-        let office = self.office.clone();
+        let (office, from) = (self.office.clone(), from(peer).map_err(refuse)?);
         let doing = async move {
-            let (mail, already) = office.archive(&id).await?;
+            let (mail, already) = office.archive(&id, &from).await?;
             Ok(changed(mail, already))
         };
         let doing = self.once_and_waited(idempotency_key, "mail.archive", wait_ms, doing);

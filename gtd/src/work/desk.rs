@@ -12,6 +12,7 @@ use gtd_proto::{Address, RigName, Timestamp, WorkId};
 use serde_json::json;
 use tokio::sync::{MutexGuard, Notify};
 
+use super::bd::Bd;
 use super::builtin::Builtin;
 use super::places::{Places, Rigs, TOWN};
 use super::refresh;
@@ -127,6 +128,30 @@ impl Desk {
     /// The store that has an item, by its id.
     pub(super) fn store_of(&self, id: &WorkId) -> Result<Store, Unknown> {
         self.places.of_id(id, &self.rigs())
+    }
+
+    /// The `bd` program's store that keeps the mailboxes of a rig, or of the town's own; none where we keep them. Where
+    /// the town itself has such a store all mail is there: so the incumbent's tools look for it.
+    #[must_use]
+    pub fn mailroom(&self, rig: Option<&RigName>) -> Option<Arc<Bd>> {
+        let bd = |store: Result<Store, Unknown>| match store {
+            Ok(Store::Bd(bd)) => Some(bd),
+            Ok(Store::Builtin(_)) | Err(_) => None,
+        };
+        let town = || bd(self.places.of_town());
+        match rig {
+            None => town(),
+            Some(rig) => bd(self.store(Some(rig))).map(|own| town().unwrap_or(own)),
+        }
+    }
+
+    /// The store of a message, by its id.
+    #[must_use]
+    pub fn mailroom_of(&self, id: &str) -> Option<Arc<Bd>> {
+        match self.places.of_id(&WorkId::new(id).ok()?, &self.rigs()) {
+            Ok(Store::Bd(bd)) => Some(bd),
+            Ok(Store::Builtin(_)) | Err(_) => None,
+        }
     }
 
     /// One item.

@@ -21,9 +21,15 @@ impl Clerk {
     /// # Errors
     /// Why mail or requests cannot be read.
     pub async fn look(&self) -> Result<Vec<String>, String> {
+        self.look_at(false).await
+    }
+
+    /// The same; `shared` is content with what another step has just read.
+    pub(super) async fn look_at(&self, shared: bool) -> Result<Vec<String>, String> {
         let _one = self.0.looking.lock().await;
         let mut actions = Vec::new();
-        let mail = self.0.office.deacons_mail().await;
+        let office = &self.0.office;
+        let mail = if shared { office.deacons_mail_for_two().await } else { office.deacons_mail().await };
         let trouble = mail.trouble;
         // The oldest first.
         for mail in mail.items.into_iter().rev() {

@@ -17,7 +17,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gtd_proto::event::kind;
 use gtd_proto::lifecycle::{Lifecycle, LifecycleAction, LifecycleState};
-use gtd_proto::{Address, ErrorKind, RpcError};
+use gtd_proto::{Address, ErrorKind, Frame, RpcError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ use crate::town::Layout;
 
 /// Name of the heartbeat's step.
 pub const STEP: &str = "lifecycle";
+/// Name of the same, whenever somebody asks for it.
+pub const NOW: &str = "lifecycle now";
 
 /// How soon something that cannot be written or read is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -124,12 +126,22 @@ impl Clerk {
                         AGAIN
                     }
                 };
-                tokio::select! {
-                    frame = mail.next() => if frame.is_none() {
-                        tokio::time::sleep(AGAIN).await;
-                        mail = self.0.bus.subscribe(None, Some(vec![kind::MAIL_SENT.to_owned()]), None);
-                    },
-                    () = tokio::time::sleep(pause.min(Duration::from_secs(3_600))) => {}
+                let again = tokio::time::sleep(pause.min(Duration::from_secs(3_600)));
+                tokio::pin!(again);
+                loop {
+                    tokio::select! {
+                        frame = mail.next() => match frame {
+                            // Somebody else's.
+                            Some(Frame::Event(event)) if event.agent != Some(Address::Deacon) => continue,
+                            Some(_) => {}
+                            None => {
+                                tokio::time::sleep(AGAIN).await;
+                                mail = self.0.bus.subscribe(None, Some(vec![kind::MAIL_SENT.to_owned()]), None);
+                            }
+                        },
+                        () = &mut again => {}
+                    }
+                    break;
                 }
             }
         })
@@ -288,6 +300,15 @@ struct Busy(Clerk, String);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.0.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// The clerk as a step of the heartbeat, which asks a store once for all its steps.
+pub struct InTurn(pub Clerk);
+
+impl Errand for InTurn {
+    fn run(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        self.0.look_at(true).boxed()
     }
 }
 

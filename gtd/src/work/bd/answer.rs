@@ -46,6 +46,18 @@ pub fn read(output: &Output) -> Said {
     }
 }
 
+/// Reads an answer as the objects that it has, whatever they are.
+///
+/// # Errors
+/// What was said instead.
+pub fn objects(output: &Output) -> Result<Vec<Value>, Said> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    match value(&stdout).map(super::messages::first_value) {
+        Some(Err(Said::Nothing)) | None => Err(read(&Output { stdout: Vec::new(), ..output.clone() })),
+        Some(other) => other,
+    }
+}
+
 fn said(value: Value) -> Said {
     match value {
         // A list without a single item is written as null by some.

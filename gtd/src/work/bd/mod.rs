@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod flush;
+mod messages;
 pub mod run;
 pub mod version;
 
@@ -21,6 +22,7 @@ use super::store::{Done, WorkStore};
 use super::{CLOSED, Filter, HOOKED, Item, NewItem, OPEN, Unknown, Why, WorkError};
 use crate::ledger::NewEvent;
 use answer::Said;
+pub use messages::NewMessage;
 use run::Output;
 use version::{Generation, Stamp, Version};
 
