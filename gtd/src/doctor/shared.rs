@@ -19,10 +19,12 @@ const KEEP: Duration = Duration::from_secs(10);
 const LOOKS: usize = 8;
 
 type Key = (String, Option<RigName>);
+/// One look, taken by whoever comes first.
+type Cell = Arc<OnceCell<Arc<World>>>;
 
 /// The looks of a daemon. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Looks(Arc<Mutex<BTreeMap<Key, Arc<OnceCell<Arc<World>>>>>>);
+pub struct Looks(Arc<Mutex<BTreeMap<Key, Cell>>>);
 
 impl Looks {
     /// The look of this word, taken by the first who asks; the others wait for it.
@@ -40,7 +42,7 @@ impl Looks {
         cell.get_or_try_init(|| look).await.cloned()
     }
 
-    fn cell(&self, key: Key) -> Option<Arc<OnceCell<Arc<World>>>> {
+    fn cell(&self, key: Key) -> Option<Cell> {
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = looks.get(&key) {
             return Some(Arc::clone(cell));
