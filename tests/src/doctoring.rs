@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::procs::descendants;
 use crate::run::Output;
-use crate::wait::{CHANGE, QUICK, START, wait_until};
-use crate::{Setup, Town, programs};
+use crate::wait::{CHANGE, START, wait_until};
+use crate::{Town, programs};
 
 /// One check, asked over the socket.
 #[track_caller]

@@ -95,10 +95,13 @@ mod tests {
 
     use super::*;
 
+    /// When something was told, and what.
+    type Told = Vec<(Duration, Option<String>)>;
+
     #[tokio::test]
     async fn a_task_that_dies_is_begun_again_with_growing_pauses_until_it_is_well() {
         let runs = Arc::new(AtomicUsize::new(0));
-        let told: Arc<Mutex<Vec<(Duration, Option<String>)>>> = Arc::default();
+        let told: Arc<Mutex<Told>> = Arc::default();
         let zero = Instant::now();
         let make = {
             let runs = Arc::clone(&runs);

@@ -279,7 +279,7 @@ fn the_feed_is_moved_away_before_it_is_too_large() {
     for _ in 0..120 {
         world.add(1);
         world.run();
-        if world.written % 7 == 0 {
+        if world.written.is_multiple_of(7) {
             world.restart();
         }
     }

@@ -512,7 +512,7 @@ pub fn canned(of: &Town) -> impl Fn(&str, &Value) -> Answer + Send + Sync + 'sta
                     closed_at: Some(ago(60)),
                     ..convoy()
                 };
-                answer(gtd_proto::Items { items: vec![convoy(), over] })
+                answer(Items { items: vec![convoy(), over] })
             }
             "mail.inbox" => {
                 let whose = params["for"].as_str().unwrap_or("overseer").to_owned();
