@@ -39,7 +39,7 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
                 screen.line(if triage.dry_run { format!("would {action}") } else { action.clone() })?;
             }
             if triage.degraded {
-                screen.line("tmux cannot be used: little can be told and done".to_owned())?;
+                screen.line("tmux cannot be used: little can be told and done")?;
             }
             Ok(Code::Done)
         }
@@ -55,7 +55,7 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
             let agent = if status.running { ", an agent looks now" } else { "" };
             screen.line(format!("Mode     {}{agent}", status.mode))?;
             if status.degraded {
-                screen.line("tmux     cannot be used".to_owned())?;
+                screen.line("tmux     cannot be used")?;
             }
             match (&status.last_status, &status.error) {
                 (Some(run), _) => {
@@ -76,7 +76,7 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
                     }
                 }
                 (None, Some(why)) => screen.line(format!("Last     the file {why}"))?,
-                (None, None) => screen.line("Last     no triage yet".to_owned())?,
+                (None, None) => screen.line("Last     no triage yet")?,
             }
             if let Some(until) = status.cooldown_until {
                 screen.line(format!("Agent    none before {}", time::until(until)))?;

@@ -125,10 +125,27 @@ impl Look for GiveAway {
     }
 }
 
+/// Waits until whatever starts now has another start time: the kernel counts them in hundredths of a second, and who
+/// gets the number within the same one could not be told from the one before. Numbers do not come round that fast.
+fn grown(id: &ProcessId) {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut young = sleeper();
+        let later = id_of(&young).start > id.start;
+        young.kill().unwrap();
+        young.wait().unwrap();
+        if later {
+            return;
+        }
+        assert!(Instant::now() < until, "the clock stands");
+    }
+}
+
 #[tokio::test]
 async fn a_number_that_is_given_away_between_decision_and_signal_is_left_alone() {
     let victim = outside();
     let id = id_of(&victim);
+    grown(&id);
     let look =
         Arc::new(GiveAway { victim: Mutex::new(Some(victim)), heir: Mutex::new(None), asked: Mutex::new(0) });
     let watcher = ExitWatcher::start().unwrap();
