@@ -24,6 +24,7 @@ pub mod hooked;
 pub mod hooks;
 pub mod incident;
 pub mod killed;
+mod learning;
 mod leftovers;
 mod life;
 pub mod machine;
