@@ -136,6 +136,7 @@ fn a_pause_and_its_end_outlive_a_daemon_that_is_killed() {
     assert_still(&town, "b/witness", 1);
     assert_eq!(town.call("town.status", json!({}))["pause"]["by"], "person");
     // One that is killed in between is started by nobody.
+    town.wait_state("b/witness", "paused");
     town.process("b/witness").kill();
     let dead = town.wait_agent("b/witness", CHANGE, "dead", |agent| agent["running"] == false);
     assert_eq!(dead["restarts"]["consecutive"], 0, "{dead:#}");

@@ -137,3 +137,20 @@ fn a_dead_pane_of_a_launch_that_was_called_off_is_swept_and_a_persons_is_not() {
     tmux.run(&["kill-pane", "-t", &strange]);
     town.assert_never_two();
 }
+
+#[test]
+fn a_daemon_that_is_to_do_without_tmux_does_everything_else_and_says_why() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().env("GT_DEGRADED", "true").make();
+    town.start();
+    let status = town.call("daemon.status", json!({}));
+    assert_eq!(status["degraded"], true);
+    assert!(status["reasons"].to_string().contains("GT_DEGRADED"), "{status:#}");
+    let error = town.call_fails("witness.start", json!({"rig": "a"}));
+    assert_eq!(error.code, 1009, "{error:?}");
+    let hint = error.data["hint"].to_string();
+    assert!(error.message.contains("GT_DEGRADED") && !hint.contains("install"), "{error:?}");
+    town.call("work.create", json!({"title": "t"}));
+    town.call("daemon.heartbeat", json!({}));
+    assert_ne!(town.agent("a/witness")["state"], "running");
+    assert!(!town.path("daemon/run/tmux-0.sock").exists(), "no server was started");
+}

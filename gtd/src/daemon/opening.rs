@@ -405,6 +405,10 @@ fn driver_config(config: &Config, layout: &Layout, run_dir: &Path, town_id: &Tow
         tmux: PathBuf::from("tmux"),
         town_id: town_id.to_string(),
         launchers: apart::launchers(town_id),
+        barred: (std::env::var_os("GT_DEGRADED").is_some_and(|said| said == "true")).then(|| {
+            let why = "the daemon was started with GT_DEGRADED=true".to_owned();
+            (why, "start it again without that variable".to_owned())
+        }),
     }
 }
 

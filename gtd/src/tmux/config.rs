@@ -29,6 +29,8 @@ pub struct DriverConfig {
     /// Ways to start a server elsewhere than in our own unit, best first. When none works it is started as our
     /// own child. Usually empty.
     pub launchers: Vec<Launcher>,
+    /// tmux is not to be used although it may be there: what a person said, and how that ends.
+    pub barred: Option<(String, String)>,
 }
 
 /// Which tmux server a town uses.

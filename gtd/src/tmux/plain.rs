@@ -37,6 +37,7 @@ pub(super) struct Runner {
     env: Vec<(OsString, OsString)>,
     forks: AtomicU64,
     gate: Semaphore,
+    barred: Option<(String, String)>,
 }
 
 /// What a process that ran to its end left.
@@ -55,6 +56,7 @@ impl Runner {
             env: scrubbed(std::env::vars_os()),
             forks: AtomicU64::new(0),
             gate: Semaphore::new(AT_ONCE),
+            barred: config.barred.clone(),
         }
     }
 
@@ -68,8 +70,11 @@ impl Runner {
         self.forks.load(Ordering::Relaxed)
     }
 
-    /// Asks the program for its version.
+    /// Asks the program for its version: the first question of all, and the only one where tmux is not to be used.
     pub(super) async fn version(&self, deadline: Duration) -> Result<Version, TmuxError> {
+        if let Some((why, hint)) = self.barred.clone() {
+            return Err(TmuxError::Unavailable { why, hint });
+        }
         let mut command = self.command(&[]);
         command.arg("-V");
         let finished = self.finish(command, &[], "tmux -V", deadline).await?;

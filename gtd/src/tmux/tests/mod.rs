@@ -58,6 +58,7 @@ impl Place {
             tmux: real_tmux(),
             town_id: "0190-town".into(),
             launchers: vec![],
+            barred: None,
         }
     }
 
