@@ -276,7 +276,10 @@ fn hooks_of_bd_are_shown_with_one_query_and_outlive_its_silence() {
     town.call("town.status", json!({}));
     town.call("hook.show", json!({"agent": "plain/witness"}));
     assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
-    // Also over a restart of the daemon.
+    // Also over a restart of the daemon. A call that hangs is ended by its daemon only.
+    wait_for(CHANGE, "no call under way", || {
+        stand_in.child().and_then(gtd_tests::Process::of).is_none().then_some(())
+    });
     town.kill_daemon();
     town.start();
     wait_for(CHANGE, "the last known hook", || (hook() == json!("pj-8od")).then_some(()));
