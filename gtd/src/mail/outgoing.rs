@@ -29,6 +29,17 @@ fn pause(failed: u32) -> Duration {
     AGAIN.0.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1))).min(AGAIN.1)
 }
 
+/// Why something waits.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// The ledger tells that by itself.
+    #[error("{0}")]
+    Ledger(String),
+    /// A store does not take it.
+    #[error("{0}")]
+    Store(String),
+}
+
 /// Puts mail where it belongs until it is cancelled.
 pub async fn carry(office: Office, bus: Bus, stop: CancellationToken) {
     let work = async {
@@ -48,12 +59,9 @@ pub async fn carry(office: Office, bus: Bus, stop: CancellationToken) {
                 Err(why) => {
                     failed = failed.saturating_add(1);
                     tracing::warn!(%why, "the daemon's mail waits");
-                    let message = format!("the daemon's mail waits until its store takes it: {why}");
-                    let hint = Some("gtctl doctor, or look at the store with bd itself".to_owned());
-                    let since = office.handle().wall();
-                    let alert =
-                        Alert { key: ALERT.to_owned(), since, severity: Severity::Warning, message, hint };
-                    office.handle().raise(alert).await;
+                    if let Trouble::Store(why) = why {
+                        raise(&office, &why).await;
+                    }
                     tokio::time::sleep(pause(failed)).await;
                 }
             }
@@ -62,13 +70,21 @@ pub async fn carry(office: Office, bus: Bus, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
+async fn raise(office: &Office, why: &str) {
+    let message = format!("the daemon's mail waits until its store takes it: {why}");
+    let hint = Some("gtctl doctor, or look at the store with bd itself".to_owned());
+    let since = office.handle().wall();
+    let alert = Alert { key: ALERT.to_owned(), since, severity: Severity::Warning, message, hint };
+    office.handle().raise(alert).await;
+}
+
 /// Puts everything that waits where it belongs; the first reason why something could not be.
-async fn round(office: &Office) -> Result<(), String> {
+async fn round(office: &Office) -> Result<(), Trouble> {
     let ledger = office.handle().ledger();
     if ledger.info().in_memory {
-        return Err("the ledger's file cannot be used".to_owned());
+        return Err(Trouble::Ledger("the ledger's file cannot be used".to_owned()));
     }
-    let waiting = ledger.outgoing_mail().await.map_err(|error| error.to_string())?;
+    let waiting = ledger.outgoing_mail().await.map_err(|error| Trouble::Ledger(error.to_string()))?;
     let mut failed: Option<String> = None;
     let mut down = BTreeSet::new();
     for row in waiting {
@@ -90,7 +106,8 @@ async fn round(office: &Office) -> Result<(), String> {
                 drill::at("mail.posted");
                 let at = office.handle().wall();
                 let posted = MailWrite::Posted { id: row.id.clone(), there: there.id, at };
-                ledger.commit(vec![Write::Mail(posted)]).await.map_err(|error| error.to_string())?;
+                let written = ledger.commit(vec![Write::Mail(posted)]).await;
+                written.map_err(|error| Trouble::Ledger(error.to_string()))?;
             }
             Err(unknown) => {
                 failed = failed.or_else(|| Some(unknown.to_string()));
@@ -98,7 +115,7 @@ async fn round(office: &Office) -> Result<(), String> {
             }
         }
     }
-    failed.map_or(Ok(()), Err)
+    failed.map_or(Ok(()), |why| Err(Trouble::Store(why)))
 }
 
 fn known_by(row: &MailRow) -> String {
