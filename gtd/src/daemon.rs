@@ -5,6 +5,7 @@
 mod affairs;
 mod announce;
 mod apart;
+mod doubt;
 mod feeds;
 mod opening;
 mod rebuilt;

@@ -10,6 +10,11 @@ const WHO: &str = "deacon";
 
 /// A town whose deacon has an input line, and is judged within seconds.
 fn judged(steps: &[&str], more: &str) -> Setup {
+    judged_by(steps, ("1s", "2s"), more)
+}
+
+/// The same, stale and stuck after so long.
+fn judged_by(steps: &[&str], (stale, stuck): (&str, &str), more: &str) -> Setup {
     let mut args = vec!["{J}".to_owned()];
     args.extend(steps.iter().map(|step| (*step).to_owned()));
     let entry = json!({
@@ -17,7 +22,7 @@ fn judged(steps: &[&str], more: &str) -> Setup {
         "tmux": {"ready_prompt_prefix": "> "},
     });
     let toml = format!(
-        "[daemon]\nheartbeat_interval = \"1s\"\n[deacon]\nstale = \"1s\"\nstuck = \"2s\"\ngrace = \"0s\"\n{more}"
+        "[daemon]\nheartbeat_interval = \"1s\"\n[deacon]\nstale = \"{stale}\"\nstuck = \"{stuck}\"\ngrace = \"0s\"\n{more}"
     );
     Setup::new().deacon().command("typist", entry).role("deacon", "typist").toml(&toml)
 }
@@ -235,6 +240,26 @@ fn a_pause_is_obeyed_also_one_that_cannot_be_read() {
     assert_eq!((instance(&town), checks(&town)), (first, 0));
     std::fs::remove_file(town.path(".runtime/deacon/paused.json")).unwrap();
     wait_for(CHANGE, "it is asked", || (checks(&town) > 0).then_some(()));
+}
+
+#[test]
+fn what_it_was_paused_for_is_not_held_against_it() {
+    let town = judged_by(&["input:> "], ("6s", "8s"), "").make();
+    town.start();
+    let first = town.wait_state(WHO, "running")["instance"].as_str().unwrap().to_owned();
+    let written = Timestamp::now();
+    beat(&town, written, 1);
+    town.call("town.pause", json!({"agents": [WHO]}));
+    let old = Duration::from_secs(9);
+    wait_for(CHANGE, "its heartbeat is old", || {
+        (Timestamp::now().duration_since(written) > old.try_into().unwrap()).then_some(())
+    });
+    assert_eq!(town.call("deacon.status", json!({}))["verdict"], "off");
+    town.call("town.resume", json!({"agents": [WHO]}));
+    let status = town.call("deacon.status", json!({}));
+    assert!(matches!(status["verdict"].as_str(), Some("healthy" | "late")), "{status:#}");
+    assert_eq!((instance(&town), checks(&town)), (first, 0));
+    wait_for(CHANGE, "it is looked after again", || (checks(&town) > 0).then_some(()));
 }
 
 #[test]

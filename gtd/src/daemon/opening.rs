@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::apart::{self, Apart};
+use super::doubt::{doubt_pauses, is_vital};
 use super::feeds;
 use super::reload::{self, Chosen, LAST_GOOD, Reloader, starts, stops};
 use super::{Daemon, DaemonError, Options, hear_tmux, hear_town, own_pid, rebuilt, runtime_dir, system};
@@ -123,6 +124,7 @@ impl Daemon {
             stops(&config),
         );
         let mut reasons = trouble(&condition, &identity);
+        doubt_pauses(&mut state);
         reasons.extend(state.unreadable.iter().map(|what| {
             let then = if is_vital(what) { "; nothing is started or ended until `gtctl up`" } else { "" };
             format!("a row of the ledger cannot be read: {what}{then}")
@@ -315,11 +317,6 @@ fn first_writes(
         writes.push(Write::Event(NewEvent::new(now, kind::DAEMON_DEGRADED, json!({ "reason": reason }))));
     }
     (writes, observing)
-}
-
-/// What the ledger cannot read of agents and instances decides what may be started.
-fn is_vital(unreadable: &str) -> bool {
-    unreadable.starts_with("agent ") || unreadable.starts_with("instance ")
 }
 
 fn trouble(condition: &Condition, identity: &Identity) -> Vec<String> {

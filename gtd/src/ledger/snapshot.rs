@@ -73,6 +73,7 @@ struct State {
     mail: UnreadMail,
     #[serde(default)]
     convoys: OpenConvoys,
+    #[serde(default)]
     lifecycle: Vec<LifecycleRow>,
     /// Rows that the database could not tell us; they are not in here.
     unreadable: Vec<String>,

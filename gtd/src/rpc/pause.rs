@@ -2,7 +2,7 @@
 
 use gtd_proto::pause::{Pause, PauseChange};
 use gtd_proto::{
-    Address, Agent, ErrorKind, Intent, PlanStep, Reply, Role, RpcError, State, Timestamp, params,
+    Address, Agent, ErrorKind, Intent, PlanStep, Reply, RigName, Role, RpcError, State, Timestamp, params,
 };
 use jsonrpsee::Extensions;
 use jsonrpsee::core::RpcResult;
@@ -106,7 +106,8 @@ impl Context {
 
 /// The agents that are meant.
 fn meant<'a>(shown: &'a Shown, scope: &Scope) -> Result<Vec<&'a Agent>, RpcError> {
-    if let Some(rig) = scope.rig.as_ref().filter(|rig| !shown.facts.rigs.contains_key(*rig)) {
+    let there = |rig: &RigName| shown.facts.rigs.contains_key(rig) || shown.pauses.rig(rig).is_some();
+    if let Some(rig) = scope.rig.as_ref().filter(|rig| !there(rig)) {
         return Err(unknown_rig(rig, &shown.facts));
     }
     let is_crew = |agent: &&Address| agent.role() == Role::Crew;

@@ -140,7 +140,8 @@ impl Context {
         if !hooked || !never_ran(&error) {
             return Err(error);
         }
-        if before != Intent::Running {
+        // One that was paused meanwhile is wanted still.
+        if !matches!(before, Intent::Running | Intent::Paused) {
             // Else it would be tried again, without work.
             let reason = Some(format!("its start failed: {}", error.message));
             let request =

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gtd_proto::pause::{Pause as Shown, Receipt};
-use gtd_proto::{Address, ErrorKind, Intent, Role, RpcError, Timestamp, town};
+use gtd_proto::{Address, ErrorKind, Intent, RigName, Role, RpcError, Timestamp, town};
 use serde_json::Value;
 
 use super::core::Core;
@@ -37,8 +37,8 @@ pub struct PauseAsk {
 }
 
 impl Core {
-    /// Takes up what an earlier daemon kept. A book that cannot be read holds nothing: what stands still then is
-    /// found, and let go on.
+    /// Takes up what an earlier daemon kept. With a book that cannot be read nothing is started, and nothing that
+    /// stands still let go on, until a person says `up`.
     pub fn recall_pauses(&mut self, facts: &BTreeMap<String, Value>) {
         self.pauses = Pauses::recall(facts.get(FACT)).unwrap_or_else(|error| {
             tracing::error!(%error, "what is paused cannot be read");
@@ -112,7 +112,9 @@ impl Core {
 
     /// Whether there is everybody who is meant.
     fn may_mean(&self, scope: &Scope) -> Result<(), RpcError> {
-        if let Some(rig) = scope.rig.as_ref().filter(|rig| !self.facts.rigs.contains_key(*rig)) {
+        // A pause may outlast its rig, and is ended all the same.
+        let there = |rig: &RigName| self.facts.rigs.contains_key(rig) || self.pauses.rig(rig).is_some();
+        if let Some(rig) = scope.rig.as_ref().filter(|rig| !there(rig)) {
             return Err(unknown_rig(rig, &self.facts));
         }
         for agent in &scope.agents {
@@ -161,7 +163,8 @@ impl Core {
         }
     }
 
-    fn keep_pauses(&self, turn: &mut Turn) {
+    /// Writes the book down.
+    pub(super) fn keep_pauses(&self, turn: &mut Turn) {
         // Of several in a turn only the last counts.
         turn.writes.retain(|write| !matches!(write, Write::Fact { key, .. } if key == FACT));
         turn.writes.push(Write::Fact { key: FACT.to_owned(), value: self.pauses.fact() });

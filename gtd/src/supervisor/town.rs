@@ -46,6 +46,8 @@ impl Core {
     pub(super) fn town_start(&mut self, ticket: Ticket, ask: &Ask, now: Timestamp, turn: &mut Turn) {
         if std::mem::take(&mut self.observing) {
             turn.writes.push(Write::Fact { key: OBSERVING.to_owned(), value: None });
+            // One that could not be read is over with that.
+            self.keep_pauses(turn);
         }
         if self.hold.take().is_some() {
             turn.writes.push(Write::Hold(None));

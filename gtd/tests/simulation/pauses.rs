@@ -285,6 +285,22 @@ fn what_was_frozen_and_is_forgotten_waits_for_a_person_where_nobody_knows_what_s
     assert!(world.frozen.is_empty());
 }
 
+#[test]
+fn a_pause_that_outlasts_its_rig_is_ended_all_the_same() {
+    let mut world = quiet(9);
+    world.pause(rig("a"), true, None, true);
+    world.pass(after(world.now, MINUTE));
+    assert!(!world.frozen.is_empty());
+    let mut facts = world.core.facts().clone();
+    facts.rigs.remove(&RigName::new("a").unwrap());
+    world.step(Input::Facts(facts), true);
+    world.pass(after(world.now, MINUTE));
+    assert!(!world.kept_pauses().is_empty() && !world.frozen.is_empty(), "no registry lets anybody go on");
+    world.pause(rig("a"), false, None, true);
+    world.pass(after(world.now, MINUTE));
+    assert!(world.kept_pauses().is_empty() && world.frozen.is_empty(), "{}", world.story());
+}
+
 impl World {
     /// A stop that waits for the end of a turn.
     fn drain_of(&mut self, agent: &Address) {

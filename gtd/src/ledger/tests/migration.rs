@@ -128,6 +128,35 @@ fn the_first_migration_still_makes_what_version_1_had() {
     assert!(MIGRATIONS.iter().zip(1..).all(|(step, version)| step.version == version));
 }
 
+/// Rows of version 3 that version 4 reads: mail has more columns since.
+#[tokio::test]
+async fn what_version_3_wrote_is_read() {
+    let dir = scratch::dir();
+    {
+        let mut conn = Connection::open(dir.path().join("gtd.db")).unwrap();
+        conn.execute_batch(V1).unwrap();
+        schema::migrate(&mut conn, &MIGRATIONS[..3]).unwrap();
+        conn.execute_batch(
+            "INSERT INTO mail (id, sender, recipient, subject, body, at, key, incident) VALUES
+               ('m-1', 'daemon', 'overseer', 's', 'b', '2026-01-02T03:04:05Z', 'k', 'i');
+             INSERT INTO polecats (rig, name, state, made_at) VALUES
+               ('a', 'nux', 'ready', '2026-01-02T03:04:05Z');
+             INSERT INTO conversations (agent, conversation, preset, instance, at) VALUES
+               ('a/witness', 'c', 'claude', '018f3b5e-7a3c-7b1e-8b1a-0123456789ab', '2026-01-02T03:04:05Z');",
+        )
+        .unwrap();
+    }
+    let (ledger, state) = open_sound(dir.path(), Condition::Existing);
+    assert_eq!(state.unreadable, Vec::<String>::new());
+    assert_eq!((state.polecats.len(), state.conversations.len(), state.lifecycle.len()), (1, 1, 0));
+    assert_eq!(state.agents, [AgentRow { intent_reason: None, ..agent("a/witness") }]);
+    let mail = ledger.mail("m-1").await.unwrap().unwrap();
+    assert_eq!((mail.subject.as_str(), mail.via), ("s", None));
+    assert_eq!(ledger.outgoing_mail().await.unwrap(), []);
+    assert_eq!(ledger.mail_incidents().await.unwrap(), ["i".to_owned()].into());
+    assert_eq!(ledger.open_lifecycles().await.unwrap(), []);
+}
+
 /// What a later program would bring: today's steps, and one more.
 fn next() -> &'static [Migration] {
     let mut steps: Vec<Migration> =

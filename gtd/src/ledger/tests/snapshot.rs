@@ -53,6 +53,23 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn one_of_an_earlier_version_is_read_without_what_that_did_not_know() {
+    let dir = crate::ledger::scratch::dir();
+    let frame: Value = serde_json::from_slice(&text(&loaded(7), at(0)).unwrap()).unwrap();
+    let mut state = frame["state"].clone();
+    // Everything that came after the first version.
+    for later in ["work", "polecats", "conversations", "mail", "convoys", "lifecycle"] {
+        assert!(state.as_object_mut().unwrap().remove(later).is_some(), "{later}");
+    }
+    let state = state.to_string();
+    let text = format!(r#"{{"v":1,"written_at":"{}","sum":"{}","state":{state}}}"#, at(0), sum(&state));
+    fs::write(dir.path().join(FILE), text).unwrap();
+    let found = newest(dir.path()).expect("it is read").loaded;
+    assert_eq!((&found.agents, &found.hold), (&loaded(7).agents, &loaded(7).hold));
+    assert!(found.lifecycle.is_empty() && found.polecats.is_empty());
+}
+
+#[test]
 fn copies_are_apart_and_bounded_in_number() {
     let dir = crate::ledger::scratch::dir();
     for n in 0..100 {

@@ -103,6 +103,10 @@ impl Watchman {
             return look;
         }
         if let Some(why) = seen.off() {
+            // One that is at it is ended in time all the same, also by the next daemon.
+            if mode == BootMode::Agent && self.0.kept.lock().await.boot.open {
+                self.agent_step(seen, &mut look).await;
+            }
             look.skipped = Some(format!("the deacon is not to run: {why}"));
             return look;
         }
@@ -354,6 +358,10 @@ mod tests {
         assert_eq!(decide(&open(0), false, &puzzle, at(2)), Step::Over);
         assert!(matches!(decide(&over(0), false, &puzzle, at(29)), Step::Nothing(_)));
         assert_eq!(decide(&over(0), false, &puzzle, at(30)), Step::Start);
+        // While one is open none is started, however it is with the deacon.
+        for (busy, minute) in [(true, 0), (true, 60), (false, 60)] {
+            assert_ne!(decide(&open(0), busy, &puzzle, at(minute)), Step::Start);
+        }
         // A person's own is left alone.
         assert!(matches!(decide(&over(0), true, &puzzle, at(60)), Step::Nothing(_)));
     }

@@ -69,6 +69,12 @@ pub struct Memory {
     /// It ended a turn after that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answered: bool,
+    /// It was paused at the last look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// Until then, at least, it was paused: before that it could neither write nor answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_go: Option<Timestamp>,
 }
 
 impl Memory {
@@ -109,6 +115,22 @@ impl Memory {
             self.typed.clear();
             self.answered = false;
         }
+    }
+
+    /// Whether it is paused now. Who is owes no answer to what was typed before.
+    pub(super) fn pausing(&mut self, paused: bool, now: Timestamp) {
+        if paused || self.paused {
+            self.let_go = Some(now);
+            self.typed.clear();
+            self.answered = false;
+        }
+        self.paused = paused;
+    }
+
+    /// From when on the age of its heartbeat counts.
+    pub(super) fn counts_from(&self) -> Option<Timestamp> {
+        let written = self.sighting.as_ref()?.written;
+        Some(self.let_go.map_or(written, |at| at.max(written)))
     }
 
     /// A text was typed for it.
@@ -154,7 +176,7 @@ pub(super) struct Case<'a> {
     pub(super) pause: &'a PauseFile,
     pub(super) memory: &'a Memory,
     pub(super) now: Timestamp,
-    /// How much the machine slept since the heartbeat was written, and since the deacon was started.
+    /// How much the machine slept since the heartbeat's age counts, and since the deacon was started.
     pub(super) slept: (Duration, Duration),
 }
 
@@ -182,8 +204,7 @@ pub(super) struct Judgement {
 
 /// Judges.
 pub(super) fn judge(case: &Case<'_>, numbers: &Numbers) -> Judgement {
-    let age =
-        case.memory.sighting.as_ref().map(|seen| since(seen.written, case.now).saturating_sub(case.slept.0));
+    let age = case.memory.counts_from().map(|from| since(from, case.now).saturating_sub(case.slept.0));
     let quiet = |verdict, why: String| Judgement { verdict, why, action: Action::Nothing, age, tell: false };
     let started = match &case.life {
         Life::Off(why) => return quiet(Verdict::Off, why.clone()),

@@ -305,3 +305,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_it_was_paused_for_is_not_held_against_it() {
+    // Asked twice, and paused before it could answer; let go on after three hours.
+    let mut given = Given::at(240).typed(&[26, 30]);
+    assert_eq!(given.judged().action, Action::Restart);
+    for minute in [33, 120, 237] {
+        given.memory.pausing(true, at(minute));
+    }
+    given.memory.pausing(false, at(240));
+    let judged = given.judged();
+    assert_eq!((judged.verdict, judged.action), (Verdict::Healthy, Action::Nothing), "{}", judged.why);
+    // From then on it is looked after like any other.
+    given.memory.pausing(false, at(255));
+    given.now = 255;
+    assert_eq!((given.judged().verdict, given.judged().action), (Verdict::Stale, Action::Ask));
+    let given = given.typed(&[255, 258]).with(|given| given.now = 271);
+    assert_eq!(given.judged().action, Action::Restart);
+    // Its own heartbeat counts again.
+    let given = given.with(|given| assert!(given.memory.see(&beat(272, 2), Some(at(272)), at(273))));
+    assert_eq!(given.with(|given| given.now = 273).judged().action, Action::Nothing);
+}

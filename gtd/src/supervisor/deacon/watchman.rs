@@ -129,6 +129,7 @@ impl Watchman {
         {
             memory.ended_a_turn(handle.on_line(since));
         }
+        memory.pausing(agent.pause.is_some() || matches!(pause, PauseFile::Paused(_)), now);
         let judgement = self.judge(&agent, &file, &pause, &kept, now);
         let seen = Seen {
             judgement,
@@ -158,7 +159,7 @@ impl Watchman {
         now: Timestamp,
     ) -> Judgement {
         let life = self.0.handle.view().read(|shown| life(agent, shown, |at| self.0.handle.on_line(at)));
-        let written = kept.memory.sighting.as_ref().map(|sighting| sighting.written);
+        let written = kept.memory.counts_from();
         let started = match &life {
             Life::Runs { since } => Some(*since),
             _ => None,

@@ -256,7 +256,8 @@ fn is_errand(name: &str) -> bool {
 
 async fn sweep_orphans(handle: &Handle, settings: &Sweep) -> Step {
     let state = &handle.shared().heartbeat;
-    let mut memory = std::mem::take(&mut state.lock().unwrap_or_else(PoisonError::into_inner).orphans);
+    // A copy: a step that is cut off leaves what was known before.
+    let mut memory = state.lock().unwrap_or_else(PoisonError::into_inner).orphans.clone();
     let orphans::Told { actions, error } = orphans::step(handle, settings, &mut memory).await;
     state.lock().unwrap_or_else(PoisonError::into_inner).orphans = memory;
     Step { outcome: if error.is_some() { StepOutcome::Failed } else { StepOutcome::Ok }, actions, error }

@@ -11,8 +11,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gtd_proto::event::kind;
-use gtd_proto::mail::DAEMON;
-use gtd_proto::{Timestamp, WorkId};
+use gtd_proto::mail::{DAEMON, PERSON};
+use gtd_proto::{Address, Timestamp, WorkId};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -240,13 +240,24 @@ impl Convoys {
             id: row.id.clone(),
             at,
             told: Box::new(told(&row, &tracked, at)),
-            mails: mails(&row, &tracked, at),
+            mails: mails(&row, &tracked, at, |watcher| self.keeper(watcher)),
         };
         let events =
             self.ledger().commit(vec![Write::Convoy(ConvoyWrite::TakeOver), Write::Convoy(write)]).await?;
         tracing::info!(convoy = %row.id, work = tracked.len(), "a convoy is over");
         self.bus.publish(events);
         Ok(())
+    }
+}
+
+impl Convoys {
+    /// The program that keeps a watcher's box, where that is not us.
+    fn keeper(&self, watcher: &str) -> Option<String> {
+        let room = match watcher {
+            PERSON => self.desk.mailroom(None),
+            agent => self.desk.mailroom(agent.parse::<Address>().ok()?.rig()),
+        };
+        room.map(|_| "bd".to_owned())
     }
 }
 
@@ -267,7 +278,12 @@ fn told(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> NewEvent {
 }
 
 /// What its watchers get: one mail each, whatever happens.
-fn mails(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> Vec<NewMail> {
+fn mails(
+    row: &ConvoyRow,
+    tracked: &[TrackedRow],
+    at: Timestamp,
+    keeper: impl Fn(&str) -> Option<String>,
+) -> Vec<NewMail> {
     let mut body = format!("Everything that convoy {} tracks is closed: {}\n", row.id, row.title);
     for row in tracked.iter().take(LISTED) {
         let _ = write!(body, "\n{}: {}", row.work, row.title);
@@ -290,7 +306,7 @@ fn mails(row: &ConvoyRow, tracked: &[TrackedRow], at: Timestamp) -> Vec<NewMail>
         ours: true,
         cause: None,
         peer: None,
-        via: None,
+        via: keeper(watcher),
     };
     row.watchers.iter().map(mail).collect()
 }

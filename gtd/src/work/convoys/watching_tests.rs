@@ -52,7 +52,9 @@ fn a_letter_fits_into_a_mail_whatever_is_tracked() {
         seen_at: at,
     };
     let tracked: Vec<TrackedRow> = (0..500).map(tracked).collect();
-    let mails = mails(&row, &tracked, at);
+    let mails = mails(&row, &tracked, at, |whose| (whose == "mayor").then(|| "bd".to_owned()));
+    // A box that another program keeps gets its mail there.
+    assert_eq!(mails.iter().map(|mail| mail.via.as_deref()).collect::<Vec<_>>(), [Some("bd"), None]);
     assert_eq!(mails.iter().map(|mail| mail.recipient.as_str()).collect::<Vec<_>>(), ["mayor", "overseer"]);
     assert_ne!(mails[0].key, mails[1].key);
     for mail in mails {
