@@ -260,8 +260,8 @@ pub struct StandingAttach {
 pub enum BootVerb {
     /// Look after the deacon as the heartbeat does, now
     #[command(after_help = "\
-It looks at the deacon's process and heartbeat file, and asks or restarts it where the same look of a
-heartbeat would. No model is asked.
+It looks at the deacon's process and heartbeat file, and asks or restarts it where the same look of
+a heartbeat would. No model is asked.
 
 Examples:
   gtctl boot triage --dry-run

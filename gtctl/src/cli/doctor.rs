@@ -8,8 +8,9 @@ use super::shared::{Plan, Reason};
 /// `doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --fix it only looks. With it, what is safe is put right at once; what interrupts or ends something
-is asked for on a terminal, and needs --yes elsewhere. Then it looks again, and that is the result.
+Without --fix it only looks. With it, what is safe is put right at once; what interrupts or ends
+something is asked for on a terminal, and needs --yes elsewhere. Then it looks again, and that is
+the result.
 Exit code 0 when nothing is worse than a warning, 1 on errors, 5 when something could not be told.
 
 Examples:

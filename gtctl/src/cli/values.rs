@@ -56,7 +56,7 @@ pub fn instant(text: &str) -> Result<gtd_proto::Timestamp, String> {
         return Ok(at);
     }
     let ago = duration(text).map_err(|_| "write an instant as 2026-01-31T12:00:00Z, or so long ago as 5m")?;
-    gtd_proto::Timestamp::now().checked_sub(ago).map_err(|e| e.to_string())
+    gtd_proto::Timestamp::now().checked_sub(ago).map_err(|_| "that is too long ago".to_owned())
 }
 
 /// An instant to come, or so long from now.
@@ -69,7 +69,7 @@ pub fn ahead(text: &str) -> Result<gtd_proto::Timestamp, String> {
     }
     let wait =
         duration(text).map_err(|_| "write an instant as 2026-01-31T12:00:00Z, or so long from now as 30m")?;
-    gtd_proto::Timestamp::now().checked_add(wait).map_err(|e| e.to_string())
+    gtd_proto::Timestamp::now().checked_add(wait).map_err(|_| "that is too far away".to_owned())
 }
 
 /// An event's number, or an instant.

@@ -7,7 +7,7 @@ use gtd_proto::{Activity, Agent, Exit, Intent, Role, State};
 use nix::sys::signal::Signal;
 
 use super::agents::{count, reason};
-use super::error::quoted;
+use super::error::{plain, quoted};
 use super::paint::{Paint, Tone, tone};
 use super::time;
 
@@ -34,14 +34,14 @@ pub fn card(agent: &Agent, beside: &Beside<'_>, paint: Paint) -> Vec<String> {
     let mut add = |title: &'static str, text: Option<String>| {
         fields.extend(text.filter(|text| !text.is_empty()).map(|text| (title, text)));
     };
-    add("Reason", Some(reason(agent)));
+    add("Reason", Some(plain(&reason(agent))));
     // What can be done with one that runs is said below.
     let next = beside.why.filter(|_| agent.state != State::Running);
     add("Next", next.and_then(|why| why.next.clone()));
     add("Process", process(agent));
     add("Instance", agent.instance.as_ref().map(ToString::to_string));
     add("Session", session(agent));
-    add("Intent", Some(intent(agent)));
+    add("Intent", Some(plain(&intent(agent))));
     add("Restarts", Some(restarts(agent)));
     add("Last exit", beside.exit.map(|exit| format!("{}: {}", time::relative(exit.ended_at), summary(exit))));
     add("Launched as", Some(preset(agent)));
@@ -92,14 +92,14 @@ fn evidence(why: Option<&Explanation>, paint: Paint) -> Vec<String> {
         .iter()
         .filter(|seen| (seen.what.as_str(), seen.value.as_str()) != ("activity", "unknown"));
     let mut out = vec![String::new(), "Why:".to_owned()];
-    out.extend(facts.map(|fact| format!("  because {fact}")));
+    out.extend(facts.map(|fact| format!("  because {}", plain(fact))));
     out.extend(seen.map(|seen| {
         let age = match Duration::from_millis(seen.age_ms) {
             fresh if fresh < Duration::from_secs(1) => "now".to_owned(),
             age => format!("{} ago", time::whole(age)),
         };
         let by = paint.dim(&format!("({}, {age})", seen.source));
-        format!("  seen    {}: {} {by}", seen.what, seen.value)
+        format!("  seen    {}: {} {by}", seen.what, plain(&seen.value))
     }));
     if out.len() > 2 { out } else { Vec::new() }
 }
@@ -219,12 +219,13 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
     let me = agent.agent.to_string();
     let on = |verb: &str| match (agent.role, &agent.rig) {
         (Role::Witness | Role::Refinery, Some(rig)) => Some(format!("gtctl {} {verb} {rig}", agent.role)),
+        (Role::Deacon | Role::Mayor, _) => Some(format!("gtctl {} {verb}", agent.role)),
         (Role::Polecat, _) => Some(format!("gtctl polecat {verb} {me}")),
         _ => None,
     };
     let mut out: Vec<(Option<String>, &'static str)> = Vec::new();
-    let plain = |verb: &str| Some(format!("gtctl {verb} {me}"));
-    let look = agent.session.as_ref().and_then(|_| plain("attach"));
+    let say = |verb: &str| Some(format!("gtctl {verb} {me}"));
+    let look = agent.session.as_ref().and_then(|_| say("attach"));
     match agent.state {
         State::Running => {
             out.push((look, "look at it and type"));
@@ -233,12 +234,12 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
         }
         State::Starting => {
             out.push((look, "look at it"));
-            out.push((plain("wait"), "wait until it is ready"));
+            out.push((say("wait"), "wait until it is ready"));
             out.push((on("stop"), "call the start off"));
         }
         State::Stopping => {
             if agent.drain.is_some() {
-                out.push((plain("undrain"), "let it go on after all"));
+                out.push((say("undrain"), "let it go on after all"));
             }
             out.push((Some(format!("gtctl wait {me} --for gone")), "wait for its end"));
             out.push((on("stop").map(|stop| format!("{stop} --force")), "KILL it at once"));
@@ -254,7 +255,7 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
         State::Stopped if aside(agent).is_some() => {
             out.push((aside(agent), "its rig is set aside: the end of that brings it back"));
         }
-        _ if agent.drain.is_some() => out.push((plain("undrain"), "put it back into service")),
+        _ if agent.drain.is_some() => out.push((say("undrain"), "put it back into service")),
         // What bars it has to go first; a start would be refused.
         State::Stopped if agent.intent == Intent::Running => {
             let down = agent.reason.as_ref().is_some_and(|reason| reason.contains("town is"));
@@ -266,15 +267,15 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
             if agent.reason.as_ref().is_some_and(|reason| reason.contains("incident ")) {
                 out.push((Some("gtctl deaths incidents".to_owned()), "who died with it, and what goes on"));
             }
-            out.push((plain("reset"), "forget the failures and try at once"));
+            out.push((say("reset"), "forget the failures and try at once"));
             out.push((on("stop"), "give up on it"));
         }
         State::Lingering => {
-            out.push((plain("signals"), "what was sent to it"));
+            out.push((say("signals"), "what was sent to it"));
             out.push((on("stop"), "do not start it again"));
         }
         State::Unknown => {
-            out.push((plain("explain --probe"), "look at it now"));
+            out.push((say("explain --probe"), "look at it now"));
             out.push((Some("gtctl daemon status".to_owned()), "what cannot be observed"));
         }
         State::Paused => {
@@ -283,9 +284,9 @@ fn what_you_can_do(agent: &Agent) -> Vec<(String, &'static str)> {
         }
     }
     if agent.state != State::Running {
-        out.push((plain("exits"), "how it ended before"));
+        out.push((say("exits"), "how it ended before"));
     }
-    out.push((plain("explain"), "past decisions"));
+    out.push((say("explain"), "past decisions"));
     out.into_iter().filter_map(|(command, why)| Some((command?, why))).collect()
 }
 

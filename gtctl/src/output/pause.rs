@@ -1,5 +1,6 @@
 //! What became of each agent at a pause, or at its end.
 
+use gtd_proto::Timestamp;
 use gtd_proto::pause::Receipt;
 
 use super::paint::{Paint, Tone};
@@ -7,7 +8,13 @@ use super::table::{Cell, Table};
 
 /// Receipts, a line each, what was refused first; then what they come to.
 #[must_use]
-pub fn receipts(items: &[Receipt], frozen: bool, paint: Paint, width: Option<usize>) -> Vec<String> {
+pub fn receipts(
+    items: &[Receipt],
+    frozen: bool,
+    until: Option<Timestamp>,
+    paint: Paint,
+    width: Option<usize>,
+) -> Vec<String> {
     let mut table = Table::new(&["AGENT", "RESULT"]);
     let mut sorted: Vec<&Receipt> = items.iter().collect();
     sorted.sort_by_key(|item| (item.refused.is_none(), item.processes == 0));
@@ -19,9 +26,10 @@ pub fn receipts(items: &[Receipt], frozen: bool, paint: Paint, width: Option<usi
     let touched = items.iter().filter(|item| item.refused.is_none() && item.processes > 0).count();
     let agents = |n: usize| if n == 1 { "1 agent".to_owned() } else { format!("{n} agents") };
     let (done, way_on) = if frozen {
-        ("frozen", "; nothing of what is paused is started until `gtctl resume`")
+        let own_end = until.map(|at| format!("{at:.0} or ")).unwrap_or_default();
+        ("frozen", format!("; nothing of what is paused is started until {own_end}`gtctl resume`"))
     } else {
-        ("let go on", "")
+        ("let go on", String::new())
     };
     let not = if refused > 0 { format!(", {} not", agents(refused)) } else { String::new() };
     out.push(format!("{} {done}{not}{way_on}", agents(touched)));
@@ -38,7 +46,7 @@ fn result(item: &Receipt, frozen: bool) -> Cell {
         (Some(why), _) => Cell::new(format!("not done: {why}"), Tone::Bad),
         (None, 0) if frozen && item.frozen => Cell::new(format!("frozen{already}"), Tone::Good),
         (None, 0) if frozen => Cell::new("not running; not started", Tone::Plain),
-        (None, 0) => Cell::new("may run", Tone::Plain),
+        (None, 0) => Cell::new("was not frozen", Tone::Plain),
         (None, _) if frozen => Cell::new(format!("frozen{already}: {many}"), Tone::Good),
         (None, _) => Cell::new(format!("goes on{already}: {many}"), Tone::Good),
     }

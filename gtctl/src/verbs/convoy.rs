@@ -86,6 +86,7 @@ async fn add(cx: &mut Context, args: ConvoyAdd) -> Result<Code, Failure> {
 
 async fn list(cx: &mut Context, status: Option<String>) -> Result<Code, Failure> {
     let session = cx.connect().await?;
+    let only_open = status.as_deref() == Some("open");
     let request = params::ConvoyList { status };
     let answer = client::read(ConvoyClient::list(&session.client, request)).await?;
     let screen = &mut cx.screen;
@@ -104,7 +105,11 @@ async fn list(cx: &mut Context, status: Option<String>) -> Result<Code, Failure>
         ]);
     }
     if table.is_empty() {
-        note("no convoys; make one with `gtctl convoy create TITLE WORK`");
+        note(if only_open {
+            "no open convoys; `gtctl convoy list` has the closed ones too"
+        } else {
+            "no convoys; make one with `gtctl convoy create TITLE WORK`"
+        });
         return Ok(Code::Done);
     }
     let lines = table.render(screen.paint, screen.width);

@@ -9,6 +9,7 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
+use crate::output::error::plain;
 use crate::output::paint::Paint;
 use crate::output::table::Table;
 use crate::output::time;
@@ -37,8 +38,8 @@ pub async fn run(cx: &mut Context, args: &Explain) -> Result<Code, Failure> {
 /// The explanation in words and tables.
 #[must_use]
 pub fn text(why: &Explanation, paint: Paint, width: Option<usize>) -> Vec<String> {
-    let mut out = vec![paint.strong(&why.verdict)];
-    out.extend(why.because.iter().map(|fact| format!("  because {fact}")));
+    let mut out = vec![paint.strong(&plain(&why.verdict))];
+    out.extend(why.because.iter().map(|fact| format!("  because {}", plain(fact))));
     if !why.observations.is_empty() {
         let mut table = Table::new(&["OBSERVED", "VALUE", "BY", "AGE"]);
         for seen in &why.observations {
@@ -58,7 +59,7 @@ pub fn text(why: &Explanation, paint: Paint, width: Option<usize>) -> Vec<String
         out.extend(decisions(&why.decisions, paint, width));
     }
     if let Some(next) = &why.next {
-        out.extend([String::new(), format!("next: {next}")]);
+        out.extend([String::new(), format!("next: {}", plain(next))]);
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use gtd_proto::pause::PauseChange;
 use gtd_proto::rpc::TownClient;
-use gtd_proto::{Address, Reply, params};
+use gtd_proto::{Address, Reply, Timestamp, params};
 
 use super::progress;
 use crate::cli::{Pause, Resume};
@@ -32,7 +32,7 @@ pub async fn run(cx: &mut Context, args: Pause) -> Result<Code, Failure> {
     };
     let doing = client::change(wait_ms, TownClient::pause(&session.client, request));
     let answer = progress::with_clock("pausing", doing).await?;
-    print(cx, "town.pause", &answer, true)
+    print(cx, "town.pause", &answer, true, args.until)
 }
 
 /// Lets go on.
@@ -53,7 +53,7 @@ pub async fn resume(cx: &mut Context, args: Resume) -> Result<Code, Failure> {
     };
     let doing = client::change(wait_ms, TownClient::resume(&session.client, request));
     let answer = progress::with_clock("resuming", doing).await?;
-    print(cx, "town.resume", &answer, false)
+    print(cx, "town.resume", &answer, false, None)
 }
 
 /// The agents meant; nothing where none was named. A crew's are no agents of the daemon's, and named as they are.
@@ -72,7 +72,13 @@ async fn addresses(
     Ok((!agents.is_empty()).then_some(agents))
 }
 
-fn print(cx: &mut Context, kind: &str, answer: &Reply<PauseChange>, frozen: bool) -> Result<Code, Failure> {
+fn print(
+    cx: &mut Context,
+    kind: &str,
+    answer: &Reply<PauseChange>,
+    frozen: bool,
+    until: Option<Timestamp>,
+) -> Result<Code, Failure> {
     let (screen, change) = (&mut cx.screen, &answer.body);
     if screen.json {
         screen.envelope(kind, answer)?;
@@ -80,7 +86,7 @@ fn print(cx: &mut Context, kind: &str, answer: &Reply<PauseChange>, frozen: bool
         let lines = plan(&change.plan, screen.paint, screen.width);
         screen.lines(lines)?;
     } else {
-        let lines = pause::receipts(&change.items, frozen, screen.paint, screen.width);
+        let lines = pause::receipts(&change.items, frozen, until, screen.paint, screen.width);
         screen.lines(lines)?;
     }
     let whole = change.items.iter().all(|item| item.refused.is_none());

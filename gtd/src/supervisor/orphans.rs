@@ -297,6 +297,7 @@ pub fn in_words(swept: &Swept) -> String {
         (Some(why), _) => {
             format!("{agent} {instance}: {sent} signals sent, and what is left is not known: {why}")
         }
+        (None, 0) if sent == 1 => format!("{agent} {instance}: ended with 1 signal, nothing is left"),
         (None, 0) => format!("{agent} {instance}: ended with {sent} signals, nothing is left"),
         (None, left) => format!("{agent} {instance}: {sent} signals sent, {left} processes are left"),
     }

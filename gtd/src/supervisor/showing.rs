@@ -10,6 +10,7 @@ use gtd_proto::{Address, Agent, Incident, Timestamp};
 
 use super::core::Core;
 use super::dating;
+use super::machine::Phase;
 use super::planner::Facts;
 use super::policy::since;
 use super::reports::Heard;
@@ -146,13 +147,14 @@ fn agent_alerts(core: &Core, now: Timestamp, wall: Timestamp, line: &Timeline) -
         } else if machine.state() == gtd_proto::State::Quarantined {
             let why = machine.reason.as_deref().unwrap_or("it failed too often");
             let message = format!("{address} is quarantined: {why}");
-            alerts.push(alert(
-                format!("agent:{address}"),
-                Severity::Error,
-                message,
-                &format!("gtctl reset {address}"),
-                wall,
-            ));
+            // Without an end it waits for its program or directory, and a reset would meet the same.
+            let endless = matches!(&machine.phase, Phase::Waiting { until, .. } if *until == Timestamp::MAX);
+            let hint = if endless {
+                "gtctl doctor agent-binaries".to_owned()
+            } else {
+                format!("gtctl reset {address}")
+            };
+            alerts.push(alert(format!("agent:{address}"), Severity::Error, message, &hint, wall));
         }
     }
     alerts.extend(settings_alerts(core, wall));

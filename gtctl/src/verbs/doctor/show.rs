@@ -164,7 +164,8 @@ pub fn fixed(screen: &mut Screen, report: &Report, args: &Doctor) -> Result<(), 
     screen.line(counts(report))?;
     if left.iter().any(|item| item.class != FixClass::Safe) {
         screen.flush()?;
-        note("next: what was left needs a yes: gtctl doctor --fix --yes");
+        let named: String = args.checks.iter().map(|name| format!(" {name}")).collect();
+        note(format!("next: what was left needs a yes: gtctl doctor --fix --yes{named}"));
     }
     Ok(())
 }
