@@ -80,9 +80,15 @@ impl Method {
             }
             _ => return Err(invalid("", "parameters are an object or an array")),
         };
+        if named.get("reason").and_then(Value::as_str).is_some_and(|reason| reason.len() > REASON_MAX) {
+            return Err(invalid("/reason", &format!("a reason has at most {REASON_MAX} bytes")));
+        }
         (self.normalise)(Value::Object(named))
     }
 }
+
+/// Longest reason, in bytes: it is shown in rows and alerts, and kept with every intent.
+pub const REASON_MAX: usize = 500;
 
 fn invalid(path: &str, why: &str) -> RpcError {
     let at = if path.is_empty() { String::new() } else { format!(" at {path}") };
@@ -341,6 +347,9 @@ mod tests {
         assert_eq!(path("rig.status", r#"["a","b"]"#), "/1");
         assert_eq!(path("witness.start", r#"{"rig":"a","env":{"K/V":1}}"#), "/env/K~1V");
         assert_eq!(path("rig.status", "5"), "");
+        let long = format!(r#"{{"rig":"a","reason":"{}"}}"#, "x".repeat(REASON_MAX + 1));
+        assert_eq!(path("rig.park", &long), "/reason");
+        assert!(check("rig.park", &long.replacen('x', "", 1)).is_ok());
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Pause {
     /// Only this rig's agents; the whole town unless a rig or agents are given
     pub rig: Option<RigName>,
     /// Only this agent; may be given several times
-    #[arg(long = "agent", value_name = "AGENT")]
+    #[arg(long = "agent", value_name = "AGENT", conflicts_with = "rig")]
     pub agents: Vec<String>,
     /// It ends by itself after this time, or at this instant
     #[arg(long, value_name = "TIME", value_parser = ahead)]

@@ -165,6 +165,7 @@ fn tasks(agent: &Address, has_work: bool) -> Vec<String> {
             "When nothing is ready, end your turn.",
         ]),
         Role::Deacon => own(&[
+            "Say that you are well, at the beginning of each round: date -u '+{\"timestamp\":\"%FT%TZ\"}' > heartbeat.json, in your own directory (deacon/ of the town). Who stops saying so is started anew.",
             "See how the town is: what is unwell, what waits for a person, which alerts are open.",
             "Restart a witness or a refinery that does not get on. Everything else that dies the daemon brings back.",
             "When nothing is to be done, end your turn.",

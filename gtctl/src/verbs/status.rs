@@ -149,6 +149,8 @@ async fn last_lines(session: &Session, agent: &Agent) -> Vec<String> {
 fn check_one(agent: &Agent) -> Code {
     match (agent.running, agent.state) {
         (true, State::Running | State::Starting | State::Stopping) => Code::Done,
+        // It is there, and does nothing.
+        (true, State::Paused) => Code::NotRunning,
         (true, _) => Code::Degraded,
         (false, State::Unknown) => Code::NoSuch,
         (false, _) => Code::NotRunning,
@@ -157,8 +159,7 @@ fn check_one(agent: &Agent) -> Code {
 
 /// Of those that should run: all run, none does, or some.
 fn check_many<'a>(agents: impl Iterator<Item = &'a Agent>) -> Code {
-    let wanted: Vec<&Agent> =
-        agents.filter(|agent| agent.intent == Intent::Running && agent.role != Role::Crew).collect();
+    let wanted: Vec<&Agent> = agents.filter(|agent| should_run(agent) && agent.role != Role::Crew).collect();
     let well = wanted.iter().filter(|agent| check_one(agent) == Code::Done).count();
     let down = wanted.iter().filter(|agent| check_one(agent) == Code::NotRunning).count();
     match wanted.len() {
@@ -166,6 +167,11 @@ fn check_many<'a>(agents: impl Iterator<Item = &'a Agent>) -> Code {
         all if down == all => Code::NotRunning,
         _ => Code::Degraded,
     }
+}
+
+/// What is paused should run, and does not.
+fn should_run(agent: &Agent) -> bool {
+    matches!(agent.intent, Intent::Running | Intent::Paused)
 }
 
 fn check_town(status: &TownStatus) -> Code {

@@ -1,7 +1,7 @@
 //! `gtctl up`: the daemon, and everything that should run.
 
 use gtd_proto::rpc::TownClient;
-use gtd_proto::{Reply, params, town};
+use gtd_proto::{Reply, State, params, town};
 
 use super::daemon::start::warn;
 use super::progress;
@@ -12,7 +12,8 @@ use crate::daemon::start::{self, Launch};
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::change::{plan, step};
-use crate::output::{change, note};
+use crate::output::error::plain;
+use crate::output::{agents, change, note};
 
 /// Runs the verb.
 ///
@@ -38,6 +39,8 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
         Err(failure) => return Err(failure),
     };
     let answer = start_town(&session, args).await?;
+    let amiss = if answer.body.dry_run { Vec::new() } else { amiss(&session).await };
+    let well = amiss.is_empty() && answer.body.items.iter().all(|item| item.ok);
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("town.start", &answer)?;
@@ -48,10 +51,41 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
         let lines = change::town("running", &answer.body, screen.paint, screen.width);
         screen.lines(lines)?;
         let name = session.root().display();
-        let but = if answer.body.items.iter().all(|item| item.ok) { "" } else { ", except for the above" };
+        for line in &amiss {
+            screen.line(plain(line))?;
+        }
+        let but = if well { "" } else { ", except for the above" };
         screen.line(format!("town {name} is up{but}"))?;
     }
-    Ok(if answer.body.items.iter().all(|item| item.ok) { Code::Done } else { Code::Partial })
+    Ok(if well { Code::Done } else { Code::Partial })
+}
+
+/// What should run and will not by itself: quarantined, or paused. Also what was so before.
+async fn amiss(session: &Session) -> Vec<String> {
+    // The town is up: that this cannot be told as well is no failure of it.
+    let Ok(status) = client::read(TownClient::status(&session.client, params::None {})).await else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    if let Some(pause) = &status.body.pause {
+        lines.push(format!("the town is paused, by {}; to let it go on: {}", pause.by, pause.clear));
+    }
+    for agent in agents::all(&status.body) {
+        let why = agent.reason.as_deref().unwrap_or_default();
+        match (agent.state, agent.next_attempt) {
+            (State::Quarantined, None) => {
+                lines.push(format!("{}: quarantined, {why}; see gtctl doctor agent-binaries", agent.agent));
+            }
+            (State::Quarantined, Some(_)) => {
+                lines.push(format!("{}: quarantined, {why}; see gtctl explain {}", agent.agent, agent.agent));
+            }
+            (State::Paused, _) if status.body.pause.is_none() => {
+                lines.push(format!("{}: {why}; see gtctl status {}", agent.agent, agent.agent));
+            }
+            _ => {}
+        }
+    }
+    lines
 }
 
 async fn start_town(session: &Session, args: &Up) -> Result<Reply<town::TownChange>, Failure> {
