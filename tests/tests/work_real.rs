@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gtd::work::bd::Bd;
+use gtd::work::bd::{Bd, NewMessage};
 use gtd::work::{Filter, Item, NewItem, WorkError, WorkStore};
 use gtd_proto::{Address, Timestamp, WorkId};
 use gtd_tests::programs;
@@ -70,6 +70,33 @@ fn new(title: &str) -> NewItem {
         prefix: "pj".to_owned(),
         by: "t".to_owned(),
     }
+}
+
+/// Mail that the program keeps: one that was sent is found again, read, and put aside; asked for twice there is one.
+async fn messages(store: &Bd) {
+    let new = NewMessage {
+        from: "proj/polecats/nux".to_owned(),
+        to: "deacon".to_owned(),
+        subject: "-LIFECYCLE: \"ü\"".to_owned(),
+        body: "cycle\n--now".to_owned(),
+        key: Some("m-1 2026".to_owned()),
+    };
+    assert_eq!(store.messages().await, Ok(Vec::new()), "work is no mail");
+    let sent = store.send_message(&new, true).await.unwrap();
+    assert_eq!(store.send_message(&new, true).await.unwrap().id, sent.id, "of one key there is one");
+    let all = store.messages().await.unwrap();
+    assert_eq!(all.iter().map(|mail| &mail.id).collect::<Vec<_>>(), [&sent.id]);
+    assert_eq!(
+        (all[0].from.as_str(), all[0].to.as_str(), all[0].subject.as_str(), all[0].body.as_str()),
+        ("proj/nux", "deacon", new.subject.as_str(), new.body.as_str())
+    );
+    assert!(!all[0].read && !all[0].archived);
+    assert!(store.message_read(&sent.id).await.unwrap().read);
+    assert!(store.message(&sent.id).await.unwrap().unwrap().read);
+    assert!(store.message_aside(&sent.id).await.unwrap().archived);
+    assert_eq!(store.messages().await, Ok(Vec::new()));
+    assert_eq!(store.send_message(&new, true).await.unwrap().id, sent.id, "also one that was put aside");
+    assert_eq!(store.message("pj-nope9").await, Ok(None));
 }
 
 async fn whole_story(program: &Path) {
@@ -151,6 +178,8 @@ async fn whole_story(program: &Path) {
     assert_eq!(changed, both, "closed ones too");
     let later = Timestamp::now() + Duration::from_secs(3600);
     assert_eq!(store.changes(later).await, Ok(Vec::new()));
+
+    messages(&store).await;
 
     // States of agents.
     if old {
