@@ -314,6 +314,11 @@ fn the_session_of_an_agent_that_stays_dead_is_told() {
         town.process("a/witness").kill();
         town.wait_state("a/witness", "stopped");
     });
+    // Who pauses it wants it left as it is.
+    town.call("town.pause", json!({}));
+    assert_eq!(check(&town, "zombie-sessions")["status"], "ok");
+    town.call("town.resume", json!({}));
+    assert_eq!(check(&town, "zombie-sessions")["status"], "warning");
     // Its next start takes the session over.
     town.call("rig.unpark", json!({"rig": "a"}));
     town.wait_all_running();
