@@ -121,6 +121,13 @@ fn what_is_wrong_with_programs() {
             "agents": {"fake": {"provider": "script", "command": "/no/such", "args": []}}});
         town.replace("settings/config.json", &gone.to_string());
     });
+    // Those that are switched off need no program.
+    let off = Setup::new().rigs(&["a"]).no_refineries().toml("[witness]\nmode = \"off\"").make();
+    let gone = json!({"type": "town-settings", "version": 1, "default_agent": "fake",
+        "agents": {"fake": {"provider": "script", "command": "/no/such", "args": []}}});
+    off.replace("settings/config.json", &gone.to_string());
+    off.start();
+    assert_eq!(check(&off, "agent-binaries")["status"], "ok");
     let relative = Setup::new().env("PATH", "/usr/local/bin:/usr/bin:/bin:here").make();
     relative.start();
     let found = check(&relative, "path");
