@@ -223,6 +223,8 @@ pub struct Machine {
     pub paused: Option<Standing>,
     /// It stands still for that, or is on its way there or back.
     pub frost: Option<Frost>,
+    /// What an earlier daemon was restarting, until it is found or another one is begun.
+    pub renewing: Option<InstanceId>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -279,6 +281,9 @@ pub struct Memo {
     /// The present instance may stand still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frost: Option<Frost>,
+    /// The instance that was to end so that the next one can begin: a restart that was under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewing: Option<InstanceId>,
 }
 
 impl Machine {
@@ -326,6 +331,7 @@ impl Machine {
             waits: None,
             paused: None,
             frost: None,
+            renewing: None,
         }
     }
 
@@ -361,6 +367,7 @@ impl Machine {
             drain: self.drain.clone(),
             waits: self.waits.clone(),
             frost: self.frost.clone(),
+            renewing: self.being_renewed(),
         }
     }
 
