@@ -64,6 +64,7 @@ mod socket;
 mod spawn;
 mod spawn_crash;
 mod startup;
+mod taken_away;
 mod tmux_days;
 mod tmux_odd_days;
 mod towns;
