@@ -16,6 +16,7 @@ pub mod guard;
 pub mod id;
 pub mod launch;
 pub mod lineage;
+pub mod namespace;
 pub mod observe;
 mod pidfd;
 mod procfs;
