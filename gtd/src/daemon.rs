@@ -303,7 +303,10 @@ impl Daemon {
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(post, &self.bus, &self.live, &self.layout, cursors, &out).await;
-        self.wait().await;
+        tokio::select! {
+            () = self.wait() => {}
+            () = lock.lost() => tracing::error!("another daemon has the town now, since our lock was removed"),
+        }
         self.manager.stopping();
         self.signals.end_at_once_from_now();
         tracing::info!("going down; agents stay");

@@ -8,9 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use fs2::FileExt;
 use gtd_proto::daemon::Endpoint;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::files;
 
@@ -19,11 +23,13 @@ pub const FILE: &str = "daemon.lock";
 
 /// Openings tried when the file is replaced under our hands.
 const TRIES: u32 = 5;
+/// How often it is looked whether the file is still there. It costs one `stat`.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// The town's lock, held. It is given back when this is dropped, and by the kernel when the process ends.
 #[derive(Debug)]
 pub struct TownLock {
-    _file: File,
+    file: Mutex<File>,
     path: PathBuf,
 }
 
@@ -76,37 +82,83 @@ impl TownLock {
         let path = dir.join(FILE);
         let io = |why| LockError::Io { path: path.clone(), why };
         fs::create_dir_all(dir).map_err(io)?;
-        for _ in 0..TRIES {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(&path)
-                .map_err(io)?;
-            match file.try_lock_exclusive() {
-                Ok(()) => {}
-                Err(why) if why.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                    return Err(LockError::Held { holder: holder(dir) });
-                }
-                Err(why) => return Err(io(why)),
+        let file = lock(dir, &path)?;
+        // Somebody may have removed the file that the other one holds: he serves the town all the same.
+        if serves(dir) {
+            return Err(LockError::Held { holder: holder(dir) });
+        }
+        Ok(Self { file: Mutex::new(file), path })
+    }
+
+    /// Returns when the file was removed or replaced and another daemon has the town now: two must not have it.
+    /// Meanwhile a file that is gone is made and locked again.
+    pub async fn lost(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if self.is_in_place() {
+                continue;
             }
-            // Somebody may have replaced the file between the opening and the lock: a lock on a file without
-            // a name keeps nobody out.
-            if same_file(&file, &path) {
-                return Ok(Self { _file: file, path });
+            let dir = self.path.parent().unwrap_or(&self.path);
+            match lock(dir, &self.path) {
+                Ok(file) => {
+                    tracing::warn!(path = %self.path.display(), "the town's lock was removed; it is held again");
+                    *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+                }
+                Err(LockError::Held { .. }) => return,
+                Err(error) => tracing::warn!(%error, "the town's lock was removed"),
             }
         }
-        Err(io(io::Error::other("the file is being replaced again and again")))
     }
 
     /// Whether the locked file still has its name. False means that somebody removed or replaced it, and a
     /// second daemon could start.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
-        same_file(&self._file, &self.path)
+        same_file(&self.file.lock().unwrap_or_else(PoisonError::into_inner), &self.path)
     }
+}
+
+/// Whether somebody listens on the socket in this directory that `endpoint.json` names, and is who it says: a service
+/// manager's socket is listened on by the manager, and a copied town's file names the other one's.
+fn serves(dir: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let endpoint = files::read_endpoint(dir).filter(|it| Path::new(&it.socket).parent() == Some(dir));
+    let Some(endpoint) = endpoint else { return false };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
+    let reached = SocketAddrUnix::new(Path::new(&endpoint.socket)).and_then(|at| connect(&socket, &at));
+    // In another pid namespace he has no number here.
+    reached.is_ok()
+        && getsockopt(&socket, PeerCredentials)
+            .is_ok_and(|peer| peer.pid() == 0 || peer.pid() == endpoint.pid)
+}
+
+/// Locks the file, and makes it where needed.
+fn lock(dir: &Path, path: &Path) -> Result<File, LockError> {
+    let io = |why| LockError::Io { path: path.to_owned(), why };
+    for _ in 0..TRIES {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)
+            .map_err(io)?;
+        match file.try_lock_exclusive() {
+            Ok(()) => {}
+            Err(why) if why.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                return Err(LockError::Held { holder: holder(dir) });
+            }
+            Err(why) => return Err(io(why)),
+        }
+        // Somebody may have replaced the file between the opening and the lock: a lock on a file without
+        // a name keeps nobody out.
+        if same_file(&file, path) {
+            return Ok(file);
+        }
+    }
+    Err(io(io::Error::other("the file is being replaced again and again")))
 }
 
 fn same_file(file: &File, path: &Path) -> bool {
