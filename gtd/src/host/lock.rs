@@ -15,6 +15,7 @@ use fs2::FileExt;
 use gtd_proto::daemon::Endpoint;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::io::Errno;
 
 use super::files;
 
@@ -127,10 +128,13 @@ fn serves(dir: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
     let reached = SocketAddrUnix::new(Path::new(&endpoint.socket)).and_then(|at| connect(&socket, &at));
-    // In another pid namespace he has no number here.
-    reached.is_ok()
-        && getsockopt(&socket, PeerCredentials)
-            .is_ok_and(|peer| peer.pid() == 0 || peer.pid() == endpoint.pid)
+    // A passed socket may tell of whoever called `listen` last, long after his end.
+    let lives = rustix::process::Pid::from_raw(endpoint.pid).is_some_and(|pid| {
+        pid != rustix::process::getpid() && rustix::process::test_kill_process(pid) != Err(Errno::SRCH)
+    });
+    lives
+        && reached.is_ok()
+        && getsockopt(&socket, PeerCredentials).is_ok_and(|peer| peer.pid() == endpoint.pid)
 }
 
 /// Locks the file, and makes it where needed.

@@ -6,6 +6,7 @@
 
 mod captured;
 mod sessions;
+mod spared;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -115,7 +116,8 @@ impl Handle {
             town: self.runtime().shared().town_id.clone(),
             panes: listing.as_ref().map(|listing| strangers(listing, &snapshot, &shims)).unwrap_or_default(),
         };
-        let found = attribute(&snapshot, &on_record, &ground);
+        let mut found = attribute(&snapshot, &on_record, &ground);
+        spared::protect(&mut found, &snapshot.table, self.runtime().shared().look.as_ref());
         Ok(Seen { on_record, snapshot, found, sessions: shown_sessions.unwrap_or_default(), listing, ground })
     }
 
