@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use gtd_tests::{Process, QUICK, START, Setup, Town, programs, wait_until};
+use gtd_tests::{Process, QUICK, START, Setup, Town, programs, skipped, wait_until};
 
 /// A program in a pid namespace of its own; all of it ends with this.
 struct Elsewhere(Child);
@@ -38,7 +38,7 @@ fn can() -> bool {
 #[test]
 fn a_daemon_that_cannot_see_the_agents_does_not_take_them_for_dead() {
     if !can() {
-        eprintln!("skipped: pid namespaces cannot be made here");
+        skipped("another view of the processes", "pid namespaces cannot be made here");
         return;
     }
     let town = Setup::new().rigs(&["a", "b"]).no_refineries().up();
@@ -70,7 +70,7 @@ fn a_daemon_that_cannot_see_the_agents_does_not_take_them_for_dead() {
 #[test]
 fn a_stranger_with_the_number_of_a_tmux_server_in_a_container_gets_no_signal() {
     if !can() {
-        eprintln!("skipped: pid namespaces cannot be made here");
+        skipped("another view of the processes", "pid namespaces cannot be made here");
         return;
     }
     let town = Setup::new().rigs(&["a"]).no_refineries().make();

@@ -104,6 +104,7 @@ pub struct Shared {
     places: RwLock<BTreeMap<Address, Place>>,
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
+    spared: Mutex<BTreeSet<InstanceId>>,
     pub(super) descent: Descent,
 }
 
@@ -142,6 +143,7 @@ impl Shared {
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),
+            spared: Mutex::default(),
             descent: Descent::default(),
         }
     }
@@ -202,6 +204,17 @@ impl Shared {
             captures.insert(agent.clone(), capture);
         }
         result
+    }
+
+    /// The shim of this instance has ended everything but what it spared.
+    pub(super) fn note_spared(&self, instance: &InstanceId) {
+        self.spared.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone());
+    }
+
+    /// Instances of which only what was spared is left, as far as this daemon saw their ends.
+    #[must_use]
+    pub fn only_spared(&self) -> BTreeSet<InstanceId> {
+        self.spared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn launch_file(&self, instance: &InstanceId) -> PathBuf {
