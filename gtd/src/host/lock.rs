@@ -189,7 +189,7 @@ mod tests {
     fn acquire_soon(dir: &Path) -> TownLock {
         for _ in 0..500 {
             match TownLock::acquire(dir) {
-                Err(LockError::Held { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                Err(LockError::Held { .. }) => std::thread::sleep(Duration::from_millis(10)),
                 other => return other.unwrap(),
             }
         }
