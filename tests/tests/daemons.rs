@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gtd_tests::{CHANGE, Process, QUICK, Setup, chaos_delay, run, wait_for, wait_until};
+use gtd_tests::{CHANGE, Process, QUICK, START, Setup, chaos_delay, run, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -321,4 +321,24 @@ fn the_heartbeat_reports_its_twelve_steps() {
     for field in ["started_at", "last_heartbeat", "heartbeat_count"] {
         assert!(!state[field].is_null(), "{field}: {state:#}");
     }
+}
+
+#[test]
+fn a_lock_file_that_somebody_removed_lets_no_second_daemon_in() {
+    let town = Setup::new().rigs(&["a"]).no_refineries().up();
+    town.wait_all_running();
+    let agents = town.running();
+    let lock = town.path("daemon/daemon.lock");
+    let second = || {
+        let mut gtd = town.command("gtd");
+        gtd.arg("--town").arg(town.root());
+        gtd_tests::run::run(gtd, START)
+    };
+    // "A stale lock": people remove it, and tools that clean directories.
+    std::fs::remove_file(&lock).unwrap();
+    let refused = second();
+    assert!(refused.code == 1 && refused.err.contains("already running"), "{refused:?}");
+    let held_again = || lock.exists() && town.gtctl(&["daemon", "status"]).code == 0 && second().code == 1;
+    assert!(wait_until(QUICK, held_again), "the first one holds it again");
+    assert_eq!(town.running(), agents);
 }

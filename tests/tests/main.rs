@@ -5,6 +5,7 @@
 mod activation;
 mod agents;
 mod alone;
+mod apart_views;
 mod aside;
 mod bad_config;
 mod boot;
@@ -61,6 +62,7 @@ mod resume;
 mod screens;
 mod service;
 mod socket;
+mod spared;
 mod spawn;
 mod spawn_crash;
 mod startup;

@@ -22,7 +22,7 @@ use super::tend::is_over;
 use super::waves;
 use crate::process::launch::{self as launch_file, Launch as LaunchFile};
 use crate::process::record::{self as files, Phase, Record, RecordLook};
-use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify};
+use crate::process::{BootId, Observation, Pid, Watch, WatchError, identify_child};
 use crate::tmux::{NewSession, PaneId, ServerId, TmuxError};
 
 /// How long a shim may take from its start to the start of its agent. It takes about 2 ms; a machine that is
@@ -88,7 +88,7 @@ pub(super) async fn begin(
         Err(error) => return called_off(work, &error).await,
     };
     let record = shared.record_file(work.instance);
-    let shim = match identify(pane_pid) {
+    let shim = match identify_child(pane_pid, place.server.pid) {
         // Until the shim's own record is read, the pane's process is who it is.
         Observation::Alive(id) => Some(id),
         // Not to be told: it may live, so it is looked for until it can be.
@@ -96,7 +96,7 @@ pub(super) async fn begin(
             work.report(What::Unknown { why }).await;
             return super::adopt::adopt(work, None, None).await;
         }
-        // Gone already: its record says who it was, and why.
+        // Gone already, and its number perhaps another's: its record says who it was, and why.
         _ => found(&record).map(|record| record.shim_id()),
     };
     let Some(shim) = shim else { return from_record(work, None).await };

@@ -44,6 +44,9 @@ pub(super) async fn after_the_shim(work: &mut Work<'_>, life: &mut Life, told: &
         capture.descended(&record.shim_id(), record.frozen_ids(), record.started_at);
     }
     let proper = record.as_ref().is_some_and(|record| record.phase == Phase::Gone);
+    if proper && record.as_ref().is_some_and(|record| !record.spared.is_empty()) {
+        shared.note_spared(work.instance);
+    }
     let mut left = if proper { survivors(record.as_deref()) } else { proven(work, &mut capture).await };
     if !proper && !left.is_empty() {
         work.report(What::Lingering { processes: left.clone() }).await;

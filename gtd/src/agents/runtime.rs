@@ -27,6 +27,8 @@ use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
 const ORDERS: usize = 32;
+/// Instances kept of which only what was spared is left: as many as the sweep keeps.
+const SPARED: usize = 4_096;
 
 /// A launch, and what its shim and its session need beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,7 @@ pub struct Shared {
     places: RwLock<BTreeMap<Address, Place>>,
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
+    spared: Mutex<BTreeSet<InstanceId>>,
     pub(super) descent: Descent,
 }
 
@@ -142,6 +145,7 @@ impl Shared {
             places: RwLock::default(),
             lives: RwLock::default(),
             captures: Mutex::default(),
+            spared: Mutex::default(),
             descent: Descent::default(),
         }
     }
@@ -202,6 +206,22 @@ impl Shared {
             captures.insert(agent.clone(), capture);
         }
         result
+    }
+
+    /// The shim of this instance has ended everything but what it spared.
+    pub(super) fn note_spared(&self, instance: &InstanceId) {
+        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.insert(instance.clone());
+        // Their ids are in order of time. Whoever sweeps has long written down those that go.
+        if spared.len() > SPARED {
+            spared.pop_first();
+        }
+    }
+
+    /// Instances of which only what was spared is left, as far as this daemon saw their ends.
+    #[must_use]
+    pub fn only_spared(&self) -> BTreeSet<InstanceId> {
+        self.spared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn launch_file(&self, instance: &InstanceId) -> PathBuf {

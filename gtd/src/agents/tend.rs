@@ -288,8 +288,14 @@ pub(super) async fn close_pane(shared: &Shared, agent: &Address, place: &Place) 
             return;
         }
     };
-    let over = listing.panes.iter().any(|other| other.pane == pane && is_over(other));
-    if over && let Err(error) = shared.driver.kill_pane(&server, &pane).await {
+    let over = listing.panes.iter().find(|other| other.pane == pane && is_over(other));
+    // A person may start something in it at this very moment.
+    let closed = match over.map(|pane| pane.pane_pid) {
+        Some(Some(ended)) => shared.driver.close_pane_of(&server, &pane, ended).await,
+        Some(None) => shared.driver.close_dead_pane(&server, &pane).await,
+        None => Ok(false),
+    };
+    if let Err(error) = closed {
         tracing::warn!(%agent, %error, "its pane could not be closed");
     }
     shared.forget_place(agent);

@@ -92,6 +92,12 @@ impl Daemon {
         let driver_config = driver_config(&config, &layout, &run_dir, &identity.id);
         // A copy's ledger names the tmux server of the town that it was copied from.
         let recorded = recorded_server(&state.servers).filter(|_| identity.copied_from().is_none());
+        let sockets = [driver_config.socket()].into_iter().chain(recorded.iter().map(|it| it.socket.clone()));
+        if let Some(why) = crate::tmux::elsewhere(sockets).await {
+            return Err(DaemonError::Missing(format!(
+                "{why}; start gtd where that server runs, or end it there"
+            )));
+        }
         let driver = Driver::open(driver_config, watcher.clone(), tmux_sender, recorded).await;
         let shim = sibling("gtd-shim").ok_or_else(|| {
             DaemonError::Missing(

@@ -109,9 +109,7 @@ pub(super) fn in_use(path: &std::path::Path) -> Use {
 /// Whether the supervisor still has an instance.
 async fn is_open(handle: &Handle, instance: &str) -> Option<bool> {
     let instance: InstanceId = instance.parse().ok()?;
-    let boot = crate::process::BootId::current().ok()?;
-    let rows = handle.ledger().instances_of(boot.as_str(), 4_096).await.ok()?;
-    let open = rows.iter().any(|row| row.instance == instance && !row.ended);
+    let open = handle.ledger().is_open(&instance).await.ok()?.unwrap_or(false);
     let shown = handle.view().read(|shown| {
         let mut agents = shown.agents.values();
         agents.any(|agent| {

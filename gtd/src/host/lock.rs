@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 use fs2::FileExt;
 use gtd_proto::daemon::Endpoint;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::io::Errno;
 
 use super::files;
 use super::named::{Named, Sight};
@@ -78,32 +81,12 @@ impl TownLock {
         let path = dir.join(FILE);
         let io = |why| LockError::Io { path: path.clone(), why };
         fs::create_dir_all(dir).map_err(io)?;
-        for _ in 0..TRIES {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(&path)
-                .map_err(io)?;
-            match file.try_lock_exclusive() {
-                Ok(()) => {}
-                Err(why) if why.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                    return Err(LockError::Held { holder: holder(dir) });
-                }
-                Err(why) => return Err(io(why)),
-            }
-            // Somebody may have replaced the file between the opening and the lock: a lock on a file without
-            // a name keeps nobody out.
-            let named = Named::by(&file.metadata().map_err(io)?, &path);
-            match named.look() {
-                Sight::InPlace => return Ok(Self { _file: file, named }),
-                Sight::Gone | Sight::Replaced => {}
-                Sight::Unknown(why) => return Err(io(why)),
-            }
+        let held = lock(dir, &path)?;
+        // Somebody may have removed the file that the other one holds: he serves the town all the same.
+        if serves(dir) {
+            return Err(LockError::Held { holder: holder(dir) });
         }
-        Err(io(io::Error::other("the file is being replaced again and again")))
+        Ok(held)
     }
 
     /// The locked file, and the name by which others try to lock it.
@@ -117,10 +100,59 @@ impl TownLock {
     /// # Errors
     /// [`LockError::Held`] when another process was faster: it supervises the town now.
     pub fn renew(&mut self) -> Result<(), LockError> {
-        let dir = self.named.path().parent().unwrap_or(Path::new("/"));
-        *self = Self::acquire(dir)?;
+        let path = self.named.path().to_owned();
+        *self = lock(path.parent().unwrap_or(Path::new("/")), &path)?;
         Ok(())
     }
+}
+
+/// Whether somebody listens on the socket in this directory that `endpoint.json` names, and is who it says: a service
+/// manager's socket is listened on by the manager, and a copied town's file names the other one's.
+fn serves(dir: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let endpoint = files::read_endpoint(dir).filter(|it| Path::new(&it.socket).parent() == Some(dir));
+    let Some(endpoint) = endpoint else { return false };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
+    let reached = SocketAddrUnix::new(Path::new(&endpoint.socket)).and_then(|at| connect(&socket, &at));
+    // A passed socket may tell of whoever called `listen` last, long after his end.
+    let lives = rustix::process::Pid::from_raw(endpoint.pid).is_some_and(|pid| {
+        pid != rustix::process::getpid() && rustix::process::test_kill_process(pid) != Err(Errno::SRCH)
+    });
+    lives
+        && reached.is_ok()
+        && getsockopt(&socket, PeerCredentials).is_ok_and(|peer| peer.pid() == endpoint.pid)
+}
+
+/// Locks the file, and makes it where needed.
+fn lock(dir: &Path, path: &Path) -> Result<TownLock, LockError> {
+    let io = |why| LockError::Io { path: path.to_owned(), why };
+    for _ in 0..TRIES {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)
+            .map_err(io)?;
+        match file.try_lock_exclusive() {
+            Ok(()) => {}
+            Err(why) if why.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                return Err(LockError::Held { holder: holder(dir) });
+            }
+            Err(why) => return Err(io(why)),
+        }
+        // Somebody may have replaced the file between the opening and the lock: a lock on a file without
+        // a name keeps nobody out.
+        let named = Named::by(&file.metadata().map_err(io)?, path);
+        match named.look() {
+            Sight::InPlace => return Ok(TownLock { _file: file, named }),
+            Sight::Gone | Sight::Replaced => {}
+            Sight::Unknown(why) => return Err(io(why)),
+        }
+    }
+    Err(io(io::Error::other("the file is being replaced again and again")))
 }
 
 /// What the files beside the lock say about its holder.

@@ -61,7 +61,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, LedgerError> {
     Ok(loaded)
 }
 
-/// Instances of one boot, the newest first, those that are over included.
+/// Instances of one boot: those that are not over, then the others, the newest first.
 pub(super) fn instances_of(
     conn: &Connection,
     boot: &str,
@@ -70,7 +70,7 @@ pub(super) fn instances_of(
     let mut statement = conn.prepare_cached(
         "SELECT instance, agent, reserved_at, started_at, boot, server, session, session_name, pane, shim,
            process, preset, account, launch, ready_at, captured, ended
-         FROM instances WHERE boot = ?1 ORDER BY id DESC LIMIT ?2",
+         FROM instances WHERE boot = ?1 ORDER BY ended, id DESC LIMIT ?2",
     )?;
     let mut rows = statement.query((boot, limit))?;
     let mut found = Vec::new();
@@ -79,6 +79,15 @@ pub(super) fn instances_of(
         found.extend(instance(row).ok());
     }
     Ok(found)
+}
+
+/// Whether an instance is not over; none when there is no such row. Of a row that cannot be read otherwise too.
+pub(super) fn is_open(conn: &Connection, instance: &str) -> Result<Option<bool>, LedgerError> {
+    let mut statement = conn.prepare_cached("SELECT ended FROM instances WHERE instance = ?1")?;
+    let mut rows = statement.query([instance])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let ended: bool = row.get(0)?;
+    Ok(Some(!ended))
 }
 
 fn rows<T>(

@@ -325,6 +325,15 @@ impl Ledger {
         self.read(move |conn| load::instances_of(conn, &boot, limit)).await
     }
 
+    /// Whether the ledger has an instance as not over; none when it does not know it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub async fn is_open(&self, instance: &gtd_proto::InstanceId) -> Result<Option<bool>, LedgerError> {
+        let instance = instance.to_string();
+        self.read(move |conn| load::is_open(conn, &instance)).await
+    }
+
     /// The answer kept under an idempotency key.
     ///
     /// # Errors

@@ -132,6 +132,20 @@ pub fn identify(pid: Pid) -> Observation<ProcessId> {
     identify_stat(pid).map(|stat| ProcessId { boot, pid, start: stat.start })
 }
 
+/// Who has this number now, if that is a child of this process. A number that was told is given to somebody else soon
+/// after its process has ended.
+#[must_use]
+pub fn identify_child(pid: Pid, parent: Pid) -> Observation<ProcessId> {
+    let boot = match BootId::current() {
+        Ok(boot) => boot,
+        Err(error) => return Observation::Unknown(format!("cannot read the boot id: {error}")),
+    };
+    match identify_stat(pid) {
+        Observation::Alive(stat) if stat.parent != Some(parent) => Observation::Absent,
+        other => other.map(|stat| ProcessId { boot, pid, start: stat.start }),
+    }
+}
+
 /// `Some` unless the identity belongs to the running boot.
 pub(crate) fn other_boot<T>(id: &ProcessId) -> Option<Observation<T>> {
     match BootId::current() {
@@ -160,6 +174,14 @@ mod tests {
 
     fn own() -> ProcessId {
         ProcessId::own().unwrap()
+    }
+
+    #[test]
+    fn a_number_of_somebody_elses_child_is_not_meant() {
+        let own = own();
+        let parent = Pid::new(std::os::unix::process::parent_id().cast_signed()).unwrap();
+        assert_eq!(identify_child(own.pid, parent), Observation::Alive(own.clone()));
+        assert_eq!(identify_child(own.pid, own.pid), Observation::Absent);
     }
 
     #[test]

@@ -249,7 +249,9 @@ pub(crate) fn holds_lock_on(pid: Pid, file_name: &str) -> io::Result<bool> {
         let fd = entry?.file_name();
         let Some(fd) = fd.to_str() else { continue };
         let Ok(target) = link(pid, &format!("fd/{fd}")) else { continue };
-        if target.file_name().is_some_and(|name| name == file_name) {
+        // The lock is held also when somebody removed the file's name.
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        if name.strip_suffix(" (deleted)").unwrap_or(&name) == file_name {
             let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
             if info.lines().any(|line| line.starts_with("lock:")) {
                 return Ok(true);

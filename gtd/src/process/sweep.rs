@@ -14,6 +14,7 @@ use super::exit::ExitWatcher;
 use super::facts::Marker;
 use super::id::{Pid, ProcessId};
 use super::observe::Observation;
+use super::procfs::exists;
 use super::spare::{Look, SparedAs, is_tmux_server};
 use super::stat::Stat;
 use super::stop::{EndOptions, EndReport, end};
@@ -89,6 +90,12 @@ impl Look for Careful {
             return true;
         }
         let Some(ancestry) = table.ancestors(id.pid) else { return false };
+        // A parent that is there and is not shown to us may be a tmux server, or what leads to one.
+        let last = ancestry.chain.last().unwrap_or(id);
+        let above = table.at_pid(last.pid).and_then(|stat| stat.parent);
+        if above.is_some_and(|pid| table.at_pid(pid).is_none() && exists(pid) != Some(false)) {
+            return true;
+        }
         ancestry
             .chain
             .iter()

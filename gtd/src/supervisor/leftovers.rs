@@ -75,9 +75,15 @@ pub(super) async fn sweep(handle: &Handle, listing: &Listing, before: &Seen) -> 
                 continue;
             }
         }
-        match handle.runtime().driver().kill_pane(&listing.server, &pane.pane).await {
-            Ok(true) => tell(handle, pane, &instance).await,
-            Ok(false) => {}
+        // tmux looks once more: a person may start something in it at this very moment.
+        let driver = handle.runtime().driver();
+        let closed = match driver.close_dead_pane(&listing.server, &pane.pane).await {
+            Ok(_) => driver.started_with(&listing.server, &pane.pane).await,
+            Err(error) => Err(error),
+        };
+        match closed {
+            Ok(None) => tell(handle, pane, &instance).await,
+            Ok(Some(_)) => {}
             Err(error) => tracing::warn!(pane = %pane.pane, %error, "a dead pane stays"),
         }
     }

@@ -6,6 +6,7 @@
 
 mod captured;
 mod sessions;
+mod spared;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl Handle {
         let inherited: Option<Timestamp> = inherited.and_then(|fact| serde_json::from_value(fact).ok());
         let recalled = self.ledger().fact(CAPTURED).await;
         let recalled = recalled.map_err(|error| Blind::new("the ledger", "read", error))?;
+        let spared = spared::of(self, &boot).await?;
         let listing = self.listing().await?;
         let snapshot = tokio::task::spawn_blocking(Snapshot::read).await;
         let snapshot = snapshot
@@ -107,7 +109,9 @@ impl Handle {
             .map_err(|error| Blind::new("the processes", "listed", error))?;
         let rows: Vec<InstanceRow> =
             rows.into_iter().filter(|row| inherited.is_none_or(|until| row.reserved_at > until)).collect();
-        let on_record = on_record(&rows, self.runtime().captures(), &recalled.unwrap_or_default(), &boot);
+        let swept: Vec<InstanceRow> =
+            rows.iter().filter(|row| !row.ended || !spared.contains(&row.instance)).cloned().collect();
+        let on_record = on_record(&swept, self.runtime().captures(), &recalled.unwrap_or_default(), &boot);
         let shims: HashSet<ProcessId> =
             rows.iter().filter_map(|row| row.shim.as_ref()).filter_map(process_id).collect();
         let shown_sessions = listing.as_ref().map(|listing| self.judge_sessions(listing, &rows, &snapshot));
@@ -115,7 +119,8 @@ impl Handle {
             town: self.runtime().shared().town_id.clone(),
             panes: listing.as_ref().map(|listing| strangers(listing, &snapshot, &shims)).unwrap_or_default(),
         };
-        let found = attribute(&snapshot, &on_record, &ground);
+        let mut found = attribute(&snapshot, &on_record, &ground);
+        spared::protect(&mut found, &snapshot.table, self.runtime().shared().look.as_ref());
         Ok(Seen { on_record, snapshot, found, sessions: shown_sessions.unwrap_or_default(), listing, ground })
     }
 
@@ -251,6 +256,7 @@ impl Handle {
 pub(super) async fn step(handle: &Handle, settings: &Sweep, memory: &mut Memory) -> Told {
     let mut told = Told { actions: Vec::new(), error: None };
     memory.captured.keep(handle).await;
+    spared::keep(handle).await;
     let (seen, only_looks) = match (handle.look_for_orphans().await, handle.only_looks().await) {
         (Ok(seen), Ok(only_looks)) => (seen, only_looks),
         (Err(blind), _) | (_, Err(blind)) => {

@@ -182,15 +182,22 @@ impl Driver {
     /// # Errors
     /// `WrongServer`, others as they are.
     pub async fn close_dead_pane(&self, server: &ServerId, pane: &PaneId) -> Result<bool, TmuxError> {
-        let _changing = self.inner.changing().await?;
-        let known = self.meant(server)?;
-        let (target, close) = (pane.to_string(), format!("kill-pane -t {pane}"));
-        let list = CommandList::new(["if-shell", "-F", "-t", &target, "#{pane_dead}", &close]);
-        match self.run(&known, &list).await {
-            Ok(_) => Ok(true),
-            Err(TmuxError::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.close_if(server, pane, "#{pane_dead}").await
+    }
+
+    /// Closes a pane in which this process ran and has ended, also while a child of it keeps the terminal. tmux itself
+    /// looks, in the moment in which it closes it, whether something else was started there. `false` when there is no
+    /// such pane.
+    ///
+    /// # Errors
+    /// `WrongServer`, others as they are.
+    pub async fn close_pane_of(
+        &self,
+        server: &ServerId,
+        pane: &PaneId,
+        ended: Pid,
+    ) -> Result<bool, TmuxError> {
+        self.close_if(server, pane, &format!("#{{||:#{{pane_dead}},#{{==:#{{pane_pid}},{ended}}}}}")).await
     }
 
     /// Whether a pane's process has ended and the pane remains, and the command line that tmux started it with, as
@@ -352,6 +359,18 @@ impl Driver {
         let mark = Mark::fresh();
         let list = CommandList::new(["list-clients", "-F", &listing::clients_format(&mark)]);
         listing::clients(&mark, &self.run(known, &list).await?)
+    }
+
+    async fn close_if(&self, server: &ServerId, pane: &PaneId, what: &str) -> Result<bool, TmuxError> {
+        let _changing = self.inner.changing().await?;
+        let known = self.meant(server)?;
+        let (target, close) = (pane.to_string(), format!("kill-pane -t {pane}"));
+        let list = CommandList::new(["if-shell", "-F", "-t", &target, what, &close]);
+        match self.run(&known, &list).await {
+            Ok(_) => Ok(true),
+            Err(TmuxError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn kill(&self, server: &ServerId, verb: &str, target: String) -> Result<bool, TmuxError> {

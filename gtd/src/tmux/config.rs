@@ -46,6 +46,14 @@ pub enum ServerChoice {
     Socket(PathBuf),
 }
 
+impl DriverConfig {
+    /// The socket of the server that is to be worked with.
+    pub fn socket(&self) -> PathBuf {
+        let uid = rustix::process::getuid().as_raw();
+        self.server.socket(std::env::var_os("TMUX_TMPDIR").as_deref(), uid)
+    }
+}
+
 impl ServerChoice {
     /// The socket of that server. `tmpdir` is the value of `TMUX_TMPDIR`, in which tmux looks for named ones
     /// and otherwise in `/tmp`.

@@ -58,8 +58,7 @@ impl Driver {
         events: mpsc::Sender<TmuxEvent>,
         recorded: Option<ServerId>,
     ) -> Self {
-        let uid = rustix::process::getuid().as_raw();
-        let socket = config.server.socket(std::env::var_os("TMUX_TMPDIR").as_deref(), uid);
+        let socket = config.socket();
         let dead = |server: &ServerId| {
             matches!(observe(&server.process), Observation::Dead(_) | Observation::Absent)
         };

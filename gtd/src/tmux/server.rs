@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use super::config::{DriverConfig, HOLDER_COMMAND, config_text};
+use super::elsewhere::listens_elsewhere;
 use super::error::TmuxError;
 use super::facts::Facts;
 use super::listing::HOLDER_OPTION;
@@ -20,7 +21,7 @@ use super::plain::Runner;
 use super::quote::{CommandList, exact, literal};
 use crate::host::unit::Launcher;
 use crate::process::observe::{identify, observe};
-use crate::process::{Observation, Pid, ProcessId};
+use crate::process::{Guard, Observation, Pid, ProcessId, Proof, Signal, Target, send};
 
 /// A tmux server: where it listens and which process it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,6 +84,9 @@ pub(super) async fn knock(socket: &Path, deadline: Duration) -> Door {
 
 /// Asks the server that answers who it is. The answer is checked against the process table.
 pub(super) async fn introduce(runner: &Runner, deadline: Duration) -> Result<Known, TmuxError> {
+    if let Some(why) = listens_elsewhere(runner.socket()).await {
+        return Err(TmuxError::Refused(why));
+    }
     let list = CommandList::new(["display-message", "-p", INTRODUCTION]);
     let finished = runner.run(&list.argv()?, "asking the server who it is", deadline).await?;
     introduction(&finished.into_result(runner.socket())?, runner.socket())
@@ -227,7 +231,7 @@ pub(super) async fn settle_missing(server: &ServerId) -> Result<Missing, TmuxErr
     if !matches!(knock(&server.socket, ENDING).await, Door::Nobody) {
         return Ok(Missing::Restored);
     }
-    ask_for_socket(&server.process).map_err(|e| {
+    ask_for_socket(server).map_err(|e| {
         TmuxError::Refused(format!("{server} has lost its socket and cannot be told so: {e}"))
     })?;
     let end = tokio::time::Instant::now() + RESTORING;
@@ -240,22 +244,11 @@ pub(super) async fn settle_missing(server: &ServerId) -> Result<Missing, TmuxErr
     Err(TmuxError::Unresponsive { after: RESTORING, what: format!("restoring the socket of {server}") })
 }
 
-/// SIGUSR1 makes a tmux server create its socket again. The general signal primitive refuses tmux servers, so
-/// this one harmless signal is sent here, to a proven process through its pidfd.
-#[cfg(target_os = "linux")]
-fn ask_for_socket(process: &ProcessId) -> io::Result<()> {
-    use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-    let pid = rustix::process::Pid::from_raw(process.pid.get()).ok_or(io::ErrorKind::InvalidInput)?;
-    // First the handle, then the proof that it is a handle on the right process.
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
-    if !observe(process).is_alive() {
-        return Err(io::Error::other("it has just ended"));
-    }
-    Ok(pidfd_send_signal(&handle, Signal::USR1)?)
-}
-
-/// Elsewhere there is no signal that cannot reach a stranger.
-#[cfg(not(target_os = "linux"))]
-fn ask_for_socket(_: &ProcessId) -> io::Result<()> {
-    Err(io::Error::other("not possible on this system; send it SIGUSR1 yourself"))
+/// SIGUSR1 makes a tmux server create its socket again. It ends a program that does not expect it: so what is not
+/// recognised as a tmux server at that instant gets none, whatever told us its number.
+fn ask_for_socket(server: &ServerId) -> Result<(), String> {
+    let guard = Guard::of_us([]).map_err(|error| error.to_string())?;
+    let proof = Proof::Server { socket: server.socket.to_string_lossy().into_owned() };
+    let target = Target::new(server.process.clone(), proof);
+    send(&guard, &target, Signal::Usr1).map(drop).map_err(|refused| refused.to_string())
 }

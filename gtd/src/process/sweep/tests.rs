@@ -165,3 +165,14 @@ async fn a_number_that_is_given_away_between_decision_and_signal_is_left_alone()
     heir.kill().unwrap();
     heir.wait().unwrap();
 }
+
+#[test]
+fn below_a_parent_that_is_hidden_nothing_is_ours_to_end() {
+    use crate::process::table::tests::{id, stat, table};
+    let careful = Careful { look: Arc::new(Spare::default()), panes: HashSet::new() };
+    // Ourselves: there, and not in this table, as where other users' processes are hidden.
+    let hidden = Pid::own().unwrap().get();
+    let table = table([stat(4_194_301, hidden, 5), stat(4_194_302, 4_194_301, 6), stat(4_194_303, 1, 5)]);
+    assert!(careful.shelters(&table, &id(4_194_301, 5)) && careful.shelters(&table, &id(4_194_302, 6)));
+    assert!(!careful.shelters(&table, &id(4_194_303, 5)));
+}

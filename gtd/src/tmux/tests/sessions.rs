@@ -137,6 +137,25 @@ async fn a_pane_that_a_user_splits_off_is_the_users() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pane_in_which_somebody_started_something_else_is_not_closed() {
+    let place = Place::new();
+    let (rig, server) = Rig::up(&place, place.config()).await;
+    let made = rig.driver.new_session(sleeper("agent")).await.unwrap();
+    // Between the look that found the agent dead and the closing.
+    place.tmux(&["respawn-pane", "-k", "-t", &made.pane.to_string(), "exec sleep 2000"]);
+    let panes = rig.driver.list().await.unwrap().panes;
+    let users = panes[0].pane_pid.unwrap();
+    assert_ne!(users, made.pane_pid);
+    rig.driver.close_pane_of(&server, &made.pane, made.pane_pid).await.unwrap();
+    rig.driver.close_dead_pane(&server, &made.pane).await.unwrap();
+    assert!(identify(users).is_alive());
+    assert_eq!(rig.driver.list().await.unwrap().panes.len(), 1);
+    rig.driver.close_pane_of(&server, &made.pane, users).await.unwrap();
+    assert!(rig.driver.list().await.unwrap().panes.is_empty());
+    rig.driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_born_clean() {
     let place = Place::new();
     let (rig, server) = Rig::up(&place, place.config()).await;
