@@ -131,12 +131,18 @@ pub struct LogLevel {
 /// `daemon heartbeats`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  gtctl daemon heartbeats -n 5")]
+What every round of a town that is well says is left out; --wide and --json have it.
+
+Examples:
+  gtctl daemon heartbeats -n 5
+  gtctl daemon heartbeats -n 1 --wide     every step of the last round")]
 pub struct Heartbeats {
     /// How many, newest first
     #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
     pub limit: u32,
+    /// Every step of each, with all that it did
+    #[arg(long)]
+    pub wide: bool,
 }
 
 /// `rpc`
