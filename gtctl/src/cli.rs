@@ -414,7 +414,7 @@ mod tests {
             let cli =
                 Cli::try_parse_from(["gtctl", "witness", "start", "alpha"].iter().chain(args)).map_err(drop);
             cli.map(|cli| match cli.verb {
-                Some(Verb::Witness(RoleVerb::Start(start))) => start.waiting.wait_ms(),
+                Some(Verb::Witness(RoleVerb::Start(start))) => start.change.wait_ms(),
                 _ => panic!("another verb"),
             })
         };

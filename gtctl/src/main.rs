@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
+            let failure = failure.of_crew();
             let failure = match context.town_to_name() {
                 Some(dir) => failure.in_town(&dir),
                 None => failure,

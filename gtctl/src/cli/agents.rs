@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use gtd_proto::RigName;
 
-use super::shared::{Ending, Overrides, Plan, Reason, RigName1, Waiting};
+use super::shared::{Change, Ending, Overrides, Plan, Reason, RigName1};
 
 /// `witness …`, `refinery …`
 #[derive(Debug, Subcommand)]
@@ -40,11 +40,7 @@ pub struct RoleStart {
     #[arg(long)]
     pub foreground: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness stop`
@@ -58,11 +54,7 @@ pub struct RoleStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness restart`
@@ -79,11 +71,7 @@ pub struct RoleRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness attach`
@@ -141,11 +129,7 @@ pub struct Drain {
     /// The agent
     pub agent: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `declare-dead`
@@ -197,11 +181,7 @@ pub struct StandingStart {
     #[command(flatten)]
     pub overrides: Overrides,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon stop`
@@ -213,11 +193,7 @@ pub struct StandingStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon restart`
@@ -232,11 +208,7 @@ pub struct StandingRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon attach`

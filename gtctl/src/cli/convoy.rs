@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use gtd_proto::WorkId;
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 
 /// `convoy …`
 #[derive(Debug, Subcommand)]
@@ -36,11 +36,7 @@ pub struct ConvoyCreate {
     #[arg(long, value_name = "WHO")]
     pub notify: Vec<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `convoy add`
@@ -55,11 +51,7 @@ pub struct ConvoyAdd {
     #[arg(required = true)]
     pub work: Vec<WorkId>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `convoy status`

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 use super::values::whole;
 
 /// `lifecycle …`
@@ -40,11 +40,7 @@ pub struct LifecycleRequest {
     #[arg(value_name = "ACTION")]
     pub second: Option<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `lifecycle list`

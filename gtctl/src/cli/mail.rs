@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::{Change, Plan, Waiting};
 
 /// `mail …`
 #[derive(Debug, Subcommand)]
@@ -37,11 +37,7 @@ pub struct MailSend {
     #[arg(allow_hyphen_values = true)]
     pub body: Option<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `mail inbox`
@@ -84,9 +80,5 @@ pub struct MailArchive {
     /// The mail's id
     pub id: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

@@ -6,7 +6,7 @@ use gtd_proto::{RigName, WorkId};
 use super::agents::Attach;
 use super::look::Peek;
 use super::nudge::PolecatNudge;
-use super::shared::{Ending, Overrides, Plan, Reason, Waiting};
+use super::shared::{Change, Ending, Overrides};
 use super::sling::PolecatSpawn;
 
 /// `polecat …`
@@ -90,11 +90,7 @@ pub struct PolecatStart {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat stop`
@@ -109,11 +105,7 @@ pub struct PolecatStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat stop-all`
@@ -127,11 +119,7 @@ pub struct PolecatStopAll {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat restart`
@@ -149,11 +137,7 @@ pub struct PolecatRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat remove`
@@ -175,9 +159,5 @@ pub struct PolecatRemove {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

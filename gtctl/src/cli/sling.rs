@@ -3,7 +3,7 @@
 use clap::Args;
 use gtd_proto::{RigName, WorkId};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 use super::values::assignment;
 
 /// `sling`
@@ -39,11 +39,7 @@ pub struct Sling {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat spawn`
@@ -71,11 +67,7 @@ pub struct PolecatSpawn {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// What a worker is launched with. Sticks for restarts until a start names others.

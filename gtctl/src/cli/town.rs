@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use gtd_proto::RigName;
 
-use super::shared::{Ending, Plan, Reason, RigName1, Waiting};
+use super::shared::{Change, Ending, Plan, Reason, RigName1};
 use super::values::duration;
 
 /// `up`
@@ -17,11 +17,7 @@ Examples:
   gtctl up --dry-run")]
 pub struct Up {
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `down`
@@ -100,11 +96,7 @@ pub struct RigAside {
     /// The rig
     pub rig: RigName,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `rig remove`
@@ -123,11 +115,7 @@ pub struct RigRemove {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `rig add`

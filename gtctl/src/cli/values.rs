@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use gtd_proto::Address;
 
+/// Longest key of a request: several times a UUID.
+const KEY_MAX: usize = 200;
+
 /// A duration as milliseconds on the wire.
 #[must_use]
 pub fn millis(duration: Duration) -> u64 {
@@ -44,6 +47,19 @@ pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// A key that several requests may share.
+///
+/// # Errors
+/// How to write it.
+pub fn key(text: &str) -> Result<String, String> {
+    let fits = (1..=KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("write 1 to {KEY_MAX} letters, digits or signs, no spaces"))
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use gtd_proto::{RigName, WorkId};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 
 /// `work …`
 #[derive(Debug, Subcommand)]
@@ -37,11 +37,7 @@ pub struct WorkCreate {
     #[arg(long, short = 'p', value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
     pub priority: Option<u8>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `work show`
@@ -82,11 +78,7 @@ pub struct WorkClose {
     /// The item's id, whole
     pub id: WorkId,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `hook …`
@@ -127,11 +119,7 @@ pub struct HookSet {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `hook clear`
@@ -143,9 +131,5 @@ pub struct HookClear {
     /// The agent
     pub agent: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

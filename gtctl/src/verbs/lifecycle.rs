@@ -47,14 +47,14 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
             return Err(Failure::usage(why).hint(format!("gtctl lifecycle request AGENT {action}")));
         }
     };
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::LifecycleRequest {
         agent: agent.clone(),
         action,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, LifecycleClient::ask(&session.client, request));
     let answer = progress::with_clock("asking", doing).await?;

@@ -42,17 +42,18 @@ async fn send(cx: &mut Context, args: MailSend) -> Result<Code, Failure> {
         return Err(Failure::usage(why).hint("put it into a file, and its path into the mail"));
     }
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::MailSend {
         to: args.to,
         subject: args.subject,
         body,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, MailClient::send(&session.client, request));
+    let doing =
+        client::once(request.idempotency_key.clone(), wait_ms, MailClient::send(&session.client, request));
     let answer = progress::with_clock("sending", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("mail.send", &answer)?;
@@ -138,13 +139,13 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
 
 async fn archive(cx: &mut Context, args: MailArchive) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::MailArchive {
         id: args.id,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let answer = client::change(wait_ms, MailClient::archive(&session.client, request)).await?;
     if cx.screen.json {

@@ -35,20 +35,24 @@ pub async fn run(cx: &mut Context, args: Nudge) -> Result<Code, Failure> {
 /// # Errors
 /// The daemon's.
 pub async fn polecat(cx: &mut Context, args: PolecatNudge) -> Result<Code, Failure> {
-    let PolecatNudge { agent, message, waiting, reason, plan } = args;
+    let PolecatNudge { agent, message, change } = args;
     let message = given(message)?;
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &agent).await?;
-    let wait_ms = waiting.wait_ms();
+    let wait_ms = change.wait_ms();
     let request = params::PolecatInject {
         agent,
         message,
-        dry_run: plan.dry_run,
+        dry_run: change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: reason.reason,
+        idempotency_key: change.own_key(),
+        reason: change.reason(),
     };
-    let doing = client::change(wait_ms.filter(|ms| *ms > 0), NudgeClient::inject(&session.client, request));
+    let doing = client::once(
+        request.idempotency_key.clone(),
+        wait_ms.filter(|ms| *ms > 0),
+        NudgeClient::inject(&session.client, request),
+    );
     let answer = progress::with_clock("typing", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("polecat.inject", &answer)?;
@@ -96,19 +100,20 @@ async fn send(cx: &mut Context, args: Nudge) -> Result<Code, Failure> {
             Some(running.ok_or_else(|| Failure::usage(format!("{agent} has no instance that runs")))?)
         }
     };
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::NudgeSend {
         agent,
         message,
         key: args.key,
         expires_ms: args.expires.map(millis),
         instance,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, NudgeClient::send(&session.client, request));
+    let doing =
+        client::once(request.idempotency_key.clone(), wait_ms, NudgeClient::send(&session.client, request));
     let answer = progress::with_clock("typing", doing).await?;
     let dead = answer.body.nudge.as_ref().is_some_and(|nudge| nudge.state == NudgeState::Dead);
     if cx.screen.json {

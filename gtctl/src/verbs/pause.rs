@@ -20,15 +20,15 @@ use crate::output::pause;
 pub async fn run(cx: &mut Context, args: Pause) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agents = addresses(cx, &session, &args.agents).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::TownPause {
         rig: args.rig,
         agents,
         until: args.until,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, TownClient::pause(&session.client, request));
     let answer = progress::with_clock("pausing", doing).await?;
@@ -42,14 +42,14 @@ pub async fn run(cx: &mut Context, args: Pause) -> Result<Code, Failure> {
 pub async fn resume(cx: &mut Context, args: Resume) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agents = addresses(cx, &session, &args.agents).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::TownResume {
         rig: args.rig,
         agents,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, TownClient::resume(&session.client, request));
     let answer = progress::with_clock("resuming", doing).await?;

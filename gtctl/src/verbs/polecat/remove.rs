@@ -21,7 +21,7 @@ use crate::output::error::plain;
 pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.polecat).await?;
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question = if args.force {
             format!(
                 "Stop {agent}, archive what it has, and remove its worktree with the files that git ignores?"
@@ -31,14 +31,14 @@ pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure>
         };
         confirm("polecat remove", args.force, cx.global.yes, &question)?;
     }
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatRemove {
         agent,
         force: args.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::remove(&session.client, request));
     let answer = progress::with_clock("removing", asked).await?;
