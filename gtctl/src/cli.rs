@@ -73,12 +73,14 @@ impl Cli {
     #[must_use]
     pub fn shown() -> clap::Command {
         let renamed = |command: clap::Command, noun: &'static str, of: &'static str, to: &'static str| {
-            command.mut_subcommand(noun, |role| {
-                role.mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
-                    Some(help) => verb.after_help(help.replace(of, to)),
-                    None => verb,
-                })
-            })
+            let in_help = move |command: clap::Command| match command
+                .get_after_help()
+                .map(|help| help.to_string().replace(of, to))
+            {
+                Some(help) => command.after_help(help),
+                None => command,
+            };
+            command.mut_subcommand(noun, |role| in_help(role).mut_subcommands(in_help))
         };
         renamed(renamed(Self::command(), "refinery", "witness", "refinery"), "mayor", "deacon", "mayor")
     }
@@ -125,7 +127,8 @@ fn footer() -> String {
     format!(
         "The town is found from --town, GT_TOWN_ROOT, GT_ROOT, or by walking up to mayor/town.json.\n\
          Without a verb: status. Agents are named by address (alpha/witness) or by a selector that fits one.\n\
-         New here: `gtctl demo`, then `gtctl init DIR`.\n\n{}",
+         New here: `gtctl demo`, then `gtctl init DIR`.\n\n\
+         Examples:\n  gtctl up\n  gtctl status alpha/witness\n  gtctl sling 'Fix the parser' alpha\n  gtctl explain alpha/witness\n\n{}",
         exit::HELP
     )
 }
@@ -345,35 +348,45 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
+    fn every_noun_and_verb_shows_by_example_how_it_is_used_and_the_examples_can_be_typed() {
         fn walk(command: &clap::Command, path: &str, found: &mut usize) {
-            let by_itself = command.get_positionals().next().is_some();
-            if command.get_subcommands().next().is_some() {
-                for sub in command.get_subcommands() {
-                    walk(sub, &format!("{path} {}", sub.get_name()), found);
-                }
-            }
-            if command.get_subcommands().next().is_some() && !by_itself {
-                return;
+            for sub in command.get_subcommands() {
+                walk(sub, &format!("{path} {}", sub.get_name()), found);
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples = help.split_once("Example").map(|(_, rest)| rest).unwrap_or_default();
             let lines: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-            assert!(lines.iter().any(|line| line.contains("gtctl ")), "{path} has no example");
-            for line in lines
-                .iter()
-                .filter(|line| line.starts_with("gtctl ") && !line.contains(['\'', '|', '&', '>']))
-            {
-                // A remark stands after several spaces.
-                let typed = line.split("   ").next().unwrap_or_default();
-                let read = Cli::try_parse_from(typed.split_whitespace());
-                assert!(read.is_ok(), "{path}: {typed}");
+            assert!(lines.iter().any(|line| line.contains(path)), "{path} has no example of its own");
+            for line in lines.iter().filter(|line| line.starts_with("gtctl ")) {
+                let Some(words) = typed(line) else { continue };
+                let read = Cli::try_parse_from(&words);
+                assert!(read.is_ok(), "{path}: {words:?}");
                 *found += 1;
             }
         }
+
+        /// The words of a line as a shell would hand them on; none where it is for more than one program. A remark
+        /// stands after several spaces.
+        fn typed(line: &str) -> Option<Vec<String>> {
+            let (mut words, mut quoted, mut spaces) = (vec![String::new()], false, 0);
+            for c in line.chars() {
+                spaces = if c == ' ' { spaces + 1 } else { 0 };
+                match c {
+                    '\'' => quoted = !quoted,
+                    '|' | '&' | '>' | '<' | '$' if !quoted => return None,
+                    ' ' if !quoted && spaces == 3 => break,
+                    ' ' if !quoted && spaces == 1 => words.push(String::new()),
+                    ' ' if !quoted => {}
+                    c => words.last_mut()?.push(c),
+                }
+            }
+            words.retain(|word| !word.is_empty());
+            Some(words)
+        }
+
         let mut found = 0;
         walk(&Cli::shown(), "gtctl", &mut found);
-        assert!(found > 40, "{found}");
+        assert!(found > 120, "{found}");
     }
 
     #[test]

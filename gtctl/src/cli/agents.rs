@@ -7,6 +7,12 @@ use super::shared::{Change, Ending, Overrides, Plan, Reason, RigName1};
 
 /// `witness …`, `refinery …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl witness status alpha
+  gtctl witness attach alpha                  look at it and type
+  gtctl witness restart alpha --agent codex   with another agent from now on
+  gtctl witness stop alpha                    until somebody starts it")]
 pub enum RoleVerb {
     /// Start it and wait until it is ready; starting what runs is no error
     #[command(visible_alias = "spawn")]
@@ -153,6 +159,12 @@ pub struct DeclareDead {
 
 /// `deacon …`, `mayor …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl deacon status
+  gtctl deacon attach                  look at it and type
+  gtctl deacon restart --agent codex   with another agent from now on
+  gtctl deacon stop                    until somebody starts it")]
 pub enum StandingVerb {
     /// Start it and wait until it is ready; starting what runs is no error
     #[command(visible_alias = "spawn")]
@@ -229,6 +241,10 @@ pub struct StandingAttach {
 
 /// `boot …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl boot status             who looks after the deacon, and what came of it last
+  gtctl boot triage --dry-run   how the deacon is, and what would be done about it")]
 pub enum BootVerb {
     /// Look after the deacon as the heartbeat does, now
     #[command(after_help = "\

@@ -8,6 +8,10 @@ use super::values::whole;
 
 /// `config …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl config show restart    the keys of one table, their values, and where those come from
+  gtctl config check           whether settings/gtd.toml can be used; needs no daemon")]
 pub enum Config {
     /// Every key, its value, where it comes from, and what it means
     Show(ConfigShow),

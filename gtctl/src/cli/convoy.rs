@@ -7,6 +7,12 @@ use super::shared::Change;
 
 /// `convoy …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl convoy create 'The parser' al-k3x al-k3y
+  gtctl convoy add hq-cv-3 al-k3z
+  gtctl convoy status                      all that are open
+  gtctl convoy status hq-cv-3")]
 pub enum Convoy {
     /// Make a convoy: work that is over when the last of it is
     Create(ConvoyCreate),

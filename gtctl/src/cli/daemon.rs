@@ -9,6 +9,13 @@ use super::values::{duration, whole};
 
 /// `daemon …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl daemon status
+  gtctl daemon restart            after an upgrade of gtd; agents go on
+  gtctl daemon reload             after a change of settings/gtd.toml
+  gtctl daemon install --now      let it be started with your session and watched over
+  gtctl daemon heartbeats -n 5")]
 pub enum Daemon {
     /// Run it in the foreground: becomes gtd
     Run(DaemonRun),
@@ -18,8 +25,16 @@ Example:
   gtctl daemon start")]
     Start(Plan),
     /// End it; agents go on
+    #[command(after_help = "\
+Examples:
+  gtctl daemon stop
+  gtctl daemon stop --force             also when it hangs")]
     Stop(DaemonStop),
     /// End it and start it; agents go on
+    #[command(after_help = "\
+Examples:
+  gtctl daemon restart                  after an upgrade of gtd
+  gtctl daemon restart --force          also when it hangs")]
     Restart(DaemonStop),
     /// Its own state
     #[command(after_help = "\
@@ -84,10 +99,6 @@ pub struct DaemonRun {
 
 /// `daemon stop`, `daemon restart`
 #[derive(Debug, Clone, Copy, Args)]
-#[command(after_help = "\
-Examples:
-  gtctl daemon restart                  after an upgrade of gtd
-  gtctl daemon restart --force          also when it hangs")]
 pub struct DaemonStop {
     /// How long to wait for its end
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]

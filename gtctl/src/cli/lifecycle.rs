@@ -7,6 +7,10 @@ use super::values::whole;
 
 /// `lifecycle …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl lifecycle request alpha/witness cycle    end, and begin anew
+  gtctl lifecycle list                           what was asked for, and what became of it")]
 pub enum Lifecycle {
     /// Ask for the end, or a new start, of an agent; an agent may ask for itself
     Request(LifecycleRequest),

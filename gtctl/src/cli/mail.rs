@@ -6,6 +6,12 @@ use super::shared::{Change, Plan, Waiting};
 
 /// `mail …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl mail inbox                         your own
+  gtctl mail read m-12
+  gtctl mail send alpha/witness 'Look after nux' 'It has been silent for an hour.'
+  gtctl mail archive m-12")]
 pub enum Mail {
     /// Write to an agent, or to the person
     Send(MailSend),

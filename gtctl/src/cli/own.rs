@@ -9,6 +9,12 @@ use super::values::ahead;
 
 /// `agent …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Run by an agent's hooks; its environment says which agent it is.
+
+Examples:
+  gtctl agent report working
+  gtctl agent report waiting --detail 'may I delete the branch?'")]
 pub enum AgentVerb {
     /// Say what this agent does; its hooks call it
     Report(AgentReport),

@@ -7,6 +7,13 @@ use super::shared::Change;
 
 /// `work …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl work create 'Fix the parser' --rig alpha
+  gtctl work list --rig alpha
+  gtctl work show al-k3x
+  gtctl work close al-k3x --reason merged
+  gtctl sling al-k3x alpha                 give it to a new worker")]
 pub enum Work {
     /// Make a work item
     Create(WorkCreate),
@@ -83,6 +90,11 @@ pub struct WorkClose {
 
 /// `hook …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl hook show alpha/polecats/nux
+  gtctl hook set alpha/polecats/nux al-k3x
+  gtctl hook clear alpha/polecats/nux")]
 pub enum Hook {
     /// What is on an agent's hook, asked of its store now
     Show(HookShow),
