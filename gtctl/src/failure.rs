@@ -186,6 +186,22 @@ impl Failure {
         }
     }
 
+    /// Says of an id that could be one, and that the daemon does not know, that it is not there: as of work and of
+    /// convoys, and not as of a word that can be no id. `kind` is the name for scripts.
+    #[must_use]
+    pub fn not_there(self, kind: &'static str) -> Self {
+        match self {
+            Self::Rpc(error)
+                if error.kind == ErrorKind::InvalidParams
+                    && error.data.get("path").and_then(Value::as_str) == Some("/id") =>
+            {
+                let RpcError { message, hint, data, .. } = *error;
+                Self::Local(Box::new(Local { code: Code::Failed, kind, message, hint, data }))
+            }
+            other => other,
+        }
+    }
+
     /// Says what can be done about a person's workspace, where that is what the failure is about: it is listed and
     /// written to, never typed into, started or ended.
     #[must_use]

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::shared::{Change, Plan, Waiting};
+use super::values::mail_id;
 
 /// `mail …`
 #[derive(Debug, Subcommand)]
@@ -70,6 +71,7 @@ Example:
   gtctl mail read m-12")]
 pub struct MailRead {
     /// The mail's id
+    #[arg(value_parser = mail_id)]
     pub id: String,
     #[command(flatten)]
     pub waiting: Waiting,
@@ -84,6 +86,7 @@ Example:
   gtctl mail archive m-12")]
 pub struct MailArchive {
     /// The mail's id
+    #[arg(value_parser = mail_id)]
     pub id: String,
     #[command(flatten)]
     pub change: Change,

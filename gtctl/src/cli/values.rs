@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gtd_proto::Address;
+use gtd_proto::{Address, WorkId};
 
 /// Longest key of a request: several times a UUID.
 const KEY_MAX: usize = 200;
@@ -60,6 +60,18 @@ pub fn key(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("write 1 to {KEY_MAX} letters, digits or signs, no spaces"))
+    }
+}
+
+/// The id of a mail, of ours or of another store's.
+///
+/// # Errors
+/// What no store gives out as an id.
+pub fn mail_id(text: &str) -> Result<String, String> {
+    // Where boxes are kept by a store of work, mails are items of it.
+    match WorkId::new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a mail's id looks like m-12; gtctl mail inbox has them".to_owned()),
     }
 }
 

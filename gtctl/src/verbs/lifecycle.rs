@@ -2,12 +2,12 @@
 
 use gtd_proto::lifecycle::{Lifecycle as Item, LifecycleAction, LifecycleState};
 use gtd_proto::params;
-use gtd_proto::rpc::LifecycleClient;
+use gtd_proto::rpc::{AgentClient, LifecycleClient};
 
 use super::progress;
 use crate::cli::{Lifecycle, LifecycleList, LifecycleRequest};
 use crate::client;
-use crate::context::Context;
+use crate::context::{Context, no_agent};
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::change::plan;
@@ -88,8 +88,15 @@ async fn list(cx: &mut Context, args: LifecycleList) -> Result<Code, Failure> {
         Some(agent) => Some(cx.agent(&session, agent).await?),
         None => None,
     };
-    let request = params::LifecycleList { agent, limit: args.limit };
+    let request = params::LifecycleList { agent: agent.clone(), limit: args.limit };
     let answer = client::read(LifecycleClient::list(&session.client, request)).await?;
+    // Of one that is gone there may be requests still; of one that never was there are none.
+    if let Some(agent) = agent.filter(|_| answer.body.items.is_empty()) {
+        let request = params::AgentList { selector: Some(agent.to_string()) };
+        if client::read(AgentClient::list(&session.client, request)).await?.body.items.is_empty() {
+            return Err(no_agent(&session, &agent.to_string()).await);
+        }
+    }
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("lifecycle.list", &answer)?;

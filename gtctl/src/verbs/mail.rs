@@ -18,6 +18,9 @@ use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
 use crate::output::{note, time};
 
+/// What scripts are told of an id that no mail has.
+const NO_MAIL: &str = "mail_not_found";
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -117,7 +120,8 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
         idempotency_key: None,
         reason: None,
     };
-    let answer = client::change(wait_ms, MailClient::read(&session.client, request)).await?;
+    let answer = client::change(wait_ms, MailClient::read(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there(NO_MAIL))?;
     if cx.screen.json {
         cx.screen.envelope("mail.read", &answer)?;
         return Ok(Code::Done);
@@ -147,7 +151,8 @@ async fn archive(cx: &mut Context, args: MailArchive) -> Result<Code, Failure> {
         idempotency_key: args.change.key(),
         reason: args.change.reason(),
     };
-    let answer = client::change(wait_ms, MailClient::archive(&session.client, request)).await?;
+    let answer = client::change(wait_ms, MailClient::archive(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there(NO_MAIL))?;
     if cx.screen.json {
         cx.screen.envelope("mail.archive", &answer)?;
         return Ok(Code::Done);

@@ -167,7 +167,8 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
         idempotency_key: None,
         reason: args.reason.reason,
     };
-    let answer = client::change(None, NudgeClient::cancel(&session.client, request)).await?;
+    let answer = client::change(None, NudgeClient::cancel(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there("nudge_not_found"))?;
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("nudge.cancel", &answer)?;

@@ -228,7 +228,7 @@ pub async fn crew(cx: &mut Context, verb: Crew) -> Result<Code, Failure> {
         return Ok(Code::Done);
     }
     if answer.body.items.is_empty() {
-        note("nobody has a workspace here; one is a directory RIG/crew/NAME");
+        note("nobody has a workspace here; one is a directory RIG/crew/NAME, and seen soon after it is made");
         return Ok(Code::Done);
     }
     let mut table = Table::new(&["CREW", "SESSION", "ATTACHED", "DIRECTORY"]);
