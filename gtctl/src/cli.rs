@@ -7,6 +7,7 @@ mod config;
 mod convoy;
 mod daemon;
 mod doctor;
+pub mod guess;
 mod lifecycle;
 mod look;
 mod mail;
@@ -91,10 +92,19 @@ impl Cli {
     /// What is wrong with it; help and version are such errors too.
     pub fn read() -> Result<Self, clap::Error> {
         let shown = Self::shown();
-        let words = with_old_names(&shown, std::env::args_os().collect());
+        let words = with_old_names(&shown, with_help(std::env::args_os().collect()));
         let matches = shown.try_get_matches_from(words)?;
         Self::from_arg_matches(&matches)
     }
+}
+
+/// `gtctl help witness start` is what `gtctl witness start --help` is.
+fn with_help(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 /// Old hands say `session` for `polecat`. It is a noun of its own as well: what it has itself it keeps, and any
@@ -107,8 +117,7 @@ fn with_old_names(shown: &clap::Command, mut words: Vec<std::ffi::OsString>) -> 
     let Some(at) = words.iter().position(|word| word == "session") else { return words };
     let is_flag = |word: &std::ffi::OsString| word.as_encoded_bytes().starts_with(b"-");
     // Only as the noun: behind the program's name, flags, and what belongs to flags.
-    let takes = ["--town", "--socket", "--color"];
-    let valued = |word: &std::ffi::OsString| takes.iter().any(|flag| word == flag);
+    let valued = |word: &std::ffi::OsString| guess::VALUED.iter().any(|flag| word == flag);
     let before: Vec<_> = words.iter().take(at).collect();
     let mut pairs = before.iter().zip(before.iter().skip(1));
     let leads = pairs.all(|(previous, word)| is_flag(word) || valued(previous));
@@ -409,6 +418,14 @@ mod tests {
         assert_eq!(words("gtctl --json session start a/nux"), "gtctl --json polecat start a/nux");
         assert_eq!(words("gtctl --town /x session start nux"), "gtctl --town /x polecat start nux");
         assert_eq!(words("gtctl session capture a/nux"), "gtctl polecat capture a/nux");
+    }
+
+    #[test]
+    fn help_may_come_first() {
+        let words = |typed: &str| with_help(typed.split(' ').map(Into::into).collect()).join(" ".as_ref());
+        assert_eq!(words("gtctl help"), "gtctl --help");
+        assert_eq!(words("gtctl help witness start"), "gtctl witness start --help");
+        assert_eq!(words("gtctl work create help"), "gtctl work create help");
     }
 
     #[test]

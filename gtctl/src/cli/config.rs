@@ -55,7 +55,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// How many of the last lines
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(0, 100_000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(0, 100_000), allow_negative_numbers = true)]
     pub lines: u32,
 }
 

@@ -149,7 +149,7 @@ Examples:
   gtctl daemon heartbeats -n 1 --wide     every step of the last round")]
 pub struct Heartbeats {
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
     /// Every step of each, with all that it did
     #[arg(long)]

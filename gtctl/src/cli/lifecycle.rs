@@ -57,6 +57,6 @@ pub struct LifecycleList {
     /// About this agent only
     pub agent: Option<String>,
     /// At most so many of those that are done with
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = whole(1, 1_000))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = whole(1, 1_000), allow_negative_numbers = true)]
     pub limit: Option<u32>,
 }

@@ -35,7 +35,7 @@ pub struct Peek {
     /// The agent
     pub agent: String,
     /// How many lines, at most 5,000
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, 5000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, 5000), allow_negative_numbers = true)]
     pub lines: u32,
 }
 
@@ -50,7 +50,7 @@ pub struct Explain {
     /// The agent
     pub agent: String,
     /// As of this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub at: Option<gtd_proto::Timestamp>,
     /// Look at its processes, its record and its pane now
     #[arg(long, conflicts_with = "at")]
@@ -70,7 +70,7 @@ pub struct Events {
     #[arg(short, long)]
     pub follow: bool,
     /// After this event's number, or since so long ago
-    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// Only kinds that fit this glob; may be given several times
     #[arg(long, value_name = "GLOB")]
@@ -79,7 +79,7 @@ pub struct Events {
     #[arg(long, value_name = "SEL")]
     pub agent: Option<String>,
     /// How many, when --since is not given
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, u32::MAX), conflicts_with_all = ["follow", "since"])]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, u32::MAX), allow_negative_numbers = true, conflicts_with_all = ["follow", "since"])]
     pub limit: u32,
 }
 
@@ -93,7 +93,7 @@ pub struct Exits {
     /// The agent: all unless given
     pub agent: Option<String>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
     /// With the last lines of each screen
     #[arg(long)]
@@ -111,10 +111,10 @@ pub struct Deaths {
     #[arg(value_enum)]
     pub what: Option<DeathsWhat>,
     /// Only since this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub since: Option<gtd_proto::Timestamp>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
 }
 
@@ -135,7 +135,7 @@ pub struct Signals {
     /// The agent: all unless given
     pub agent: Option<String>,
     /// Only since this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub since: Option<gtd_proto::Timestamp>,
 }
 

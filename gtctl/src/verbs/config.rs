@@ -18,11 +18,14 @@ use crate::failure::Failure;
 use crate::output::event::shown;
 use crate::output::note;
 use crate::output::paint::{Paint, Tone};
-use crate::output::table::{Cell, Table};
+use crate::output::table::{Cell, Table, cut};
 use crate::town;
 
 /// Where a town's file is.
 const FILE: &str = "settings/gtd.toml";
+
+/// Characters of a value that are shown at a terminal beside others.
+const VALUE: usize = 20;
 
 /// Runs the verb.
 ///
@@ -62,7 +65,7 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
         screen.envelope("daemon.config", &result)?;
         return Ok(Code::Done);
     }
-    let lines = table(&config.values).render(screen.paint, screen.width);
+    let lines = table(&config.values, screen.width.is_some()).render(screen.paint, screen.width);
     screen.lines(lines)?;
     screen.flush()?;
     if !daemon {
@@ -77,8 +80,8 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-fn table(values: &[ConfigValue]) -> Table {
-    let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "UNIT", "MEANING"]);
+fn table(values: &[ConfigValue], narrow: bool) -> Table {
+    let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING", "UNIT"]);
     for value in values {
         let origin = if value.not_yet {
             Cell::new(format!("{}, not yet", value.origin.as_str()), Tone::Dim)
@@ -87,12 +90,15 @@ fn table(values: &[ConfigValue]) -> Table {
         } else {
             Cell::from(value.origin.as_str())
         };
+        let text = shown(&value.value);
+        // One long value must not take the room of what all the others mean. It is whole where it is asked for alone.
+        let text = if narrow && values.len() > 1 { cut(&text, VALUE) } else { text };
         table.row(vec![
             value.key.as_str().into(),
-            shown(&value.value).into(),
+            text.into(),
             origin,
-            value.unit.as_str().into(),
             value.doc.as_str().into(),
+            value.unit.as_str().into(),
         ]);
     }
     table

@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
@@ -124,8 +123,7 @@ async fn list(cx: &mut Context, status: Option<String>) -> Result<Code, Failure>
 fn changed(cx: &mut Context, what: &str, change: &ConvoyChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.convoy {

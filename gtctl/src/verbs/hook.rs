@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::confirm::confirm;
 use crate::output::error::plain;
 use crate::output::time;
@@ -91,8 +90,7 @@ fn changed(cx: &mut Context, change: &HookChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     let agent = &change.agent;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match (&change.work, &change.replaced) {

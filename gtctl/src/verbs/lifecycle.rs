@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::{Context, no_agent};
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::Tone;
 use crate::output::table::{Cell, Table};
@@ -65,8 +64,7 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
     }
     let change = &answer.body;
     if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.request {

@@ -12,7 +12,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
@@ -129,8 +128,7 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     match &answer.body {
         MailChange { dry_run: true, plan: steps, .. } => {
-            let lines = plan(steps, screen.paint, screen.width);
-            screen.lines(lines)?;
+            screen.plan(steps)?;
         }
         MailChange { mail: Some(mail), .. } => {
             let lines = card(mail, screen.paint);
@@ -171,8 +169,7 @@ fn changed(
 ) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.mail {

@@ -12,7 +12,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::Tone;
 use crate::output::table::{Cell, Table};
@@ -176,8 +175,7 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
     }
     let change = &answer.body;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     if let Some(nudge) = &change.nudge {
@@ -193,8 +191,7 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
 fn said(cx: &mut Context, change: &NudgeChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     let Some(nudge) = &change.nudge else {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     };
     screen.line(words(nudge))?;

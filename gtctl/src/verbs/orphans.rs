@@ -53,6 +53,7 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
         found.processes, found.live, found.sessions
     ));
     note(match owned {
+        0 if found.items.is_empty() => "nothing of this town is left over".to_owned(),
         0 => "nothing of this town is left over; what is listed is left alone".to_owned(),
         1 => "1 is ours and left over; end it with: gtctl orphans sweep".to_owned(),
         many => format!("{many} are ours and left over; end them with: gtctl orphans sweep"),

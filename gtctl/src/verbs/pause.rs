@@ -10,7 +10,6 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::pause;
 
 /// Freezes.
@@ -83,8 +82,7 @@ fn print(
     if screen.json {
         screen.envelope(kind, answer)?;
     } else if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
     } else {
         let lines = pause::receipts(&change.items, frozen, until, screen.paint, screen.width);
         screen.lines(lines)?;

@@ -148,8 +148,7 @@ async fn add(cx: &mut Context, args: RigAdd) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("rig.add", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let rig = &answer.body;
         screen.line(format!(

@@ -16,7 +16,7 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 use crate::output::confirm::confirm;
 use crate::output::{change, note, time};
 use crate::town as place;
@@ -322,8 +322,7 @@ fn report(
     if screen.json {
         screen.envelope(&format!("{}.{verb}", who.word()), answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change(done, &answer.body, screen.paint);
         screen.lines(lines)?;

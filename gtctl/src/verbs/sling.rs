@@ -364,8 +364,7 @@ fn shown(cx: &mut Context, envelope: &str, answer: &Reply<Change>, done: &str) -
     if screen.json {
         screen.envelope(envelope, answer)?;
     } else if answer.body.dry_run {
-        let lines = change::plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change(done, &answer.body, screen.paint);
         screen.lines(lines)?;

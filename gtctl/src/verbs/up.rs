@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::daemon::start::{self, Launch};
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 use crate::output::error::plain;
 use crate::output::{agents, change, note};
 
@@ -45,8 +45,7 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("town.start", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::town("running", &answer.body, screen.paint, screen.width);
         screen.lines(lines)?;
@@ -111,8 +110,7 @@ fn plan_without_daemon(cx: &mut Context) -> Result<Code, Failure> {
             town::TownChange { items: Vec::new(), census: None, plan: steps.to_vec(), dry_run: true };
         screen.envelope("town.start", &change)?;
     } else {
-        let lines = plan(&steps, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&steps)?;
     }
     Ok(Code::Done)
 }

@@ -69,6 +69,10 @@ pub async fn past(cx: &mut Context, args: &Heartbeats) -> Result<Code, Failure> 
     } else {
         let lines = overview(rounds).render(screen.paint, screen.width);
         screen.lines(lines)?;
+        screen.flush()?;
+        if rounds.iter().all(|report| unusual(report).is_empty()) {
+            note("nothing out of the ordinary; --wide has every step");
+        }
     }
     Ok(Code::Done)
 }

@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::confirm::confirm;
 use crate::output::error::plain;
 
@@ -46,8 +45,7 @@ pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure>
     if screen.json {
         screen.envelope("polecat.remove", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         screen.lines(words(&answer.body))?;
     }

@@ -40,7 +40,7 @@ pub async fn run(cx: &mut Context, args: PolecatStopAll) -> Result<Code, Failure
     if screen.json {
         screen.envelope("polecat.stop_all", &answer)?;
     } else if change.dry_run {
-        screen.lines(change::plan(&change.plan, screen.paint, screen.width))?;
+        screen.plan(&change.plan)?;
     } else if change.items.is_empty() {
         note(format!("rig {} has no polecats", args.rig));
     } else {
