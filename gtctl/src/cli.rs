@@ -100,8 +100,9 @@ impl Cli {
 
 /// `gtctl help witness start` is what `gtctl witness start --help` is.
 fn with_help(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    if words.get(1).is_some_and(|word| word == "help") {
-        words.remove(1);
+    let first = guess::first_word(&words);
+    if let Some(at) = first.filter(|at| words.get(*at).is_some_and(|word| word == "help")) {
+        words.remove(at);
         words.push("--help".into());
     }
     words
@@ -114,16 +115,17 @@ fn with_old_names(shown: &clap::Command, mut words: Vec<std::ffi::OsString>) -> 
     else {
         return words;
     };
-    let Some(at) = words.iter().position(|word| word == "session") else { return words };
-    let is_flag = |word: &std::ffi::OsString| word.as_encoded_bytes().starts_with(b"-");
-    // Only as the noun: behind the program's name, flags, and what belongs to flags.
-    let valued = |word: &std::ffi::OsString| guess::VALUED.iter().any(|flag| word == flag);
-    let before: Vec<_> = words.iter().take(at).collect();
-    let mut pairs = before.iter().zip(before.iter().skip(1));
-    let leads = pairs.all(|(previous, word)| is_flag(word) || valued(previous));
-    let verb = words.iter().skip(at + 1).find(|word| !is_flag(word)).and_then(|word| word.to_str());
-    if leads
-        && verb.is_some_and(|verb| session.find_subcommand(verb).is_none())
+    // Only as the noun.
+    let first = guess::first_word(&words);
+    let Some(at) = first.filter(|at| words.get(*at).is_some_and(|word| word == "session")) else {
+        return words;
+    };
+    let verb = words
+        .iter()
+        .skip(at + 1)
+        .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
+        .and_then(|word| word.to_str());
+    if verb.is_some_and(|verb| session.find_subcommand(verb).is_none())
         && let Some(noun) = words.get_mut(at)
     {
         *noun = "polecat".into();
@@ -424,6 +426,7 @@ mod tests {
     fn help_may_come_first() {
         let words = |typed: &str| with_help(typed.split(' ').map(Into::into).collect()).join(" ".as_ref());
         assert_eq!(words("gtctl help"), "gtctl --help");
+        assert_eq!(words("gtctl --town /t help witness"), "gtctl --town /t witness --help");
         assert_eq!(words("gtctl help witness start"), "gtctl witness start --help");
         assert_eq!(words("gtctl work create help"), "gtctl work create help");
     }

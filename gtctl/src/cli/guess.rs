@@ -7,12 +7,13 @@ use clap::Command;
 use gtd_proto::{Address, RigName};
 
 use super::Cli;
+use crate::output::shell_word;
 
 /// Nouns that are named at most for a verb that stands alone.
 const NOUNS: usize = 3;
 
 /// Global flags that take a value.
-pub(super) const VALUED: [&str; 3] = ["--town", "--socket", "--color"];
+const VALUED: [&str; 3] = ["--town", "--socket", "--color"];
 
 /// The command that helps, for the words behind the program's name.
 #[must_use]
@@ -34,9 +35,22 @@ pub fn hint(typed: impl IntoIterator<Item = OsString>) -> Option<String> {
             looks.map(|look| format!("gtctl {} {} {what}", noun.get_name(), look.get_name()))
         }
         (Some(_), _) => None,
-        (None, [verb, rest @ ..]) => alone(&shown, verb, rest.first().copied()),
+        (None, [verb, rest @ ..]) => alone(&shown, verb, rest),
         (None, []) => None,
     }
+}
+
+/// Where the first word stands that is neither the program's name, nor a global flag, nor the value of one.
+#[must_use]
+pub fn first_word(words: &[OsString]) -> Option<usize> {
+    let mut valued = false;
+    words.iter().enumerate().skip(1).find_map(|(at, word)| {
+        if std::mem::take(&mut valued) {
+            return None;
+        }
+        valued = VALUED.iter().any(|flag| word == flag);
+        (!word.as_encoded_bytes().starts_with(b"-")).then_some(at)
+    })
 }
 
 /// The words that are no flags, and belong to none.
@@ -54,10 +68,10 @@ fn plain(typed: impl IntoIterator<Item = OsString>) -> Vec<String> {
 }
 
 /// A verb without its noun.
-fn alone(shown: &Command, verb: &str, whom: Option<&str>) -> Option<String> {
-    let said = match (verb, whom) {
+fn alone(shown: &Command, verb: &str, rest: &[&str]) -> Option<String> {
+    let said = match (verb, rest.first()) {
         ("ps" | "ls" | "list" | "agents" | "show" | "get" | "info", Some(agent)) => {
-            format!("gtctl status {agent}")
+            format!("gtctl status {}", shell_word(agent))
         }
         ("ps" | "ls" | "list" | "agents" | "show" | "get" | "info", None) => "gtctl status".to_owned(),
         ("log" | "tail" | "journal", _) => "gtctl logs -f; gtctl events -f".to_owned(),
@@ -71,8 +85,9 @@ fn alone(shown: &Command, verb: &str, whom: Option<&str>) -> Option<String> {
         _ => {
             let nouns = shown.get_subcommands().filter(|noun| noun.find_subcommand(verb).is_some());
             let all: Vec<String> = nouns.map(|noun| format!("gtctl {} {verb}", noun.get_name())).collect();
-            match all.len() {
-                1..=NOUNS => all.join("; "),
+            match all.as_slice() {
+                [one] => rest.iter().fold(one.clone(), |all, word| format!("{all} {}", shell_word(word))),
+                [_, ..] if all.len() <= NOUNS => all.join("; "),
                 _ => return None,
             }
         }
@@ -124,10 +139,10 @@ mod tests {
             ("start", Some("gtctl up")),
             ("ps", Some("gtctl status")),
             ("ls alpha", Some("gtctl status alpha")),
-            ("park alpha", Some("gtctl rig park")),
+            ("park alpha", Some("gtctl rig park alpha")),
             ("inbox", Some("gtctl mail inbox")),
             ("heartbeat", Some("gtctl daemon heartbeat")),
-            ("close al-1", Some("gtctl work close")),
+            ("close al-1", Some("gtctl work close al-1")),
             ("create x", Some("gtctl work create; gtctl convoy create")),
             ("witness alpha start", Some("gtctl witness start alpha")),
             ("session alpha/nux stop", None),

@@ -65,7 +65,10 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
         screen.envelope("daemon.config", &result)?;
         return Ok(Code::Done);
     }
-    let lines = table(&config.values, screen.width.is_some()).render(screen.paint, screen.width);
+    let lines = match config.values.as_slice() {
+        [one] => card(one, screen.paint),
+        values => table(values, screen.width.is_some()).render(screen.paint, screen.width),
+    };
     screen.lines(lines)?;
     screen.flush()?;
     if !daemon {
@@ -80,6 +83,19 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
+/// One key, with all that is to be said of it.
+fn card(value: &ConfigValue, paint: Paint) -> Vec<String> {
+    let origin = if value.not_yet { "; nothing uses it yet" } else { "" };
+    let fields = [
+        ("Value", shown(&value.value)),
+        ("Origin", format!("{}{origin}", value.origin.as_str())),
+        ("Unit", value.unit.clone()),
+        ("Meaning", value.doc.clone()),
+    ];
+    let lines = fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>7}:"))));
+    std::iter::once(paint.strong(&value.key)).chain(lines).collect()
+}
+
 fn table(values: &[ConfigValue], narrow: bool) -> Table {
     let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING", "UNIT"]);
     for value in values {
@@ -91,8 +107,8 @@ fn table(values: &[ConfigValue], narrow: bool) -> Table {
             Cell::from(value.origin.as_str())
         };
         let text = shown(&value.value);
-        // One long value must not take the room of what all the others mean. It is whole where it is asked for alone.
-        let text = if narrow && values.len() > 1 { cut(&text, VALUE) } else { text };
+        // One long value must not take the room of what all the others mean. Asked for alone it is shown whole.
+        let text = if narrow { cut(&text, VALUE) } else { text };
         table.row(vec![
             value.key.as_str().into(),
             text.into(),
