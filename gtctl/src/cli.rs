@@ -19,6 +19,7 @@ mod shared;
 mod sling;
 mod town;
 mod values;
+mod wording;
 mod work;
 
 use std::path::PathBuf;
@@ -70,20 +71,10 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The command line as it is shown: roles share their verbs, and each has examples of its own.
+    /// The command line as it is shown.
     #[must_use]
     pub fn shown() -> clap::Command {
-        let renamed = |command: clap::Command, noun: &'static str, of: &'static str, to: &'static str| {
-            let in_help = move |command: clap::Command| match command
-                .get_after_help()
-                .map(|help| help.to_string().replace(of, to))
-            {
-                Some(help) => command.after_help(help),
-                None => command,
-            };
-            command.mut_subcommand(noun, |role| in_help(role).mut_subcommands(in_help))
-        };
-        renamed(renamed(Self::command(), "refinery", "witness", "refinery"), "mayor", "deacon", "mayor")
+        wording::shown(Self::command())
     }
 
     /// Reads our own command line.
@@ -92,52 +83,17 @@ impl Cli {
     /// What is wrong with it; help and version are such errors too.
     pub fn read() -> Result<Self, clap::Error> {
         let shown = Self::shown();
-        let words = with_old_names(&shown, with_help(std::env::args_os().collect()));
+        let words = wording::with_old_names(&shown, wording::with_help(std::env::args_os().collect()));
         let matches = shown.try_get_matches_from(words)?;
         Self::from_arg_matches(&matches)
     }
-}
-
-/// `gtctl help witness start` is what `gtctl witness start --help` is.
-fn with_help(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    let first = guess::first_word(&words);
-    if let Some(at) = first.filter(|at| words.get(*at).is_some_and(|word| word == "help")) {
-        words.remove(at);
-        words.push("--help".into());
-    }
-    words
-}
-
-/// Old hands say `session` for `polecat`. It is a noun of its own as well: what it has itself it keeps, and any
-/// other verb of it is a polecat's.
-fn with_old_names(shown: &clap::Command, mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    let (Some(session), Some(_)) = (shown.find_subcommand("session"), shown.find_subcommand("polecat"))
-    else {
-        return words;
-    };
-    // Only as the noun.
-    let first = guess::first_word(&words);
-    let Some(at) = first.filter(|at| words.get(*at).is_some_and(|word| word == "session")) else {
-        return words;
-    };
-    let verb = words
-        .iter()
-        .skip(at + 1)
-        .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
-        .and_then(|word| word.to_str());
-    if verb.is_some_and(|verb| session.find_subcommand(verb).is_none())
-        && let Some(noun) = words.get_mut(at)
-    {
-        *noun = "polecat".into();
-    }
-    words
 }
 
 /// What the help ends with.
 fn footer() -> String {
     format!(
         "The town is found from --town, GT_TOWN_ROOT, GT_ROOT, or by walking up to mayor/town.json.\n\
-         Without a verb: status. Agents are named by address (alpha/witness) or by a selector that fits one.\n\
+         Without a verb: status. Agents are named by address (alpha/witness) or by a selector that fits one.\n\n\
          New here: `gtctl demo`, then `gtctl init DIR`.\n\n\
          Examples:\n  gtctl up\n  gtctl status alpha/witness\n  gtctl sling 'Fix the parser' alpha\n  gtctl explain alpha/witness\n\n{}",
         exit::HELP
@@ -157,8 +113,9 @@ pub struct Global {
     /// Print JSON: one object, or one event a line
     #[arg(long, global = true)]
     pub json: bool,
-    /// When to use colour; NO_COLOR is obeyed
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to use colour: auto, always, never; NO_COLOR is obeyed
+    // Hidden, since a list of them with their meanings would make every help twice as long.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: ColorWhen,
     /// Do not ask before ending or removing things
     #[arg(long, short = 'y', global = true)]
@@ -398,37 +355,6 @@ mod tests {
         let mut found = 0;
         walk(&Cli::shown(), "gtctl", &mut found);
         assert!(found > 120, "{found}");
-    }
-
-    #[test]
-    fn an_old_name_that_is_a_noun_too_means_what_has_the_verb() {
-        let shown = clap::Command::new("gtctl")
-            .subcommand(clap::Command::new("session").subcommand(clap::Command::new("list")))
-            .subcommand(clap::Command::new("polecat"));
-        let words = |typed: &str| {
-            let words = typed.split(' ').map(Into::into).collect();
-            with_old_names(&shown, words)
-                .into_iter()
-                .map(|w| w.into_string().unwrap())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        for same in ["gtctl session list", "gtctl session", "gtctl session --help", "gtctl status session x"]
-        {
-            assert_eq!(words(same), same);
-        }
-        assert_eq!(words("gtctl --json session start a/nux"), "gtctl --json polecat start a/nux");
-        assert_eq!(words("gtctl --town /x session start nux"), "gtctl --town /x polecat start nux");
-        assert_eq!(words("gtctl session capture a/nux"), "gtctl polecat capture a/nux");
-    }
-
-    #[test]
-    fn help_may_come_first() {
-        let words = |typed: &str| with_help(typed.split(' ').map(Into::into).collect()).join(" ".as_ref());
-        assert_eq!(words("gtctl help"), "gtctl --help");
-        assert_eq!(words("gtctl --town /t help witness"), "gtctl --town /t witness --help");
-        assert_eq!(words("gtctl help witness start"), "gtctl witness start --help");
-        assert_eq!(words("gtctl work create help"), "gtctl work create help");
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub struct Drain {
 Only where nothing can be told about an agent, and nothing of it is seen alive; nothing is signalled.
 
 Example:
-  gtctl declare-dead alpha/witness --evidence 'its machine was reinstalled, no such process'")]
+  gtctl declare-dead alpha/witness --evidence 'no such process, I looked'")]
 pub struct DeclareDead {
     /// The agent
     pub agent: String,
@@ -243,8 +243,8 @@ pub struct StandingAttach {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  gtctl boot status             who looks after the deacon, and what came of it last
-  gtctl boot triage --dry-run   how the deacon is, and what would be done about it")]
+  gtctl boot status             who looks after the deacon, and the last result
+  gtctl boot triage --dry-run   how the deacon is, and what would be done")]
 pub enum BootVerb {
     /// Look after the deacon as the heartbeat does, now
     #[command(after_help = "\

@@ -10,8 +10,9 @@ use super::values::whole;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  gtctl config show restart    the keys of one table, their values, and where those come from
-  gtctl config check           whether settings/gtd.toml can be used; needs no daemon")]
+  gtctl config show restart       the keys of one table, with their meanings
+  gtctl config show restart.max   one key, in full
+  gtctl config check              whether the file can be used; needs no daemon")]
 pub enum Config {
     /// Every key, its value, where it comes from, and what it means
     Show(ConfigShow),
@@ -63,8 +64,8 @@ pub struct Logs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  source <(gtctl completions bash)                                    in ~/.bashrc
-  source <(gtctl completions zsh)                                     in ~/.zshrc, after compinit
+  source <(gtctl completions bash)   in ~/.bashrc
+  source <(gtctl completions zsh)    in ~/.zshrc, after compinit
   gtctl completions fish > ~/.config/fish/completions/gtctl.fish
 Names of agents and rigs are asked of the running daemon; without one there are none.")]
 pub struct Completions {

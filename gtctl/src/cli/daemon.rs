@@ -12,9 +12,9 @@ use super::values::{duration, whole};
 #[command(after_help = "\
 Examples:
   gtctl daemon status
-  gtctl daemon restart            after an upgrade of gtd; agents go on
-  gtctl daemon reload             after a change of settings/gtd.toml
-  gtctl daemon install --now      let it be started with your session and watched over
+  gtctl daemon restart         after an upgrade of gtd; agents go on
+  gtctl daemon reload          after a change of settings/gtd.toml
+  gtctl daemon install --now   start it with your session, watched over
   gtctl daemon heartbeats -n 5")]
 pub enum Daemon {
     /// Run it in the foreground: becomes gtd
@@ -68,8 +68,8 @@ The service belongs to your own manager: systemd, or launchd on macOS.
 What is installed already is brought up to date where gtd or your PATH have changed.
 
 Examples:
-  gtctl daemon install --dry-run        show the files and what would be done
-  gtctl daemon install --now            and let the daemon run as a service from now on")]
+  gtctl daemon install --dry-run   show the files and what would be done
+  gtctl daemon install --now       and let it run as a service from now on")]
 pub struct Install {
     /// Also start it, in the place of a daemon that runs
     #[arg(long)]

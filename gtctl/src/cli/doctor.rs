@@ -42,7 +42,7 @@ pub struct Doctor {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  gtctl orphans list              with the evidence; most of it is not ours, and is left alone
+  gtctl orphans list              with the evidence; most of it is not ours
   gtctl orphans sweep --dry-run   what would be ended")]
 pub enum Orphans {
     /// Sessions and processes that look left behind, whoever they belong to, with the evidence

@@ -9,8 +9,8 @@ use super::values::whole;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  gtctl lifecycle request alpha/witness cycle    end, and begin anew
-  gtctl lifecycle list                           what was asked for, and what became of it")]
+  gtctl lifecycle request alpha/witness cycle   end, and begin anew
+  gtctl lifecycle list                          requests, and what came of them")]
 pub enum Lifecycle {
     /// Ask for the end, or a new start, of an agent; an agent may ask for itself
     Request(LifecycleRequest),
@@ -24,7 +24,7 @@ pub enum Lifecycle {
     override_usage = "gtctl lifecycle request [OPTIONS] [AGENT] ACTION",
     after_help = "\
 ACTION is one of
-  cycle      end, and begin anew: what it had in its head is left behind, its work stays
+  cycle      end, and begin anew with an empty head; its work stays
   restart    end, and start again: a worker goes on with its conversation
   shutdown   end, and stay ended until somebody starts it
 
@@ -32,7 +32,7 @@ Within an agent AGENT may be left out: it is the agent itself. Then the answer c
 end after it. An agent that may not do this for another one may still write to the deacon.
 
 Examples:
-  gtctl lifecycle request cycle                       run by an agent, for itself
+  gtctl lifecycle request cycle                  run by an agent, for itself
   gtctl lifecycle request alpha/witness restart
   gtctl lifecycle request alpha/nux shutdown --reason 'nothing left to do'"
 )]

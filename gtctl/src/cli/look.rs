@@ -11,10 +11,10 @@ use super::values::{Since, duration, instant, since, whole};
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
-  gtctl status                    the whole town, what is unwell first
-  gtctl status alpha/witness      one agent: state, processes, last exit, screen, what you can do
-  gtctl status 'alpha/*'          the agents that fit
-  gtctl status --check            exit code 0 well, 3 down, 5 degraded; for scripts")]
+  gtctl status                 the whole town, what is unwell first
+  gtctl status alpha/witness   one agent: why it is so, and what you can do
+  gtctl status 'alpha/*'       the agents that fit
+  gtctl status --check         exit code 0 well, 3 down, 5 degraded; for scripts")]
 pub struct Status {
     /// An address, a rig, a role, or a glob over addresses
     pub selector: Option<String>,
@@ -44,8 +44,8 @@ pub struct Peek {
 #[command(after_help = "\
 Examples:
   gtctl explain alpha/witness
-  gtctl explain alpha/witness --at 10m        as it was ten minutes ago
-  gtctl explain alpha/witness --probe         look at processes, record and pane now")]
+  gtctl explain alpha/witness --at 10m   as it was ten minutes ago
+  gtctl explain alpha/witness --probe    look at processes, record and pane now")]
 pub struct Explain {
     /// The agent
     pub agent: String,
@@ -61,10 +61,10 @@ pub struct Explain {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  gtctl events                                the last 100
+  gtctl events                   the last 100
   gtctl events --since 5m --kind 'agent.*'
   gtctl events -f --agent alpha --json | jq -r .kind
-  gtctl events -f --since 41                  everything after event 41, then as it happens")]
+  gtctl events -f --since 41     all after event 41, then as it happens")]
 pub struct Events {
     /// Go on with events as they happen
     #[arg(short, long)]

@@ -11,7 +11,7 @@ use super::values::mail_id;
 Examples:
   gtctl mail inbox                         your own
   gtctl mail read m-12
-  gtctl mail send alpha/witness 'Look after nux' 'It has been silent for an hour.'
+  gtctl mail send alpha/witness 'Look after nux' 'It is silent.'
   gtctl mail archive m-12")]
 pub enum Mail {
     /// Write to an agent, or to the person
@@ -31,7 +31,7 @@ TO is an agent in any form (alpha/witness, alpha/polecats/nux, alpha/nux, mayor/
 overseer (human, person) for the person. Who writes is not said: it is whoever runs this.
 
 Examples:
-  gtctl mail send alpha/witness 'Look after nux' 'It has been silent for an hour.'
+  gtctl mail send alpha/witness 'Look after nux' 'It is silent.'
   gtctl mail send mayor/ Done
   git log -3 | gtctl mail send overseer 'What was merged' -")]
 pub struct MailSend {

@@ -30,7 +30,7 @@ take in time is left in its spool.
 Examples:
   gtctl agent report working
   gtctl agent report waiting --detail 'may I delete the branch?'
-  gtctl agent report idle --next-due 30m          silent until then, and no stall")]
+  gtctl agent report idle --next-due 30m       silent until then, and no stall")]
 pub struct AgentReport {
     /// What it does
     pub state: StateWord,

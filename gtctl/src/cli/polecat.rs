@@ -16,7 +16,7 @@ Examples:
   gtctl polecat spawn alpha --work al-k3x   a new worker, with that work
   gtctl polecat list alpha
   gtctl polecat nudge alpha/nux 'Go on.'
-  gtctl polecat stop alpha/nux              its work stays on its hook; start goes on with it
+  gtctl polecat stop alpha/nux              its work stays with it
   gtctl polecat remove alpha/nux            once its work is merged")]
 pub enum Polecat {
     /// Workers, those who are unwell first

@@ -4,7 +4,7 @@ use clap::Args;
 use gtd_proto::{RigName, WorkId};
 
 use super::shared::Change;
-use super::values::assignment;
+use super::values::{assignment, rig_alone};
 
 /// `sling`
 #[derive(Debug, Args)]
@@ -53,6 +53,7 @@ Examples:
   gtctl polecat spawn alpha --work al-k3x --name nux --agent codex")]
 pub struct PolecatSpawn {
     /// The rig
+    #[arg(value_parser = rig_alone)]
     pub rig: RigName,
     /// The work that it gets on its hook, by its id
     #[arg(long, value_name = "ID")]

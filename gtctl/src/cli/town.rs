@@ -61,9 +61,9 @@ pub struct Init {
 #[command(after_help = "\
 Examples:
   gtctl rig add alpha https://example.org/alpha.git
-  gtctl rig status alpha                   its agents, and why it runs or does not
-  gtctl rig park alpha --reason 'moving'   set aside for hours; gtctl rig unpark alpha ends it
-  gtctl rig remove alpha --dry-run         what would be ended; its directory stays")]
+  gtctl rig status alpha             its agents, and why it runs or does not
+  gtctl rig park alpha               set aside for hours; unpark ends it
+  gtctl rig remove alpha --dry-run   what would be ended; its directory stays")]
 pub enum Rig {
     /// Clone a repository and register it as a rig
     Add(RigAdd),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gtd_proto::{Address, WorkId};
+use gtd_proto::{Address, RigName, WorkId};
 
 /// Longest key of a request: several times a UUID.
 const KEY_MAX: usize = 200;
@@ -60,6 +60,20 @@ pub fn key(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("write 1 to {KEY_MAX} letters, digits or signs, no spaces"))
+    }
+}
+
+/// A rig, where somebody may write the address of what is not there yet.
+///
+/// # Errors
+/// Where the rest of it belongs; what no rig can be called.
+pub fn rig_alone(text: &str) -> Result<RigName, String> {
+    match text.split_once('/') {
+        Some((rig, rest)) => {
+            let name = rest.trim_start_matches("polecats/");
+            Err(format!("that is more than a rig; a name has a flag of its own: {rig} --name {name}"))
+        }
+        None => RigName::new(text).map_err(|why| why.to_string()),
     }
 }
 
