@@ -33,8 +33,13 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
         None => (None, args.first),
     };
     let action: LifecycleAction = word.parse().map_err(|_| {
-        Failure::usage(format!("{word:?} is no action"))
-            .hint("cycle, restart or shutdown; the agent comes before it")
+        // One word that is no action is most likely the agent, and what it is to do was forgotten.
+        match crate::cli::address(&word).filter(|_| agent.is_none()) {
+            Some(whom) => Failure::usage(format!("what {whom} is to do is not said"))
+                .hint(format!("gtctl lifecycle request {whom} cycle, restart or shutdown")),
+            None => Failure::usage(format!("{word:?} is no action"))
+                .hint("cycle, restart or shutdown; the agent comes before it"),
+        }
     })?;
     let own = Who::here(&cx.around).and_then(|who| who.agent);
     let session = cx.connect().await?;

@@ -182,15 +182,16 @@ fn outcome(outcome: StepOutcome) -> Cell {
 mod tests {
     use super::*;
 
-    fn round(steps: &[(&str, StepOutcome, u64, &[&str], Option<&str>)]) -> HeartbeatReport {
-        let step = |(name, outcome, took, did, error): &(&str, StepOutcome, u64, &[&str], Option<&str>)| {
-            HeartbeatStep {
-                name: (*name).to_owned(),
-                outcome: *outcome,
-                duration_ms: *took,
-                actions: did.iter().map(|did| (*did).to_owned()).collect(),
-                error: error.map(str::to_owned),
-            }
+    /// Name, outcome, how long, what it did, and what went wrong.
+    type Given<'a> = (&'a str, StepOutcome, u64, &'a [&'a str], Option<&'a str>);
+
+    fn round(steps: &[Given<'_>]) -> HeartbeatReport {
+        let step = |(name, outcome, took, did, error): &Given<'_>| HeartbeatStep {
+            name: (*name).to_owned(),
+            outcome: *outcome,
+            duration_ms: *took,
+            actions: did.iter().map(|did| (*did).to_owned()).collect(),
+            error: error.map(str::to_owned),
         };
         HeartbeatReport {
             number: 7,
