@@ -91,9 +91,9 @@ impl Context {
         let request = params::AgentList { selector: Some(text.to_owned()) };
         let found = client::read(AgentClient::list(&session.client, request)).await?.body.items;
         if found.is_empty()
-            && let Some(worker) = worker(session, text).await
+            && let Some(agent) = by_short_name(session, text).await
         {
-            return Ok(worker);
+            return Ok(agent);
         }
         match found.as_slice() {
             [one] => Ok(one.agent.clone()),
@@ -113,19 +113,27 @@ impl Context {
     }
 }
 
-/// The worker that a short name such as `alpha/nux` means, where no person's workspace is called so too.
-async fn worker(session: &Session, text: &str) -> Option<Address> {
+/// The worker, or the person's workspace, that a short name such as `alpha/nux` means, where it means one of them.
+async fn by_short_name(session: &Session, text: &str) -> Option<Address> {
     let (rig, name) = text.split_once('/')?;
     let (rig, name) = (RigName::new(rig).ok()?, AgentName::new(name).ok()?);
     let shown =
         client::read(RigClient::status(&session.client, params::RigRef { rig: rig.clone() })).await.ok()?;
     let namesake = shown.body.crew.iter().any(|crew| crew == name.as_str());
     let known = shown.body.polecats.iter().any(|polecat| polecat.name.as_ref() == Some(&name));
-    (known && !namesake).then_some(Address::Polecat(rig, name))
+    match (known, namesake) {
+        (true, false) => Some(Address::Polecat(rig, name)),
+        (false, true) => Some(Address::Crew(rig, name)),
+        _ => None,
+    }
 }
 
 /// Nothing fits a selector. What was probably meant is asked for, and left out where it cannot be had.
 pub async fn no_agent(session: &Session, text: &str) -> Failure {
+    if let Some(crew @ Address::Crew(..)) = by_short_name(session, text).await.or_else(|| text.parse().ok()) {
+        // The hint is that of everything that names a person's workspace.
+        return Failure::no_such(format!("{crew} is a person's workspace, and no agent of the daemon's"));
+    }
     let all = client::read(AgentClient::list(&session.client, params::AgentList::default())).await;
     let agents = all.map(|answer| answer.body.items).unwrap_or_default();
     let mut names: Vec<String> = agents.iter().map(|agent| agent.agent.to_string()).collect();

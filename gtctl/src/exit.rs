@@ -99,9 +99,10 @@ impl From<Code> for std::process::ExitCode {
 /// The list as `gtctl --help` prints it.
 pub const HELP: &str = "\
 Exit codes:
-  0 done · 1 failed · 2 usage · 3 not running · 4 no such agent or rig, or unknown · 5 degraded
-  6 timeout · 7 partial · 69 no daemon · 76 other protocol or town · 77 refused · 130 interrupted
-  141 broken pipe";
+  0 done · 1 failed · 2 usage · 3 not running
+  4 no such agent or rig, or unknown · 5 degraded · 6 timeout · 7 partial
+  69 no daemon · 76 other protocol or town · 77 refused
+  130 interrupted · 141 broken pipe";
 
 #[cfg(test)]
 mod tests {

@@ -3,14 +3,21 @@
 //! A failure is either the daemon's own error or one of ours. How it is printed is `output`'s business.
 
 use std::fmt;
+use std::time::Duration;
 
-use gtd_proto::{ErrorKind, RpcError};
+use gtd_proto::{Address, ErrorKind, RpcError};
 use jsonrpsee::core::ClientError;
 use serde_json::{Map, Value, json};
 
 use crate::client::transport::TransportError;
 use crate::exit::Code;
 use crate::output::shell_word;
+
+/// Kind of a connection that ended before the answer came.
+const LOST: &str = "daemon_lost";
+
+/// Kind of an answer that did not come in time.
+const UNANSWERED: &str = "timeout";
 
 /// A verb did not do what it was asked to.
 #[derive(Debug)]
@@ -70,6 +77,50 @@ impl Failure {
         Self::local(Code::Unreachable, "daemon_silent", message).hint("gtctl daemon restart --force")
     }
 
+    /// The connection ended before the answer came.
+    fn lost(why: &str) -> Self {
+        Self::local(Code::Unreachable, LOST, format!("lost the daemon: {why}"))
+    }
+
+    /// No answer came within the time that a request is given.
+    pub fn unanswered(limit: Duration) -> Self {
+        let limit = humantime::format_duration(limit);
+        Self::local(Code::Timeout, UNANSWERED, format!("the daemon did not answer within {limit}"))
+    }
+
+    /// What follows for a request that only looked: where the answer did not come, it may be made again.
+    #[must_use]
+    pub fn unread(self) -> Self {
+        match &self {
+            Self::Local(local) if local.kind == LOST => {
+                self.hint("nothing was changed: try again; where nobody answers then, gtctl up")
+            }
+            Self::Local(local) if local.kind == UNANSWERED => self.hint("gtctl daemon status"),
+            _ => self,
+        }
+    }
+
+    /// What follows for a request to change something: where the answer did not come, it may have been taken. With
+    /// the key that it carried it is done once, however often it is made.
+    #[must_use]
+    pub fn untold(self, key: Option<&str>) -> Self {
+        match &self {
+            Self::Local(local) if matches!(local.kind, LOST | UNANSWERED) => {
+                let look = "see `gtctl status` and `gtctl events --since 5m`";
+                let hint = match key {
+                    Some(key) => format!("{look}, or repeat the command with --once {key}"),
+                    None => format!("{look} before you repeat it"),
+                };
+                let failure = self.more("; it may have taken the request all the same").hint(hint);
+                match key {
+                    Some(key) => failure.with("idempotency_key", key),
+                    None => failure,
+                }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether there is no daemon, as far as can be told: one that hangs is there.
     #[must_use]
     pub fn is_no_daemon(&self) -> bool {
@@ -125,6 +176,54 @@ impl Failure {
         self
     }
 
+    /// What helps, as far as that was said.
+    #[must_use]
+    pub fn hinted(&self) -> Option<&str> {
+        match self {
+            Self::Rpc(error) => error.hint.as_deref(),
+            Self::Local(error) => error.hint.as_deref(),
+            Self::BrokenPipe => None,
+        }
+    }
+
+    /// Says of an id that could be one, and that the daemon does not know, that it is not there: as of work and of
+    /// convoys, and not as of a word that can be no id. `kind` is the name for scripts.
+    #[must_use]
+    pub fn not_there(self, kind: &'static str) -> Self {
+        match self {
+            Self::Rpc(error)
+                if error.kind == ErrorKind::InvalidParams
+                    && error.data.get("path").and_then(Value::as_str) == Some("/id") =>
+            {
+                let RpcError { message, hint, data, .. } = *error;
+                Self::Local(Box::new(Local { code: Code::Failed, kind, message, hint, data }))
+            }
+            other => other,
+        }
+    }
+
+    /// Says what can be done about a person's workspace, where that is what the failure is about: it is listed and
+    /// written to, never typed into, started or ended.
+    #[must_use]
+    pub fn of_crew(self) -> Self {
+        let (message, about) = match &self {
+            Self::Rpc(error) => {
+                use ErrorKind::{AgentNotFound, NameInvalid, Protected};
+                (&error.message, matches!(error.kind, AgentNotFound | Protected | NameInvalid))
+            }
+            Self::Local(error) => (&error.message, error.code == Code::NoSuch),
+            Self::BrokenPipe => return self,
+        };
+        let named = |word: &str| word.trim_matches(|c: char| c.is_ascii_punctuation()).parse().ok();
+        let crew = message.split(' ').filter_map(named).find(|named| matches!(named, Address::Crew(..)));
+        match crew.filter(|_| about) {
+            Some(crew) => self.hint(format!(
+                "gtctl mail send {crew} SUBJECT writes to whoever works there; gtctl crew list shows who does"
+            )),
+            None => self,
+        }
+    }
+
     /// Goes on with the sentence.
     #[must_use]
     pub fn more(mut self, text: &str) -> Self {
@@ -139,12 +238,7 @@ impl Failure {
     /// Makes the command of the hint mean the town that was named to us.
     #[must_use]
     pub fn in_town(self, dir: &str) -> Self {
-        let hint = match &self {
-            Self::Rpc(error) => error.hint.as_deref(),
-            Self::Local(error) => error.hint.as_deref(),
-            Self::BrokenPipe => None,
-        };
-        match hint.filter(|hint| !hint.contains("--town") && !hint.contains("gtctl init")) {
+        match self.hinted().filter(|hint| !hint.contains("--town") && !hint.contains("gtctl init")) {
             Some(hint) => {
                 let hint = hint.replace("gtctl ", &format!("gtctl --town {} ", shell_word(dir)));
                 self.hint(hint)
@@ -228,7 +322,7 @@ impl From<ClientError> for Failure {
             ClientError::RequestTimeout => Self::timeout("the daemon did not answer in time"),
             ClientError::Transport(_) | ClientError::RestartNeeded(_) => match refusal(&error) {
                 Some(refused) => Self::Rpc(Box::new(refused.clone())),
-                None => Self::unreachable(format!("lost the daemon: {}", innermost(&error))),
+                None => Self::lost(&innermost(&error)),
             },
             _ => Self::failed(format!("the request could not be made: {error}")),
         }

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
+            let failure = failure.of_crew();
             let failure = match context.town_to_name() {
                 Some(dir) => failure.in_town(&dir),
                 None => failure,
@@ -89,18 +90,26 @@ fn not_understood(error: &clap::Error) -> Code {
             Err(_) => Code::BrokenPipe,
         };
     }
+    let guess = match error.kind() {
+        ErrorKind::InvalidSubcommand => cli::guess::hint(std::env::args_os().skip(1)),
+        _ => None,
+    };
     if std::env::args_os().any(|arg| arg == "--json") {
         let said = error.to_string();
         // What is missing stands on lines of its own, up to the first empty one.
         let words: Vec<&str> = said.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let words = words.join(" ");
-        let failure = Failure::usage(words.trim_start_matches("error: ")).hint("gtctl --help");
+        let failure = Failure::usage(words.trim_start_matches("error: "))
+            .hint(guess.as_deref().unwrap_or("gtctl --help"));
         let envelope =
             serde_json::json!({ "schema_version": 1, "kind": "error", "error": failure.to_json() });
         // Not `println!`: it would panic when the reader is gone.
         let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{envelope}\n").as_bytes());
     } else {
         let _ = error.print();
+        if let Some(guess) = guess {
+            output::note(format!("hint: {guess}"));
+        }
     }
     Code::Usage
 }

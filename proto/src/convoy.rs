@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::answers::answers;
 use crate::{PlanStep, Timestamp, WorkId};
 
 /// Most items that one convoy tracks.
@@ -55,24 +56,13 @@ pub struct Convoy {
     pub unknown: Option<String>,
 }
 
+answers! {
 /// The answer to making a convoy, or adding to one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ConvoyChange {
+ConvoyChange {
     /// The convoy afterwards; absent from a plan to make one, and when the change was not waited for.
     #[serde(flatten)]
-    pub convoy: Option<Convoy>,
-    /// It was so already; nothing was done.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub already: bool,
-    /// Answered before the effect (`wait_ms` was 0): follow the events.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub accepted: bool,
-    /// Nothing was done; `plan` says what would be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// With `dry_run`: the steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<PlanStep>,
+    convoy: Option<Convoy>,
+}
 }
 
 /// Parameters of `convoy.*`.

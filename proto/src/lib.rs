@@ -5,6 +5,7 @@
 //! clock and knows nothing of tmux, processes or files beyond the fields that show them.
 
 pub mod agent;
+mod answers;
 pub mod config;
 pub mod convoy;
 pub mod daemon;

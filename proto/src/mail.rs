@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::answers::answers;
 use crate::{PlanStep, Timestamp};
 
 /// Longest subject, in bytes: it is shown in a line.
@@ -49,24 +50,13 @@ pub struct Inbox {
     pub items: Vec<Mail>,
 }
 
+answers! {
 /// The answer to sending, reading or archiving a mail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct MailChange {
+MailChange {
     /// The mail afterwards; absent from a plan to send one, and when the sending was not waited for.
     #[serde(flatten)]
-    pub mail: Option<Mail>,
-    /// It was so already; nothing was done.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub already: bool,
-    /// Answered before the effect (`wait_ms` was 0): follow the events.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub accepted: bool,
-    /// Nothing was done; `plan` says what would be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// With `dry_run`: the steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<PlanStep>,
+    mail: Option<Mail>,
+}
 }
 
 /// Parameters of `mail.*`.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::answers::answers;
 use crate::{Address, PlanStep, Timestamp, WorkId};
 
 /// A work item.
@@ -51,54 +52,30 @@ pub struct HookShown {
     pub also: Vec<WorkId>,
 }
 
+answers! {
 /// The answer to a change of a work item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WorkChange {
+WorkChange {
     /// The item after the change; absent from a plan to make one, and when the making was not waited for.
     #[serde(flatten)]
-    pub work: Option<Work>,
-    /// It was so already; nothing was done.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub already: bool,
-    /// Answered before the effect (`wait_ms` was 0): follow the events.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub accepted: bool,
-    /// Nothing was done; `plan` says what would be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// With `dry_run`: the steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<PlanStep>,
+    work: Option<Work>,
 }
 
 /// The answer to a change of a hook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HookChange {
+HookChange {
     /// The agent.
-    pub agent: Address,
+    agent: Address,
     /// What its hook has now; null when it is empty.
-    pub work: Option<Work>,
+    work: Option<Work>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
+    since: Option<Timestamp>,
     /// What it had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<WorkId>,
+    replaced: Option<WorkId>,
     /// Who had the work before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken_from: Option<String>,
-    /// It was so already; nothing was done.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub already: bool,
-    /// Answered before the effect (`wait_ms` was 0): follow the events.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub accepted: bool,
-    /// Nothing was done; `plan` says what would be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// With `dry_run`: the steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<PlanStep>,
+    taken_from: Option<String>,
+}
 }
 
 /// Parameters of `work.*` and `hook.*`.

@@ -3,10 +3,16 @@
 use clap::{Args, Subcommand};
 use gtd_proto::RigName;
 
-use super::shared::{Ending, Overrides, Plan, Reason, RigName1, Waiting};
+use super::shared::{Change, Ending, Overrides, Plan, Reason, RigName1};
 
 /// `witness …`, `refinery …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl witness status alpha
+  gtctl witness attach alpha                  look at it and type
+  gtctl witness restart alpha --agent codex   with another agent from now on
+  gtctl witness stop alpha                    until somebody starts it")]
 pub enum RoleVerb {
     /// Start it and wait until it is ready; starting what runs is no error
     #[command(visible_alias = "spawn")]
@@ -40,11 +46,7 @@ pub struct RoleStart {
     #[arg(long)]
     pub foreground: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness stop`
@@ -58,11 +60,7 @@ pub struct RoleStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness restart`
@@ -79,11 +77,7 @@ pub struct RoleRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `witness attach`
@@ -141,11 +135,7 @@ pub struct Drain {
     /// The agent
     pub agent: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `declare-dead`
@@ -154,7 +144,7 @@ pub struct Drain {
 Only where nothing can be told about an agent, and nothing of it is seen alive; nothing is signalled.
 
 Example:
-  gtctl declare-dead alpha/witness --evidence 'its machine was reinstalled, no such process'")]
+  gtctl declare-dead alpha/witness --evidence 'no such process, I looked'")]
 pub struct DeclareDead {
     /// The agent
     pub agent: String,
@@ -169,6 +159,12 @@ pub struct DeclareDead {
 
 /// `deacon …`, `mayor …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl deacon status
+  gtctl deacon attach                  look at it and type
+  gtctl deacon restart --agent codex   with another agent from now on
+  gtctl deacon stop                    until somebody starts it")]
 pub enum StandingVerb {
     /// Start it and wait until it is ready; starting what runs is no error
     #[command(visible_alias = "spawn")]
@@ -197,11 +193,7 @@ pub struct StandingStart {
     #[command(flatten)]
     pub overrides: Overrides,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon stop`
@@ -213,11 +205,7 @@ pub struct StandingStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon restart`
@@ -232,11 +220,7 @@ pub struct StandingRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `deacon attach`
@@ -257,6 +241,10 @@ pub struct StandingAttach {
 
 /// `boot …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl boot status             who looks after the deacon, and the last result
+  gtctl boot triage --dry-run   how the deacon is, and what would be done")]
 pub enum BootVerb {
     /// Look after the deacon as the heartbeat does, now
     #[command(after_help = "\

@@ -8,6 +8,11 @@ use super::values::whole;
 
 /// `config …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl config show restart       the keys of one table, with their meanings
+  gtctl config show restart.max   one key, in full
+  gtctl config check              whether the file can be used; needs no daemon")]
 pub enum Config {
     /// Every key, its value, where it comes from, and what it means
     Show(ConfigShow),
@@ -51,7 +56,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// How many of the last lines
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(0, 100_000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(0, 100_000), allow_negative_numbers = true)]
     pub lines: u32,
 }
 
@@ -59,8 +64,8 @@ pub struct Logs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  source <(gtctl completions bash)                                    in ~/.bashrc
-  source <(gtctl completions zsh)                                     in ~/.zshrc, after compinit
+  source <(gtctl completions bash)   in ~/.bashrc
+  source <(gtctl completions zsh)    in ~/.zshrc, after compinit
   gtctl completions fish > ~/.config/fish/completions/gtctl.fish
 Names of agents and rigs are asked of the running daemon; without one there are none.")]
 pub struct Completions {

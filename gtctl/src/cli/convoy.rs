@@ -3,10 +3,16 @@
 use clap::{Args, Subcommand};
 use gtd_proto::WorkId;
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 
 /// `convoy …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl convoy create 'The parser' al-k3x al-k3y
+  gtctl convoy add hq-cv-3 al-k3z
+  gtctl convoy status                      all that are open
+  gtctl convoy status hq-cv-3")]
 pub enum Convoy {
     /// Make a convoy: work that is over when the last of it is
     Create(ConvoyCreate),
@@ -36,11 +42,7 @@ pub struct ConvoyCreate {
     #[arg(long, value_name = "WHO")]
     pub notify: Vec<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `convoy add`
@@ -55,11 +57,7 @@ pub struct ConvoyAdd {
     #[arg(required = true)]
     pub work: Vec<WorkId>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `convoy status`

@@ -9,6 +9,13 @@ use super::values::{duration, whole};
 
 /// `daemon …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl daemon status
+  gtctl daemon restart         after an upgrade of gtd; agents go on
+  gtctl daemon reload          after a change of settings/gtd.toml
+  gtctl daemon install --now   start it with your session, watched over
+  gtctl daemon heartbeats -n 5")]
 pub enum Daemon {
     /// Run it in the foreground: becomes gtd
     Run(DaemonRun),
@@ -18,8 +25,16 @@ Example:
   gtctl daemon start")]
     Start(Plan),
     /// End it; agents go on
+    #[command(after_help = "\
+Examples:
+  gtctl daemon stop
+  gtctl daemon stop --force             also when it hangs")]
     Stop(DaemonStop),
     /// End it and start it; agents go on
+    #[command(after_help = "\
+Examples:
+  gtctl daemon restart                  after an upgrade of gtd
+  gtctl daemon restart --force          also when it hangs")]
     Restart(DaemonStop),
     /// Its own state
     #[command(after_help = "\
@@ -53,8 +68,8 @@ The service belongs to your own manager: systemd, or launchd on macOS.
 What is installed already is brought up to date where gtd or your PATH have changed.
 
 Examples:
-  gtctl daemon install --dry-run        show the files and what would be done
-  gtctl daemon install --now            and let the daemon run as a service from now on")]
+  gtctl daemon install --dry-run   show the files and what would be done
+  gtctl daemon install --now       and let it run as a service from now on")]
 pub struct Install {
     /// Also start it, in the place of a daemon that runs
     #[arg(long)]
@@ -84,10 +99,6 @@ pub struct DaemonRun {
 
 /// `daemon stop`, `daemon restart`
 #[derive(Debug, Clone, Copy, Args)]
-#[command(after_help = "\
-Examples:
-  gtctl daemon restart                  after an upgrade of gtd
-  gtctl daemon restart --force          also when it hangs")]
 pub struct DaemonStop {
     /// How long to wait for its end
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
@@ -131,12 +142,18 @@ pub struct LogLevel {
 /// `daemon heartbeats`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  gtctl daemon heartbeats -n 5")]
+What every round of a town that is well says is left out; --wide and --json have it.
+
+Examples:
+  gtctl daemon heartbeats -n 5
+  gtctl daemon heartbeats -n 1 --wide     every step of the last round")]
 pub struct Heartbeats {
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
+    /// Every step of each, with all that it did
+    #[arg(long)]
+    pub wide: bool,
 }
 
 /// `rpc`

@@ -40,6 +40,10 @@ pub struct Doctor {
 
 /// `orphans …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl orphans list              with the evidence; most of it is not ours
+  gtctl orphans sweep --dry-run   what would be ended")]
 pub enum Orphans {
     /// Sessions and processes that look left behind, whoever they belong to, with the evidence
     #[command(after_help = "\
@@ -92,6 +96,12 @@ impl OrphanKind {
 
 /// `session …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Sessions are looked at here; the verbs of polecats are understood as well, under the old name.
+
+Examples:
+  gtctl session list
+  gtctl session list --json")]
 pub enum Session {
     /// Every session on the town's tmux server, ours or not, with what proves it
     #[command(after_help = "\
@@ -102,6 +112,13 @@ Example:
 
 /// `crew …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A workspace is a directory RIG/crew/NAME of a person. It is listed and protected, and its person
+gets mail; nothing is ever typed, started or ended there.
+
+Examples:
+  gtctl crew list alpha
+  gtctl mail send alpha/crew/max 'Nux is stuck'")]
 pub enum Crew {
     /// People's workspaces; they are listed and protected, never started or ended
     List(CrewList),

@@ -2,11 +2,15 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 use super::values::whole;
 
 /// `lifecycle …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl lifecycle request alpha/witness cycle   end, and begin anew
+  gtctl lifecycle list                          requests, and what came of them")]
 pub enum Lifecycle {
     /// Ask for the end, or a new start, of an agent; an agent may ask for itself
     Request(LifecycleRequest),
@@ -20,7 +24,7 @@ pub enum Lifecycle {
     override_usage = "gtctl lifecycle request [OPTIONS] [AGENT] ACTION",
     after_help = "\
 ACTION is one of
-  cycle      end, and begin anew: what it had in its head is left behind, its work stays
+  cycle      end, and begin anew with an empty head; its work stays
   restart    end, and start again: a worker goes on with its conversation
   shutdown   end, and stay ended until somebody starts it
 
@@ -28,7 +32,7 @@ Within an agent AGENT may be left out: it is the agent itself. Then the answer c
 end after it. An agent that may not do this for another one may still write to the deacon.
 
 Examples:
-  gtctl lifecycle request cycle                       run by an agent, for itself
+  gtctl lifecycle request cycle                  run by an agent, for itself
   gtctl lifecycle request alpha/witness restart
   gtctl lifecycle request alpha/nux shutdown --reason 'nothing left to do'"
 )]
@@ -40,11 +44,7 @@ pub struct LifecycleRequest {
     #[arg(value_name = "ACTION")]
     pub second: Option<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `lifecycle list`
@@ -57,6 +57,6 @@ pub struct LifecycleList {
     /// About this agent only
     pub agent: Option<String>,
     /// At most so many of those that are done with
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = whole(1, 1_000))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = whole(1, 1_000), allow_negative_numbers = true)]
     pub limit: Option<u32>,
 }

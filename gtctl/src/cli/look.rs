@@ -11,10 +11,10 @@ use super::values::{Since, duration, instant, since, whole};
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
-  gtctl status                    the whole town, what is unwell first
-  gtctl status alpha/witness      one agent: state, processes, last exit, screen, what you can do
-  gtctl status 'alpha/*'          the agents that fit
-  gtctl status --check            exit code 0 well, 3 down, 5 degraded; for scripts")]
+  gtctl status                 the whole town, what is unwell first
+  gtctl status alpha/witness   one agent: why it is so, and what you can do
+  gtctl status 'alpha/*'       the agents that fit
+  gtctl status --check         exit code 0 well, 3 down, 5 degraded; for scripts")]
 pub struct Status {
     /// An address, a rig, a role, or a glob over addresses
     pub selector: Option<String>,
@@ -35,7 +35,7 @@ pub struct Peek {
     /// The agent
     pub agent: String,
     /// How many lines, at most 5,000
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, 5000))]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, 5000), allow_negative_numbers = true)]
     pub lines: u32,
 }
 
@@ -44,13 +44,13 @@ pub struct Peek {
 #[command(after_help = "\
 Examples:
   gtctl explain alpha/witness
-  gtctl explain alpha/witness --at 10m        as it was ten minutes ago
-  gtctl explain alpha/witness --probe         look at processes, record and pane now")]
+  gtctl explain alpha/witness --at 10m   as it was ten minutes ago
+  gtctl explain alpha/witness --probe    look at processes, record and pane now")]
 pub struct Explain {
     /// The agent
     pub agent: String,
     /// As of this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub at: Option<gtd_proto::Timestamp>,
     /// Look at its processes, its record and its pane now
     #[arg(long, conflicts_with = "at")]
@@ -61,16 +61,16 @@ pub struct Explain {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  gtctl events                                the last 100
+  gtctl events                   the last 100
   gtctl events --since 5m --kind 'agent.*'
   gtctl events -f --agent alpha --json | jq -r .kind
-  gtctl events -f --since 41                  everything after event 41, then as it happens")]
+  gtctl events -f --since 41     all after event 41, then as it happens")]
 pub struct Events {
     /// Go on with events as they happen
     #[arg(short, long)]
     pub follow: bool,
     /// After this event's number, or since so long ago
-    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// Only kinds that fit this glob; may be given several times
     #[arg(long, value_name = "GLOB")]
@@ -79,7 +79,7 @@ pub struct Events {
     #[arg(long, value_name = "SEL")]
     pub agent: Option<String>,
     /// How many, when --since is not given
-    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, u32::MAX), conflicts_with_all = ["follow", "since"])]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = whole(1, u32::MAX), allow_negative_numbers = true, conflicts_with_all = ["follow", "since"])]
     pub limit: u32,
 }
 
@@ -93,7 +93,7 @@ pub struct Exits {
     /// The agent: all unless given
     pub agent: Option<String>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
     /// With the last lines of each screen
     #[arg(long)]
@@ -111,10 +111,10 @@ pub struct Deaths {
     #[arg(value_enum)]
     pub what: Option<DeathsWhat>,
     /// Only since this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub since: Option<gtd_proto::Timestamp>,
     /// How many, newest first
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000))]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = whole(1, 1000), allow_negative_numbers = true)]
     pub limit: u32,
 }
 
@@ -135,7 +135,7 @@ pub struct Signals {
     /// The agent: all unless given
     pub agent: Option<String>,
     /// Only since this instant: RFC 3339, or so long ago
-    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    #[arg(long, value_name = "WHEN", value_parser = instant, allow_hyphen_values = true)]
     pub since: Option<gtd_proto::Timestamp>,
 }
 

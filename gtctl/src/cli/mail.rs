@@ -2,10 +2,17 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::{Change, Plan, Waiting};
+use super::values::mail_id;
 
 /// `mail …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl mail inbox                         your own
+  gtctl mail read m-12
+  gtctl mail send alpha/witness 'Look after nux' 'It is silent.'
+  gtctl mail archive m-12")]
 pub enum Mail {
     /// Write to an agent, or to the person
     Send(MailSend),
@@ -24,7 +31,7 @@ TO is an agent in any form (alpha/witness, alpha/polecats/nux, alpha/nux, mayor/
 overseer (human, person) for the person. Who writes is not said: it is whoever runs this.
 
 Examples:
-  gtctl mail send alpha/witness 'Look after nux' 'It has been silent for an hour.'
+  gtctl mail send alpha/witness 'Look after nux' 'It is silent.'
   gtctl mail send mayor/ Done
   git log -3 | gtctl mail send overseer 'What was merged' -")]
 pub struct MailSend {
@@ -37,11 +44,7 @@ pub struct MailSend {
     #[arg(allow_hyphen_values = true)]
     pub body: Option<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `mail inbox`
@@ -68,6 +71,7 @@ Example:
   gtctl mail read m-12")]
 pub struct MailRead {
     /// The mail's id
+    #[arg(value_parser = mail_id)]
     pub id: String,
     #[command(flatten)]
     pub waiting: Waiting,
@@ -82,11 +86,8 @@ Example:
   gtctl mail archive m-12")]
 pub struct MailArchive {
     /// The mail's id
+    #[arg(value_parser = mail_id)]
     pub id: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

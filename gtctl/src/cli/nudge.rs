@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use gtd_proto::NudgeId;
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::{Change, Plan, Reason};
 use super::values::duration;
 
 /// `nudge`
@@ -43,11 +43,7 @@ pub struct Nudge {
     #[arg(long)]
     pub this_instance: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `nudge …`
@@ -123,9 +119,5 @@ pub struct PolecatNudge {
     #[arg(allow_hyphen_values = true)]
     pub message: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

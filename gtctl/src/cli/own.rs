@@ -9,6 +9,12 @@ use super::values::ahead;
 
 /// `agent …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Run by an agent's hooks; its environment says which agent it is.
+
+Examples:
+  gtctl agent report working
+  gtctl agent report waiting --detail 'may I delete the branch?'")]
 pub enum AgentVerb {
     /// Say what this agent does; its hooks call it
     Report(AgentReport),
@@ -24,7 +30,7 @@ take in time is left in its spool.
 Examples:
   gtctl agent report working
   gtctl agent report waiting --detail 'may I delete the branch?'
-  gtctl agent report idle --next-due 30m          silent until then, and no stall")]
+  gtctl agent report idle --next-due 30m       silent until then, and no stall")]
 pub struct AgentReport {
     /// What it does
     pub state: StateWord,

@@ -3,7 +3,7 @@
 use clap::Args;
 use gtd_proto::{RigName, Timestamp};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 use super::values::ahead;
 
 /// `pause`
@@ -29,11 +29,7 @@ pub struct Pause {
     #[arg(long, value_name = "TIME", value_parser = ahead)]
     pub until: Option<Timestamp>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `resume`
@@ -53,9 +49,5 @@ pub struct Resume {
     #[arg(long = "agent", value_name = "AGENT")]
     pub agents: Vec<String>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

@@ -6,11 +6,18 @@ use gtd_proto::{RigName, WorkId};
 use super::agents::Attach;
 use super::look::Peek;
 use super::nudge::PolecatNudge;
-use super::shared::{Ending, Overrides, Plan, Reason, Waiting};
+use super::shared::{Change, Ending, Overrides};
 use super::sling::PolecatSpawn;
 
 /// `polecat …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl polecat spawn alpha --work al-k3x   a new worker, with that work
+  gtctl polecat list alpha
+  gtctl polecat nudge alpha/nux 'Go on.'
+  gtctl polecat stop alpha/nux              its work stays with it
+  gtctl polecat remove alpha/nux            once its work is merged")]
 pub enum Polecat {
     /// Workers, those who are unwell first
     List(PolecatList),
@@ -90,11 +97,7 @@ pub struct PolecatStart {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat stop`
@@ -109,11 +112,7 @@ pub struct PolecatStop {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat stop-all`
@@ -127,11 +126,7 @@ pub struct PolecatStopAll {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat restart`
@@ -149,11 +144,7 @@ pub struct PolecatRestart {
     #[command(flatten)]
     pub ending: Ending,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat remove`
@@ -175,9 +166,5 @@ pub struct PolecatRemove {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

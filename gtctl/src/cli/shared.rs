@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use gtd_proto::RigName;
 
-use super::values::{assignment, duration, millis};
+use super::values::{assignment, duration, key, millis};
 
 /// Planning instead of doing.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -43,6 +43,54 @@ pub struct Reason {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+}
+
+/// What goes with every request to change something: how long it is waited for, why it is made, whether it is only
+/// planned, and under which key.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Change {
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub plan: Plan,
+    /// Do it once, however often it is asked for with this key
+    #[arg(long, alias = "idempotency-key", value_name = "KEY", value_parser = key)]
+    pub once: Option<String>,
+}
+
+impl Change {
+    /// The `wait_ms` of the request.
+    #[must_use]
+    pub fn wait_ms(&self) -> Option<u64> {
+        self.waiting.wait_ms()
+    }
+
+    /// Its `dry_run`.
+    #[must_use]
+    pub fn dry_run(&self) -> bool {
+        self.plan.dry_run
+    }
+
+    /// Its `reason`.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.reason.reason.clone()
+    }
+
+    /// Its `idempotency_key`, where one was given. A plan has none: it would stand for the deed.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        self.once.clone().filter(|_| !self.plan.dry_run)
+    }
+
+    /// The `idempotency_key` of a request that would be done twice if it were made twice: one of its own unless
+    /// one was given.
+    #[must_use]
+    pub fn own_key(&self) -> Option<String> {
+        self.key().or_else(|| (!self.plan.dry_run).then(gtd_proto::id::fresh_key))
+    }
 }
 
 /// How gently to end an agent.

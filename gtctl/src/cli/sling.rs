@@ -3,8 +3,8 @@
 use clap::Args;
 use gtd_proto::{RigName, WorkId};
 
-use super::shared::{Plan, Reason, Waiting};
-use super::values::assignment;
+use super::shared::Change;
+use super::values::{assignment, rig_alone};
 
 /// `sling`
 #[derive(Debug, Args)]
@@ -39,11 +39,7 @@ pub struct Sling {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `polecat spawn`
@@ -57,6 +53,7 @@ Examples:
   gtctl polecat spawn alpha --work al-k3x --name nux --agent codex")]
 pub struct PolecatSpawn {
     /// The rig
+    #[arg(value_parser = rig_alone)]
     pub rig: RigName,
     /// The work that it gets on its hook, by its id
     #[arg(long, value_name = "ID")]
@@ -71,11 +68,7 @@ pub struct PolecatSpawn {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// What a worker is launched with. Sticks for restarts until a start names others.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use gtd_proto::RigName;
 
-use super::shared::{Ending, Plan, Reason, RigName1, Waiting};
+use super::shared::{Change, Ending, Plan, Reason, RigName1};
 use super::values::duration;
 
 /// `up`
@@ -17,11 +17,7 @@ Examples:
   gtctl up --dry-run")]
 pub struct Up {
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `down`
@@ -62,6 +58,12 @@ pub struct Init {
 
 /// `rig …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl rig add alpha https://example.org/alpha.git
+  gtctl rig status alpha             its agents, and why it runs or does not
+  gtctl rig park alpha               set aside for hours; unpark ends it
+  gtctl rig remove alpha --dry-run   what would be ended; its directory stays")]
 pub enum Rig {
     /// Clone a repository and register it as a rig
     Add(RigAdd),
@@ -76,12 +78,34 @@ Example:
   gtctl rig status alpha")]
     Status(RigName1),
     /// Set a rig aside on this machine, for hours: its witness and refinery end
+    #[command(after_help = "\
+A rig that is parked or docked starts nothing. Its polecats are left to finish, and what should run
+is remembered.
+
+Example:
+  gtctl rig park alpha --reason 'moving the repository'")]
     Park(RigAside),
     /// The end of a park: brings back what was to run
+    #[command(after_help = "\
+A witness that a person stopped stays stopped, and a rig that is docked as well stays docked.
+
+Example:
+  gtctl rig unpark alpha")]
     Unpark(RigAside),
     /// Set a rig aside for good
+    #[command(after_help = "\
+A rig that is parked or docked starts nothing. Its polecats are left to finish, and what should run
+is remembered.
+
+Example:
+  gtctl rig dock alpha --reason 'nobody works on it this quarter'")]
     Dock(RigAside),
     /// The end of a dock: brings back what was to run
+    #[command(after_help = "\
+A witness that a person stopped stays stopped, and a rig that is parked as well stays parked.
+
+Example:
+  gtctl rig undock alpha")]
     Undock(RigAside),
     /// End what runs of a rig and take it out of the registry; its directory stays
     Remove(RigRemove),
@@ -89,22 +113,11 @@ Example:
 
 /// `rig park`, `unpark`, `dock`, `undock`
 #[derive(Debug, Args)]
-#[command(after_help = "\
-A rig that is parked or docked starts nothing. Its polecats are left to finish, and what should run
-is remembered: a witness that a person stopped stays stopped. Unparking does not undock.
-
-Examples:
-  gtctl rig park alpha --reason 'moving the repository'
-  gtctl rig unpark alpha")]
 pub struct RigAside {
     /// The rig
     pub rig: RigName,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `rig remove`
@@ -123,11 +136,7 @@ pub struct RigRemove {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `rig add`

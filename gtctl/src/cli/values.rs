@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gtd_proto::Address;
+use gtd_proto::{Address, RigName, WorkId};
+
+/// Longest key of a request: several times a UUID.
+const KEY_MAX: usize = 200;
 
 /// A duration as milliseconds on the wire.
 #[must_use]
@@ -44,6 +47,45 @@ pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// A key that several requests may share.
+///
+/// # Errors
+/// How to write it.
+pub fn key(text: &str) -> Result<String, String> {
+    let fits = (1..=KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("write 1 to {KEY_MAX} letters, digits or signs, no spaces"))
+    }
+}
+
+/// A rig, where somebody may write the address of what is not there yet.
+///
+/// # Errors
+/// Where the rest of it belongs; what no rig can be called.
+pub fn rig_alone(text: &str) -> Result<RigName, String> {
+    match text.split_once('/') {
+        Some((rig, rest)) => {
+            let name = rest.trim_start_matches("polecats/");
+            Err(format!("that is more than a rig; a name has a flag of its own: {rig} --name {name}"))
+        }
+        None => RigName::new(text).map_err(|why| why.to_string()),
+    }
+}
+
+/// The id of a mail, of ours or of another store's.
+///
+/// # Errors
+/// What no store gives out as an id.
+pub fn mail_id(text: &str) -> Result<String, String> {
+    // Where boxes are kept by a store of work, mails are items of it.
+    match WorkId::new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a mail's id looks like m-12; gtctl mail inbox has them".to_owned()),
     }
 }
 

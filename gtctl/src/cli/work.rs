@@ -3,10 +3,17 @@
 use clap::{Args, Subcommand};
 use gtd_proto::{RigName, WorkId};
 
-use super::shared::{Plan, Reason, Waiting};
+use super::shared::Change;
 
 /// `work …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl work create 'Fix the parser' --rig alpha
+  gtctl work list --rig alpha
+  gtctl work show al-k3x
+  gtctl work close al-k3x --reason merged
+  gtctl sling al-k3x alpha                 give it to a new worker")]
 pub enum Work {
     /// Make a work item
     Create(WorkCreate),
@@ -37,11 +44,7 @@ pub struct WorkCreate {
     #[arg(long, short = 'p', value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
     pub priority: Option<u8>,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `work show`
@@ -82,15 +85,16 @@ pub struct WorkClose {
     /// The item's id, whole
     pub id: WorkId,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `hook …`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gtctl hook show alpha/polecats/nux
+  gtctl hook set alpha/polecats/nux al-k3x
+  gtctl hook clear alpha/polecats/nux")]
 pub enum Hook {
     /// What is on an agent's hook, asked of its store now
     Show(HookShow),
@@ -127,11 +131,7 @@ pub struct HookSet {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }
 
 /// `hook clear`
@@ -143,9 +143,5 @@ pub struct HookClear {
     /// The agent
     pub agent: String,
     #[command(flatten)]
-    pub waiting: Waiting,
-    #[command(flatten)]
-    pub reason: Reason,
-    #[command(flatten)]
-    pub plan: Plan,
+    pub change: Change,
 }

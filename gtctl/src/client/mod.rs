@@ -214,19 +214,46 @@ fn connect(socket: &Path) -> io::Result<StdUnixStream> {
 pub async fn read<T>(
     request: impl Future<Output = Result<T, jsonrpsee::core::ClientError>>,
 ) -> Result<T, Failure> {
-    bounded(Some(READ), request).await
+    bounded(Some(READ), request).await.map_err(Failure::unread)
+}
+
+/// Bounds a read that takes its time as [`change`] does.
+///
+/// # Errors
+/// The request's own, or a timeout.
+pub async fn look<T>(
+    wait_ms: Option<u64>,
+    request: impl Future<Output = Result<T, jsonrpsee::core::ClientError>>,
+) -> Result<T, Failure> {
+    bounded(wait_ms.map(with_slack), request).await.map_err(Failure::unread)
 }
 
 /// Bounds a request that changes something: by the time it was told to wait, and some more for the answer to
 /// cross; without one it may take as long as the daemon lives.
 ///
 /// # Errors
-/// The request's own, or a timeout.
+/// The request's own, or a timeout. Where no answer came, that it may have been taken.
 pub async fn change<T>(
     wait_ms: Option<u64>,
     request: impl Future<Output = Result<T, jsonrpsee::core::ClientError>>,
 ) -> Result<T, Failure> {
-    bounded(wait_ms.map(|ms| Duration::from_millis(ms).saturating_add(SLACK)), request).await
+    once(None, wait_ms, request).await
+}
+
+/// [`change`] for a request that carries an idempotency key, and so may be made again.
+///
+/// # Errors
+/// As there; where no answer came, also with which key it is safe to repeat.
+pub async fn once<T>(
+    key: Option<String>,
+    wait_ms: Option<u64>,
+    request: impl Future<Output = Result<T, jsonrpsee::core::ClientError>>,
+) -> Result<T, Failure> {
+    bounded(wait_ms.map(with_slack), request).await.map_err(|failure| failure.untold(key.as_deref()))
+}
+
+fn with_slack(ms: u64) -> Duration {
+    Duration::from_millis(ms).saturating_add(SLACK)
 }
 
 async fn bounded<T>(
@@ -236,10 +263,6 @@ async fn bounded<T>(
     let Some(limit) = limit else { return Ok(request.await?) };
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Failure::timeout(format!(
-            "the daemon did not answer within {}",
-            humantime::format_duration(limit)
-        ))
-        .hint("gtctl daemon status")),
+        Err(_) => Err(Failure::unanswered(limit)),
     }
 }

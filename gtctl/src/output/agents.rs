@@ -156,27 +156,22 @@ pub fn count(n: u64, noun: &str) -> String {
 /// Agents, a line each.
 #[must_use]
 pub fn table(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
-    let mut sorted = agents.to_vec();
-    sorted.sort_by_key(|agent| order(agent));
-    let mut table = Table::new(&["AGENT", "STATE", "ACTIVITY", "SINCE", "HOOK", "RESTARTS", "PID", "REASON"]);
-    for agent in sorted {
-        table.row(vec![
-            agent.agent.to_string().into(),
-            Cell::new(agent.state.as_str(), tone(agent.state)),
-            activity(agent),
-            time::ago(agent.since).into(),
-            agent.hook.clone().unwrap_or_default().into(),
-            agent.restarts.lifetime.to_string().into(),
-            agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-            reason(agent).into(),
-        ]);
-    }
-    table.render(paint, width)
+    listed(agents, |_| String::new(), paint, width)
 }
 
-/// Workers, a line each, with what they work on.
+/// Workers, a line each, with the branch that they work on.
 #[must_use]
 pub fn workers(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<String> {
+    listed(agents, |agent| agent.branch.clone().unwrap_or_default(), paint, width)
+}
+
+/// Agents, a line each; a column that stays empty is not shown.
+fn listed(
+    agents: &[&Agent],
+    branch: impl Fn(&Agent) -> String,
+    paint: Paint,
+    width: Option<usize>,
+) -> Vec<String> {
     let mut sorted = agents.to_vec();
     sorted.sort_by_key(|agent| order(agent));
     let mut table =
@@ -190,7 +185,7 @@ pub fn workers(agents: &[&Agent], paint: Paint, width: Option<usize>) -> Vec<Str
             agent.hook.clone().unwrap_or_default().into(),
             agent.restarts.lifetime.to_string().into(),
             agent.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-            agent.branch.clone().unwrap_or_default().into(),
+            branch(agent).into(),
             reason(agent).into(),
         ]);
     }

@@ -17,6 +17,7 @@ pub mod time;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
+use gtd_proto::PlanStep;
 use serde::Serialize;
 use serde_json::json;
 
@@ -74,6 +75,14 @@ impl Screen {
     /// As [`Screen::line`].
     pub fn lines(&mut self, lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
         lines.into_iter().try_for_each(|line| self.line(line))
+    }
+
+    /// Prints what would be done.
+    ///
+    /// # Errors
+    /// As [`Screen::line`].
+    pub fn plan(&mut self, steps: &[PlanStep]) -> Result<(), Failure> {
+        self.lines(change::plan(steps, self.paint, self.width))
     }
 
     /// Prints a result in the envelope, with the method's name as its kind.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gtd_proto::deacon::{Triage, Verdict};
 use gtd_proto::params;
 use gtd_proto::rpc::BootClient;
 
@@ -12,6 +13,15 @@ use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::output::time;
+
+/// How the deacon is. One that is not judged yet runs, or is on its way: it is not said to start for minutes.
+fn judged(triage: &Triage) -> String {
+    match (triage.verdict, triage.why.strip_prefix("it ")) {
+        (Verdict::Starting, Some(rest)) => format!("deacon {rest}"),
+        (Verdict::Starting, None) => format!("deacon is not judged yet: {}", triage.why),
+        (verdict, _) => format!("deacon is {}: {}", verdict.as_str(), triage.why),
+    }
+}
 
 /// Runs the verb.
 ///
@@ -34,7 +44,10 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
                 return Ok(Code::Done);
             }
             let triage = &answer.body;
-            screen.line(format!("deacon is {}: {}", triage.verdict.as_str(), triage.why))?;
+            screen.line(judged(triage))?;
+            if !triage.dry_run && triage.actions.is_empty() {
+                screen.line("nothing was to be done")?;
+            }
             for action in &triage.actions {
                 screen.line(if triage.dry_run { format!("would {action}") } else { action.clone() })?;
             }
@@ -62,7 +75,12 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
                     let when = run.completed_at.or(run.started_at).map(time::relative);
                     let target =
                         if run.target.is_empty() { String::new() } else { format!(" → {}", run.target) };
-                    let words = [Some(format!("{}{target}", run.last_action)), when];
+                    let action = if run.last_action == "nothing" {
+                        "nothing was to be done"
+                    } else {
+                        &run.last_action
+                    };
+                    let words = [Some(format!("{action}{target}")), when];
                     let words: Vec<String> = words.into_iter().flatten().collect();
                     screen.line(format!("Last     {}", words.join(", ")))?;
                     if !run.error.is_empty() {
@@ -84,5 +102,29 @@ pub async fn run(cx: &mut Context, verb: BootVerb) -> Result<Code, Failure> {
             screen.line(format!("Dir      {}", status.boot_dir))?;
             Ok(Code::Done)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deacon_that_has_run_for_minutes_is_not_said_to_start() {
+        let said = |verdict, why: &str| {
+            judged(&Triage {
+                verdict,
+                why: why.to_owned(),
+                actions: Vec::new(),
+                degraded: false,
+                dry_run: false,
+            })
+        };
+        let young = said(Verdict::Starting, "it was started 4m ago, and is not judged yet");
+        assert_eq!(young, "deacon was started 4m ago, and is not judged yet");
+        let moving = said(Verdict::Starting, "it is being started or ended");
+        assert_eq!(moving, "deacon is being started or ended");
+        assert_eq!(said(Verdict::Starting, "who knows"), "deacon is not judged yet: who knows");
+        assert_eq!(said(Verdict::Down, "it is backoff"), "deacon is down: it is backoff");
     }
 }

@@ -18,11 +18,14 @@ use crate::failure::Failure;
 use crate::output::event::shown;
 use crate::output::note;
 use crate::output::paint::{Paint, Tone};
-use crate::output::table::{Cell, Table};
+use crate::output::table::{Cell, Table, cut};
 use crate::town;
 
 /// Where a town's file is.
 const FILE: &str = "settings/gtd.toml";
+
+/// Characters of a value that are shown at a terminal beside others.
+const VALUE: usize = 20;
 
 /// Runs the verb.
 ///
@@ -62,7 +65,10 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
         screen.envelope("daemon.config", &result)?;
         return Ok(Code::Done);
     }
-    let lines = table(&config.values).render(screen.paint, screen.width);
+    let lines = match config.values.as_slice() {
+        [one] => card(one, screen.paint),
+        values => table(values, screen.width.is_some()).render(screen.paint, screen.width),
+    };
     screen.lines(lines)?;
     screen.flush()?;
     if !daemon {
@@ -77,8 +83,21 @@ async fn show(cx: &mut Context, args: &ConfigShow) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-fn table(values: &[ConfigValue]) -> Table {
-    let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "UNIT", "MEANING"]);
+/// One key, with all that is to be said of it.
+fn card(value: &ConfigValue, paint: Paint) -> Vec<String> {
+    let origin = if value.not_yet { "; nothing uses it yet" } else { "" };
+    let fields = [
+        ("Value", shown(&value.value)),
+        ("Origin", format!("{}{origin}", value.origin.as_str())),
+        ("Unit", value.unit.clone()),
+        ("Meaning", value.doc.clone()),
+    ];
+    let lines = fields.iter().map(|(title, text)| format!("  {} {text}", paint.dim(&format!("{title:>7}:"))));
+    std::iter::once(paint.strong(&value.key)).chain(lines).collect()
+}
+
+fn table(values: &[ConfigValue], narrow: bool) -> Table {
+    let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING", "UNIT"]);
     for value in values {
         let origin = if value.not_yet {
             Cell::new(format!("{}, not yet", value.origin.as_str()), Tone::Dim)
@@ -87,12 +106,15 @@ fn table(values: &[ConfigValue]) -> Table {
         } else {
             Cell::from(value.origin.as_str())
         };
+        let text = shown(&value.value);
+        // One long value must not take the room of what all the others mean. Asked for alone it is shown whole.
+        let text = if narrow { cut(&text, VALUE) } else { text };
         table.row(vec![
             value.key.as_str().into(),
-            shown(&value.value).into(),
+            text.into(),
             origin,
-            value.unit.as_str().into(),
             value.doc.as_str().into(),
+            value.unit.as_str().into(),
         ]);
     }
     table

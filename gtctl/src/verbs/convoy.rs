@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
@@ -45,17 +44,21 @@ pub async fn run(cx: &mut Context, verb: Convoy) -> Result<Code, Failure> {
 
 async fn create(cx: &mut Context, args: ConvoyCreate) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::ConvoyCreate {
         title: args.title,
         work: args.work,
         watchers: args.notify,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, ConvoyClient::create(&session.client, request));
+    let doing = client::once(
+        request.idempotency_key.clone(),
+        wait_ms,
+        ConvoyClient::create(&session.client, request),
+    );
     let answer = progress::with_clock("creating", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("convoy.create", &answer)?;
@@ -66,14 +69,14 @@ async fn create(cx: &mut Context, args: ConvoyCreate) -> Result<Code, Failure> {
 
 async fn add(cx: &mut Context, args: ConvoyAdd) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::ConvoyAdd {
         convoy: args.convoy,
         work: args.work,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, ConvoyClient::add(&session.client, request));
     let answer = progress::with_clock("adding", doing).await?;
@@ -120,8 +123,7 @@ async fn list(cx: &mut Context, status: Option<String>) -> Result<Code, Failure>
 fn changed(cx: &mut Context, what: &str, change: &ConvoyChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.convoy {

@@ -17,7 +17,7 @@ use crate::daemon::start::{self, Launch};
 use crate::daemon::stop;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{left, plan, step};
+use crate::output::change::{left, step};
 use crate::output::confirm::confirm;
 use crate::output::{change, note};
 
@@ -177,8 +177,7 @@ async fn plan_only(cx: &mut Context, args: &Down) -> Result<Code, Failure> {
         let change = TownChange { items: Vec::new(), census: None, plan: steps, dry_run: true };
         screen.envelope("town.stop", &change)?;
     } else {
-        let lines = plan(&steps, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&steps)?;
     }
     Ok(Code::Done)
 }

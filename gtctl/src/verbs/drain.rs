@@ -18,13 +18,13 @@ use crate::output::change::{self, plan};
 pub async fn run(cx: &mut Context, args: Drain, back: bool) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.agent).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::AgentDrain {
         agent,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let (kind, done) = if back { ("agent.undrain", "undrained") } else { ("agent.drain", "drained") };
     let answer = if back {

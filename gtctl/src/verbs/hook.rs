@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::confirm::confirm;
 use crate::output::error::plain;
 use crate::output::time;
@@ -28,7 +27,7 @@ pub async fn run(cx: &mut Context, verb: Hook) -> Result<Code, Failure> {
             let session = cx.connect().await?;
             let agent = cx.agent(&session, &args.agent).await?;
             let request = params::AgentRef { agent };
-            let answer = client::change(ASKING, HookClient::show(&session.client, request)).await?;
+            let answer = client::look(ASKING, HookClient::show(&session.client, request)).await?;
             if cx.screen.json {
                 cx.screen.envelope("hook.show", &answer)?;
             } else {
@@ -44,19 +43,19 @@ pub async fn run(cx: &mut Context, verb: Hook) -> Result<Code, Failure> {
 async fn set(cx: &mut Context, args: HookSet) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.agent).await?;
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question = format!("take {} from whoever has it, and put it on the hook of {agent}?", args.work);
         confirm("hook set", args.force, cx.global.yes, &question)?;
     }
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::HookSet {
         agent,
         work: args.work,
         force: args.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, HookClient::set(&session.client, request));
     let answer = progress::with_clock("hooking", doing).await?;
@@ -70,13 +69,13 @@ async fn set(cx: &mut Context, args: HookSet) -> Result<Code, Failure> {
 async fn clear(cx: &mut Context, args: HookClear) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.agent).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::HookClear {
         agent,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, HookClient::clear(&session.client, request));
     let answer = progress::with_clock("clearing", doing).await?;
@@ -91,8 +90,7 @@ fn changed(cx: &mut Context, change: &HookChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     let agent = &change.agent;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match (&change.work, &change.replaced) {

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::daemon::sibling;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 
 /// Runs the verb; for people it becomes gtd.
 ///
@@ -32,8 +32,7 @@ pub fn run(cx: &mut Context, args: &Init) -> Result<Code, Failure> {
         if screen.json {
             screen.envelope("init", &json!({ "dry_run": true, "plan": steps }))?;
         } else {
-            let lines = plan(&steps, screen.paint, screen.width);
-            screen.lines(lines)?;
+            screen.plan(&steps)?;
         }
         return Ok(Code::Done);
     }

@@ -2,15 +2,14 @@
 
 use gtd_proto::lifecycle::{Lifecycle as Item, LifecycleAction, LifecycleState};
 use gtd_proto::params;
-use gtd_proto::rpc::LifecycleClient;
+use gtd_proto::rpc::{AgentClient, LifecycleClient};
 
 use super::progress;
 use crate::cli::{Lifecycle, LifecycleList, LifecycleRequest};
 use crate::client;
-use crate::context::Context;
+use crate::context::{Context, no_agent};
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::Tone;
 use crate::output::table::{Cell, Table};
@@ -34,8 +33,13 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
         None => (None, args.first),
     };
     let action: LifecycleAction = word.parse().map_err(|_| {
-        Failure::usage(format!("{word:?} is no action"))
-            .hint("cycle, restart or shutdown; the agent comes before it")
+        // One word that is no action is most likely the agent, and what it is to do was forgotten.
+        match crate::cli::address(&word).filter(|_| agent.is_none()) {
+            Some(whom) => Failure::usage(format!("what {whom} is to do is not said"))
+                .hint(format!("gtctl lifecycle request {whom} cycle, restart or shutdown")),
+            None => Failure::usage(format!("{word:?} is no action"))
+                .hint("cycle, restart or shutdown; the agent comes before it"),
+        }
     })?;
     let own = Who::here(&cx.around).and_then(|who| who.agent);
     let session = cx.connect().await?;
@@ -47,14 +51,14 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
             return Err(Failure::usage(why).hint(format!("gtctl lifecycle request AGENT {action}")));
         }
     };
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::LifecycleRequest {
         agent: agent.clone(),
         action,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, LifecycleClient::ask(&session.client, request));
     let answer = progress::with_clock("asking", doing).await?;
@@ -65,8 +69,7 @@ async fn request(cx: &mut Context, args: LifecycleRequest) -> Result<Code, Failu
     }
     let change = &answer.body;
     if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.request {
@@ -88,8 +91,15 @@ async fn list(cx: &mut Context, args: LifecycleList) -> Result<Code, Failure> {
         Some(agent) => Some(cx.agent(&session, agent).await?),
         None => None,
     };
-    let request = params::LifecycleList { agent, limit: args.limit };
+    let request = params::LifecycleList { agent: agent.clone(), limit: args.limit };
     let answer = client::read(LifecycleClient::list(&session.client, request)).await?;
+    // Of one that is gone there may be requests still; of one that never was there are none.
+    if let Some(agent) = agent.filter(|_| answer.body.items.is_empty()) {
+        let request = params::AgentList { selector: Some(agent.to_string()) };
+        if client::read(AgentClient::list(&session.client, request)).await?.body.items.is_empty() {
+            return Err(no_agent(&session, &agent.to_string()).await);
+        }
+    }
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("lifecycle.list", &answer)?;

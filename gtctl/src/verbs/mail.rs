@@ -12,11 +12,13 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
 use crate::output::{note, time};
+
+/// What scripts are told of an id that no mail has.
+const NO_MAIL: &str = "mail_not_found";
 
 /// Runs the verb.
 ///
@@ -42,17 +44,18 @@ async fn send(cx: &mut Context, args: MailSend) -> Result<Code, Failure> {
         return Err(Failure::usage(why).hint("put it into a file, and its path into the mail"));
     }
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::MailSend {
         to: args.to,
         subject: args.subject,
         body,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, MailClient::send(&session.client, request));
+    let doing =
+        client::once(request.idempotency_key.clone(), wait_ms, MailClient::send(&session.client, request));
     let answer = progress::with_clock("sending", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("mail.send", &answer)?;
@@ -116,7 +119,8 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
         idempotency_key: None,
         reason: None,
     };
-    let answer = client::change(wait_ms, MailClient::read(&session.client, request)).await?;
+    let answer = client::change(wait_ms, MailClient::read(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there(NO_MAIL))?;
     if cx.screen.json {
         cx.screen.envelope("mail.read", &answer)?;
         return Ok(Code::Done);
@@ -124,8 +128,7 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     match &answer.body {
         MailChange { dry_run: true, plan: steps, .. } => {
-            let lines = plan(steps, screen.paint, screen.width);
-            screen.lines(lines)?;
+            screen.plan(steps)?;
         }
         MailChange { mail: Some(mail), .. } => {
             let lines = card(mail, screen.paint);
@@ -138,15 +141,16 @@ async fn read(cx: &mut Context, args: MailRead) -> Result<Code, Failure> {
 
 async fn archive(cx: &mut Context, args: MailArchive) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::MailArchive {
         id: args.id,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
-    let answer = client::change(wait_ms, MailClient::archive(&session.client, request)).await?;
+    let answer = client::change(wait_ms, MailClient::archive(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there(NO_MAIL))?;
     if cx.screen.json {
         cx.screen.envelope("mail.archive", &answer)?;
         return Ok(Code::Done);
@@ -165,8 +169,7 @@ fn changed(
 ) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.mail {

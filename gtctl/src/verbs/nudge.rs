@@ -12,7 +12,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::Tone;
 use crate::output::table::{Cell, Table};
@@ -35,20 +34,24 @@ pub async fn run(cx: &mut Context, args: Nudge) -> Result<Code, Failure> {
 /// # Errors
 /// The daemon's.
 pub async fn polecat(cx: &mut Context, args: PolecatNudge) -> Result<Code, Failure> {
-    let PolecatNudge { agent, message, waiting, reason, plan } = args;
+    let PolecatNudge { agent, message, change } = args;
     let message = given(message)?;
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &agent).await?;
-    let wait_ms = waiting.wait_ms();
+    let wait_ms = change.wait_ms();
     let request = params::PolecatInject {
         agent,
         message,
-        dry_run: plan.dry_run,
+        dry_run: change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: reason.reason,
+        idempotency_key: change.own_key(),
+        reason: change.reason(),
     };
-    let doing = client::change(wait_ms.filter(|ms| *ms > 0), NudgeClient::inject(&session.client, request));
+    let doing = client::once(
+        request.idempotency_key.clone(),
+        wait_ms.filter(|ms| *ms > 0),
+        NudgeClient::inject(&session.client, request),
+    );
     let answer = progress::with_clock("typing", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("polecat.inject", &answer)?;
@@ -96,19 +99,20 @@ async fn send(cx: &mut Context, args: Nudge) -> Result<Code, Failure> {
             Some(running.ok_or_else(|| Failure::usage(format!("{agent} has no instance that runs")))?)
         }
     };
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::NudgeSend {
         agent,
         message,
         key: args.key,
         expires_ms: args.expires.map(millis),
         instance,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, NudgeClient::send(&session.client, request));
+    let doing =
+        client::once(request.idempotency_key.clone(), wait_ms, NudgeClient::send(&session.client, request));
     let answer = progress::with_clock("typing", doing).await?;
     let dead = answer.body.nudge.as_ref().is_some_and(|nudge| nudge.state == NudgeState::Dead);
     if cx.screen.json {
@@ -162,7 +166,8 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
         idempotency_key: None,
         reason: args.reason.reason,
     };
-    let answer = client::change(None, NudgeClient::cancel(&session.client, request)).await?;
+    let answer = client::change(None, NudgeClient::cancel(&session.client, request)).await;
+    let answer = answer.map_err(|failure| failure.not_there("nudge_not_found"))?;
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("nudge.cancel", &answer)?;
@@ -170,8 +175,7 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
     }
     let change = &answer.body;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     if let Some(nudge) = &change.nudge {
@@ -187,8 +191,7 @@ async fn cancel(cx: &mut Context, args: NudgeCancel) -> Result<Code, Failure> {
 fn said(cx: &mut Context, change: &NudgeChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     let Some(nudge) = &change.nudge else {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     };
     screen.line(words(nudge))?;

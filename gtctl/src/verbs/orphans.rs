@@ -40,7 +40,7 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
     }
     let found = &answer.body;
     if !found.items.is_empty() {
-        let mut table = Table::new(&["VERDICT", "PID", "AGE", "NAME", "DIRECTORY", "WHY"]);
+        let mut table = Table::new(&["VERDICT", "WHAT", "AGE", "NAME", "DIRECTORY", "WHY"]);
         let narrow = screen.width.is_some();
         found.items.iter().for_each(|item| table.row(row(item, narrow)));
         let lines = table.render(screen.paint, screen.width);
@@ -53,6 +53,7 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
         found.processes, found.live, found.sessions
     ));
     note(match owned {
+        0 if found.items.is_empty() => "nothing of this town is left over".to_owned(),
         0 => "nothing of this town is left over; what is listed is left alone".to_owned(),
         1 => "1 is ours and left over; end it with: gtctl orphans sweep".to_owned(),
         many => format!("{many} are ours and left over; end them with: gtctl orphans sweep"),
@@ -60,7 +61,7 @@ async fn list(cx: &mut Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// One line. A session has its id where a process has its number.
+/// One line. A process is named by its number, a session by the id that tmux gives it.
 fn row(item: &Orphan, narrow: bool) -> Vec<Cell> {
     let tone = match item.verdict.as_str() {
         "orphan" | "zombie" => Tone::Bad,
@@ -71,12 +72,21 @@ fn row(item: &Orphan, narrow: bool) -> Vec<Cell> {
     let cwd = if narrow { tail(cwd) } else { cwd.to_owned() };
     vec![
         Cell::new(item.verdict.replace('_', " "), tone),
-        item.pid.map(|pid| pid.to_string()).or_else(|| item.session.clone()).unwrap_or_default().into(),
+        what(item).into(),
         time::whole(std::time::Duration::from_millis(item.age_ms)).into(),
         item.name.clone().into(),
         cwd.into(),
         item.reason.clone().into(),
     ]
+}
+
+/// `pid 4711`, or `session $3`: both are numbers, and not of the same thing.
+fn what(item: &Orphan) -> String {
+    match (item.pid, &item.session) {
+        (Some(pid), _) => format!("pid {pid}"),
+        (None, Some(session)) => format!("session {session}"),
+        (None, None) => item.kind.clone(),
+    }
 }
 
 /// The end of a path, which says more than its beginning where there is little room.
@@ -219,7 +229,7 @@ pub async fn crew(cx: &mut Context, verb: Crew) -> Result<Code, Failure> {
         return Ok(Code::Done);
     }
     if answer.body.items.is_empty() {
-        note("nobody has a workspace here");
+        note("nobody has a workspace here; one is a directory RIG/crew/NAME, and seen soon after it is made");
         return Ok(Code::Done);
     }
     let mut table = Table::new(&["CREW", "SESSION", "ATTACHED", "DIRECTORY"]);

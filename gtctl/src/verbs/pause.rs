@@ -10,7 +10,6 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::pause;
 
 /// Freezes.
@@ -20,15 +19,15 @@ use crate::output::pause;
 pub async fn run(cx: &mut Context, args: Pause) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agents = addresses(cx, &session, &args.agents).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::TownPause {
         rig: args.rig,
         agents,
         until: args.until,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, TownClient::pause(&session.client, request));
     let answer = progress::with_clock("pausing", doing).await?;
@@ -42,14 +41,14 @@ pub async fn run(cx: &mut Context, args: Pause) -> Result<Code, Failure> {
 pub async fn resume(cx: &mut Context, args: Resume) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agents = addresses(cx, &session, &args.agents).await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::TownResume {
         rig: args.rig,
         agents,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, TownClient::resume(&session.client, request));
     let answer = progress::with_clock("resuming", doing).await?;
@@ -83,8 +82,7 @@ fn print(
     if screen.json {
         screen.envelope(kind, answer)?;
     } else if change.dry_run {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
     } else {
         let lines = pause::receipts(&change.items, frozen, until, screen.paint, screen.width);
         screen.lines(lines)?;

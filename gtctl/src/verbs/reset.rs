@@ -8,7 +8,7 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{self, plan};
+use crate::output::change::{self};
 
 /// Runs the verb.
 ///
@@ -28,8 +28,7 @@ pub async fn run(cx: &mut Context, args: Reset) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("agent.reset", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change("reset", &answer.body, screen.paint);
         screen.lines(lines)?;

@@ -54,13 +54,13 @@ enum Aside {
 
 async fn aside(cx: &mut Context, what: Aside, args: RigAside) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait = args.waiting.wait_ms();
+    let wait = args.change.wait_ms();
     let request = params::RigAside {
         rig: args.rig,
-        reason: args.reason.reason,
-        dry_run: args.plan.dry_run,
+        reason: args.change.reason(),
+        dry_run: args.change.dry_run(),
         wait_ms: wait,
-        idempotency_key: None,
+        idempotency_key: args.change.key(),
     };
     let client = &session.client;
     let (method, doing, done) = match what {
@@ -92,20 +92,20 @@ async fn aside(cx: &mut Context, what: Aside, args: RigAside) -> Result<Code, Fa
 }
 
 async fn remove(cx: &mut Context, args: RigRemove) -> Result<Code, Failure> {
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question =
             format!("End what runs of rig {} and take it out of the town? Its directory stays.", args.rig);
         confirm("rig remove", args.force, cx.global.yes, &question)?;
     }
     let session = cx.connect().await?;
-    let wait = args.waiting.wait_ms();
+    let wait = args.change.wait_ms();
     let request = params::RigRemove {
         rig: args.rig,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         force: args.force,
         wait_ms: wait,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asking = client::change(wait, RigClient::remove(&session.client, request));
     let answer = progress::with_clock("removing", asking).await?;
@@ -148,8 +148,7 @@ async fn add(cx: &mut Context, args: RigAdd) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("rig.add", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let rig = &answer.body;
         screen.line(format!(

@@ -1,7 +1,7 @@
 //! `gtctl witness …`, `refinery …`, `deacon …` and `mayor …`: the same verbs for the two roles that every rig has, and
 //! for the two that the town has.
 
-use gtd_proto::deacon::DeaconStatus;
+use gtd_proto::deacon::{DeaconStatus, Verdict};
 use gtd_proto::rpc::{DeaconClient, MayorClient, RefineryClient, WitnessClient};
 use gtd_proto::{Address, Agent, Change, Reply, RigName, params, town};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::client::{self, Session};
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 use crate::output::confirm::confirm;
 use crate::output::{change, note, time};
 use crate::town as place;
@@ -69,6 +69,23 @@ impl Kind {
     }
 }
 
+/// Asks whichever of the four it is about: each has methods of its own, and a rig's take the rig as well.
+macro_rules! put {
+    ($verb:ident, $who:expr, $session:expr, $of:expr, $with:expr) => {{
+        let (client, wait) = (&$session.client, $of.wait_ms);
+        match $who {
+            Who::Of(Kind::Witness, rig) => {
+                client::change(wait, WitnessClient::$verb(client, $with(rig, $of))).await
+            }
+            Who::Of(Kind::Refinery, rig) => {
+                client::change(wait, RefineryClient::$verb(client, $with(rig, $of))).await
+            }
+            Who::Deacon => client::change(wait, DeaconClient::$verb(client, $of)).await,
+            Who::Mayor => client::change(wait, MayorClient::$verb(client, $of)).await,
+        }
+    }};
+}
+
 impl Who {
     fn word(&self) -> &'static str {
         match self {
@@ -96,8 +113,7 @@ impl Who {
     }
 
     async fn start(&self, session: &Session, of: params::StandingStart) -> Result<Reply<Change>, Failure> {
-        let (client, wait) = (&session.client, of.wait_ms);
-        let with = |rig: &RigName, of: params::StandingStart| params::RigStart {
+        put!(start, self, session, of, |rig: &RigName, of: params::StandingStart| params::RigStart {
             rig: rig.clone(),
             agent: of.agent,
             account: of.account,
@@ -108,22 +124,11 @@ impl Who {
             wait_ms: of.wait_ms,
             idempotency_key: of.idempotency_key,
             reason: of.reason,
-        };
-        match self {
-            Self::Of(Kind::Witness, rig) => {
-                client::change(wait, WitnessClient::start(client, with(rig, of))).await
-            }
-            Self::Of(Kind::Refinery, rig) => {
-                client::change(wait, RefineryClient::start(client, with(rig, of))).await
-            }
-            Self::Deacon => client::change(wait, DeaconClient::start(client, of)).await,
-            Self::Mayor => client::change(wait, MayorClient::start(client, of)).await,
-        }
+        })
     }
 
     async fn stop(&self, session: &Session, of: params::StandingStop) -> Result<Reply<Change>, Failure> {
-        let (client, wait) = (&session.client, of.wait_ms);
-        let with = |rig: &RigName, of: params::StandingStop| params::RigStop {
+        put!(stop, self, session, of, |rig: &RigName, of: params::StandingStop| params::RigStop {
             rig: rig.clone(),
             now: of.now,
             force: of.force,
@@ -131,17 +136,7 @@ impl Who {
             wait_ms: of.wait_ms,
             idempotency_key: of.idempotency_key,
             reason: of.reason,
-        };
-        match self {
-            Self::Of(Kind::Witness, rig) => {
-                client::change(wait, WitnessClient::stop(client, with(rig, of))).await
-            }
-            Self::Of(Kind::Refinery, rig) => {
-                client::change(wait, RefineryClient::stop(client, with(rig, of))).await
-            }
-            Self::Deacon => client::change(wait, DeaconClient::stop(client, of)).await,
-            Self::Mayor => client::change(wait, MayorClient::stop(client, of)).await,
-        }
+        })
     }
 
     async fn restart(
@@ -149,8 +144,7 @@ impl Who {
         session: &Session,
         of: params::StandingRestart,
     ) -> Result<Reply<Change>, Failure> {
-        let (client, wait) = (&session.client, of.wait_ms);
-        let with = |rig: &RigName, of: params::StandingRestart| params::RigRestart {
+        put!(restart, self, session, of, |rig: &RigName, of: params::StandingRestart| params::RigRestart {
             rig: rig.clone(),
             agent: of.agent,
             account: of.account,
@@ -162,17 +156,7 @@ impl Who {
             wait_ms: of.wait_ms,
             idempotency_key: of.idempotency_key,
             reason: of.reason,
-        };
-        match self {
-            Self::Of(Kind::Witness, rig) => {
-                client::change(wait, WitnessClient::restart(client, with(rig, of))).await
-            }
-            Self::Of(Kind::Refinery, rig) => {
-                client::change(wait, RefineryClient::restart(client, with(rig, of))).await
-            }
-            Self::Deacon => client::change(wait, DeaconClient::restart(client, of)).await,
-            Self::Mayor => client::change(wait, MayorClient::restart(client, of)).await,
-        }
+        })
     }
 
     async fn status(&self, session: &Session) -> Result<Status, Failure> {
@@ -199,19 +183,18 @@ impl Who {
 /// The daemon's, or that a forced end was not confirmed.
 pub async fn run(cx: &mut Context, kind: Kind, verb: RoleVerb) -> Result<Code, Failure> {
     match verb {
-        RoleVerb::Start(RoleStart { rig, overrides, foreground, waiting, reason, plan }) => {
+        RoleVerb::Start(RoleStart { rig, overrides, foreground, change }) => {
             let who = Who::Of(kind, rig);
             if foreground {
                 return in_the_foreground(cx, &who);
             }
-            start(cx, &who, StandingStart { overrides, waiting, reason, plan }).await
+            start(cx, &who, StandingStart { overrides, change }).await
         }
-        RoleVerb::Stop(RoleStop { rig, ending, waiting, reason, plan }) => {
-            stop(cx, &Who::Of(kind, rig), StandingStop { ending, waiting, reason, plan }).await
+        RoleVerb::Stop(RoleStop { rig, ending, change }) => {
+            stop(cx, &Who::Of(kind, rig), StandingStop { ending, change }).await
         }
-        RoleVerb::Restart(RoleRestart { rig, overrides, ending, waiting, reason, plan }) => {
-            let args = StandingRestart { overrides, ending, waiting, reason, plan };
-            restart(cx, &Who::Of(kind, rig), args).await
+        RoleVerb::Restart(RoleRestart { rig, overrides, ending, change }) => {
+            restart(cx, &Who::Of(kind, rig), StandingRestart { overrides, ending, change }).await
         }
         RoleVerb::Status(args) => show(cx, &Who::Of(kind, args.rig)).await,
         RoleVerb::Attach(RoleAttach { rig, agent, nested, plan }) => {
@@ -271,10 +254,10 @@ async fn start(cx: &mut Context, who: &Who, args: StandingStart) -> Result<Code,
         account,
         env: env.into_iter().collect(),
         reset_overrides,
-        dry_run: args.plan.dry_run,
-        wait_ms: args.waiting.wait_ms(),
-        idempotency_key: None,
-        reason: args.reason.reason,
+        dry_run: args.change.dry_run(),
+        wait_ms: args.change.wait_ms(),
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let answer = progress::with_clock("starting", who.start(&session, request)).await?;
     if answer.body.already && otherwise && !answer.body.dry_run {
@@ -288,22 +271,22 @@ async fn start(cx: &mut Context, who: &Who, args: StandingStart) -> Result<Code,
 }
 
 async fn stop(cx: &mut Context, who: &Who, args: StandingStop) -> Result<Code, Failure> {
-    ask(cx, who, "stop", args.ending.force && !args.plan.dry_run)?;
+    ask(cx, who, "stop", args.ending.force && !args.change.dry_run())?;
     let session = cx.connect().await?;
     let request = params::StandingStop {
         now: args.ending.now,
         force: args.ending.force,
-        dry_run: args.plan.dry_run,
-        wait_ms: args.waiting.wait_ms(),
-        idempotency_key: None,
-        reason: args.reason.reason,
+        dry_run: args.change.dry_run(),
+        wait_ms: args.change.wait_ms(),
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let answer = progress::with_clock("stopping", who.stop(&session, request)).await?;
     report(cx, who, "stop", "stopped", &answer)
 }
 
 async fn restart(cx: &mut Context, who: &Who, args: StandingRestart) -> Result<Code, Failure> {
-    ask(cx, who, "restart", args.ending.force && !args.plan.dry_run)?;
+    ask(cx, who, "restart", args.ending.force && !args.change.dry_run())?;
     let session = cx.connect().await?;
     let Overrides { agent, account, env, reset_overrides } = args.overrides;
     let request = params::StandingRestart {
@@ -313,10 +296,10 @@ async fn restart(cx: &mut Context, who: &Who, args: StandingRestart) -> Result<C
         reset_overrides,
         now: args.ending.now,
         force: args.ending.force,
-        dry_run: args.plan.dry_run,
-        wait_ms: args.waiting.wait_ms(),
-        idempotency_key: None,
-        reason: args.reason.reason,
+        dry_run: args.change.dry_run(),
+        wait_ms: args.change.wait_ms(),
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let answer = progress::with_clock("restarting", who.restart(&session, request)).await?;
     report(cx, who, "restart", "restarted", &answer)
@@ -339,8 +322,7 @@ fn report(
     if screen.json {
         screen.envelope(&format!("{}.{verb}", who.word()), answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change(done, &answer.body, screen.paint);
         screen.lines(lines)?;
@@ -373,7 +355,15 @@ fn more(answer: &Status) -> Vec<(&'static str, String)> {
             }
         }
         Status::Deacon(status) => {
-            more.push(("Health", format!("{}: {}", status.body.verdict.as_str(), status.body.why)));
+            let (verdict, why) = (status.body.verdict, &status.body.why);
+            // One that is young is not judged yet, which is all that its verdict says.
+            more.push((
+                "Health",
+                match verdict {
+                    Verdict::Starting => why.clone(),
+                    verdict => format!("{}: {why}", verdict.as_str()),
+                },
+            ));
             if let Some(beat) = &status.body.heartbeat {
                 let mut words: Vec<String> = beat.timestamp.map(time::relative).into_iter().collect();
                 words.extend(beat.cycle.map(|cycle| format!("cycle {cycle}")));

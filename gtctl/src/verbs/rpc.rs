@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use gtd_proto::method;
+use gtd_proto::method::{self, Effect};
 use jsonrpsee::core::client::ClientT;
 use jsonrpsee::core::traits::ToRpcParams;
 use serde_json::Value;
@@ -36,7 +36,9 @@ pub async fn run(cx: &mut Context, args: &Rpc) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let request = session.client.request::<Box<RawValue>, _>(&args.method, Given(given));
     // A method may wait as long as its parameters say; only the person knows.
-    let result = client::change(None, request).await?;
+    let reads = method::find(&args.method).is_some_and(|method| method.effect == Effect::Read);
+    let result =
+        if reads { client::look(None, request).await? } else { client::change(None, request).await? };
     cx.screen.value(&result)?;
     Ok(Code::Done)
 }

@@ -35,6 +35,7 @@ pub async fn run(cx: &mut Context, args: &Signals) -> Result<Code, Failure> {
         note("no signal was sent");
         return Ok(Code::Done);
     }
+    let narrow = screen.width.is_some();
     let mut table = Table::new(&["AGO", "AGENT", "SIGNAL", "PID", "BY", "WHY"]);
     for sent in &answer.body.items {
         table.row(vec![
@@ -43,12 +44,24 @@ pub async fn run(cx: &mut Context, args: &Signals) -> Result<Code, Failure> {
             signal_name(sent.signal).into(),
             sent.pid.to_string().into(),
             sent.by.clone().into(),
-            sent.because.clone().map_or_else(|| in_words(&sent.evidence), |why| plain(&why)).into(),
+            match sent.because.as_deref() {
+                Some(why) if narrow => plain(beside(why, &sent.by)).into(),
+                Some(why) => plain(why).into(),
+                None => in_words(&sent.evidence).into(),
+            },
         ]);
     }
     let lines = table.render(screen.paint, screen.width);
     screen.lines(lines)?;
     Ok(Code::Done)
+}
+
+/// The part of a sentence that the columns beside it do not say already: `killed by gtd because WHY, by WHOM; proof: …`.
+fn beside<'a>(why: &'a str, by: &str) -> &'a str {
+    let said = ["killed by gtd", "signalled by gtd"].iter().find_map(|said| why.strip_prefix(said));
+    let rest = said.unwrap_or(why);
+    let rest = rest.strip_prefix(" because ").or_else(|| rest.strip_prefix(&format!(", by {by}; ")));
+    rest.unwrap_or(why)
 }
 
 /// The proof in a few words; `--json` has all of it.
@@ -64,6 +77,21 @@ fn in_words(evidence: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn where_there_is_little_room_the_reason_comes_first() {
+        for (why, left) in [
+            (
+                "killed by gtd because it was asked to stop, by person; proof: p",
+                "it was asked to stop, by person; proof: p",
+            ),
+            ("signalled by gtd, by person; proof: p", "proof: p"),
+            ("signalled by gtd, by deacon; proof: p", "signalled by gtd, by deacon; proof: p"),
+            ("somebody else did", "somebody else did"),
+        ] {
+            assert_eq!(beside(why, "person"), left);
+        }
+    }
 
     #[test]
     fn evidence_in_words() {

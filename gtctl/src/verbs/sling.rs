@@ -39,7 +39,7 @@ pub async fn run(cx: &mut Context, args: Sling) -> Result<Code, Failure> {
     };
     let session = cx.connect().await?;
     let target = target(cx, &session, &args.target).await?;
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question = format!("take {} from whoever has it, for {}?", args.work, args.target);
         confirm("sling", args.force, cx.global.yes, &question)?;
     }
@@ -58,9 +58,7 @@ pub async fn run(cx: &mut Context, args: Sling) -> Result<Code, Failure> {
                 name: args.name.clone(),
                 launch: args.launch.clone(),
                 force: args.force,
-                waiting: args.waiting.clone(),
-                reason: args.reason.clone(),
-                plan: args.plan,
+                change: args.change.clone(),
             };
             make(cx, &session, spawn, title.then_some(args.work.as_str()), "sling").await
         }
@@ -89,7 +87,7 @@ fn perhaps_a_title(failure: Failure, args: &Sling) -> Failure {
 /// # Errors
 /// The daemon's.
 pub async fn spawn(cx: &mut Context, args: PolecatSpawn) -> Result<Code, Failure> {
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question = format!("spawn a polecat in {} by force?", args.rig);
         confirm("polecat spawn", args.force, cx.global.yes, &question)?;
     }
@@ -105,7 +103,7 @@ async fn make(
     title: Option<&str>,
     envelope: &str,
 ) -> Result<Code, Failure> {
-    let key = gtd_proto::id::fresh_key();
+    let key = args.change.once.clone().unwrap_or_else(gtd_proto::id::fresh_key);
     let mut request = spawn_request(args, &key);
     let wait_ms = request.wait_ms;
     let mut made = None;
@@ -113,7 +111,7 @@ async fn make(
         // What can be refused is refused before there is an item that nobody asked for by itself.
         let mut plan = params::PolecatSpawn { dry_run: true, ..request.clone() };
         plan.idempotency_key = None;
-        let planned = client::change(ASKING, PolecatClient::spawn(&session.client, plan)).await?;
+        let planned = client::look(ASKING, PolecatClient::spawn(&session.client, plan)).await?;
         let item =
             create(session, title, &request.rig, request.dry_run, &key, request.reason.clone()).await?;
         if request.dry_run {
@@ -127,7 +125,11 @@ async fn make(
     }
     let rig = request.rig.clone();
     let dry_run = request.dry_run;
-    let asked = client::change(wait_ms, PolecatClient::spawn(&session.client, request));
+    let asked = client::once(
+        request.idempotency_key.clone(),
+        wait_ms,
+        PolecatClient::spawn(&session.client, request),
+    );
     let mine = move |event: &Event| event.data.get("key").and_then(Value::as_str) == Some(key.as_str());
     let answer = progress::with_steps(
         session,
@@ -137,19 +139,7 @@ async fn make(
         asked,
     )
     .await;
-    let answer = answer.map_err(|failure| match &made {
-        // An item that stays is explained.
-        Some(item) => {
-            let before = match &failure {
-                Failure::Rpc(error) => error.hint.clone(),
-                _ => None,
-            };
-            let again = format!("{item} stays, open: gtctl sling {item} {rig}, or gtctl work close {item}");
-            let hint = before.map_or_else(|| again.clone(), |before| format!("{before}; {again}"));
-            failure.hint(hint).with("work", item.as_str())
-        }
-        None => failure,
-    })?;
+    let answer = answer.map_err(|failure| explained(failure, made.as_ref(), rig.as_str()))?;
     if dry_run || cx.screen.json {
         return shown(cx, envelope, &answer, "spawned");
     }
@@ -167,10 +157,10 @@ fn spawn_request(args: PolecatSpawn, key: &str) -> params::PolecatSpawn {
         account: account.or_else(own_account),
         env: env.into_iter().collect(),
         force: args.force,
-        dry_run: args.plan.dry_run,
-        wait_ms: args.waiting.wait_ms(),
+        dry_run: args.change.dry_run(),
+        wait_ms: args.change.wait_ms(),
         idempotency_key: Some(key.to_owned()),
-        reason: args.reason.reason,
+        reason: args.change.reason(),
     }
 }
 
@@ -197,7 +187,9 @@ async fn create(
         idempotency_key: (!dry_run).then(|| format!("{key}-work")),
         reason,
     };
-    let made = client::change(ASKING, WorkClient::create(&session.client, request)).await?;
+    let made =
+        client::once(request.idempotency_key.clone(), ASKING, WorkClient::create(&session.client, request))
+            .await?;
     match made.body.work {
         Some(item) => Ok(item.id),
         // Of a plan there is none.
@@ -217,7 +209,7 @@ async fn start(
     id: Option<WorkId>,
     args: &Sling,
 ) -> Result<Code, Failure> {
-    let key = gtd_proto::id::fresh_key();
+    let key = args.change.once.clone().unwrap_or_else(gtd_proto::id::fresh_key);
     let mut request = params::PolecatStart {
         agent: agent.clone(),
         work: id,
@@ -226,15 +218,15 @@ async fn start(
         env: args.launch.env.iter().cloned().collect(),
         reset_overrides: false,
         force: args.force,
-        dry_run: args.plan.dry_run,
-        wait_ms: args.waiting.wait_ms(),
+        dry_run: args.change.dry_run(),
+        wait_ms: args.change.wait_ms(),
         idempotency_key: Some(key.clone()),
-        reason: args.reason.reason.clone(),
+        reason: args.change.reason(),
     };
     let mut made = None;
     if request.work.is_none() {
         let plan = params::PolecatStart { dry_run: true, idempotency_key: None, ..request.clone() };
-        let planned = client::change(ASKING, PolecatClient::start(&session.client, plan)).await?;
+        let planned = client::look(ASKING, PolecatClient::start(&session.client, plan)).await?;
         let Some(rig) = agent.rig() else { return Err(no_target(&args.target)) };
         takes_new_work(session, &planned.body.agent, rig, args).await?;
         let item = create(session, &args.work, rig, request.dry_run, &key, request.reason.clone()).await?;
@@ -248,15 +240,26 @@ async fn start(
         made = Some(item);
     }
     let wait_ms = request.wait_ms;
-    let asked = client::change(wait_ms, PolecatClient::start(&session.client, request));
-    let answer = progress::with_clock("starting", asked).await.map_err(|failure| match &made {
-        Some(item) => {
-            let again = format!("{item} stays: gtctl sling {item} {agent}, or gtctl work close {item}");
-            failure.hint(again).with("work", item.as_str())
-        }
-        None => failure,
-    })?;
+    let asked = client::once(
+        request.idempotency_key.clone(),
+        wait_ms,
+        PolecatClient::start(&session.client, request),
+    );
+    let answer = progress::with_clock("starting", asked)
+        .await
+        .map_err(|failure| explained(failure, made.as_ref(), &agent.to_string()))?;
     shown(cx, "sling", &answer, "started")
+}
+
+/// An item that was made for this stays, and is named.
+fn explained(failure: Failure, made: Option<&WorkId>, target: &str) -> Failure {
+    let Some(item) = made else { return failure };
+    let again = format!("{item} stays, open: gtctl sling {item} {target}, or gtctl work close {item}");
+    let hint = match failure.hinted() {
+        Some(before) => format!("{before}; {again}"),
+        None => again,
+    };
+    failure.hint(hint).with("work", item.as_str())
 }
 
 /// Refuses where the daemon would refuse the work once it is made: an item that nobody can do would stay.
@@ -277,7 +280,7 @@ async fn takes_new_work(
         return busy(format!("{agent} runs already"), hint);
     }
     let asked = params::AgentRef { agent: agent.clone() };
-    let hook = client::change(ASKING, HookClient::show(&session.client, asked)).await?;
+    let hook = client::look(ASKING, HookClient::show(&session.client, asked)).await?;
     match hook.body.work {
         Some(held) if !args.force => busy(
             format!("the hook of {agent} holds {} already", held.id),
@@ -361,8 +364,7 @@ fn shown(cx: &mut Context, envelope: &str, answer: &Reply<Change>, done: &str) -
     if screen.json {
         screen.envelope(envelope, answer)?;
     } else if answer.body.dry_run {
-        let lines = change::plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change(done, &answer.body, screen.paint);
         screen.lines(lines)?;

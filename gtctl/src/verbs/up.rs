@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::daemon::start::{self, Launch};
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 use crate::output::error::plain;
 use crate::output::{agents, change, note};
 
@@ -24,7 +24,7 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
         Ok(session) => session,
         Err(failure) if failure.is_no_daemon() => {
             let root = cx.root().await?;
-            if args.plan.dry_run {
+            if args.change.dry_run() {
                 return plan_without_daemon(cx);
             }
             start::outside_of_agents(cx.around.var("GT_INSTANCE"))?;
@@ -45,8 +45,7 @@ pub async fn run(cx: &mut Context, args: &Up) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("town.start", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::town("running", &answer.body, screen.paint, screen.width);
         screen.lines(lines)?;
@@ -89,15 +88,15 @@ async fn amiss(session: &Session) -> Vec<String> {
 }
 
 async fn start_town(session: &Session, args: &Up) -> Result<Reply<town::TownChange>, Failure> {
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::TownStart {
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason.clone(),
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let start = client::change(wait_ms, TownClient::start(&session.client, request));
-    if args.plan.dry_run { start.await } else { progress::with_events(session, "starting", start).await }
+    if args.change.dry_run() { start.await } else { progress::with_events(session, "starting", start).await }
 }
 
 fn plan_without_daemon(cx: &mut Context) -> Result<Code, Failure> {
@@ -111,8 +110,7 @@ fn plan_without_daemon(cx: &mut Context) -> Result<Code, Failure> {
             town::TownChange { items: Vec::new(), census: None, plan: steps.to_vec(), dry_run: true };
         screen.envelope("town.start", &change)?;
     } else {
-        let lines = plan(&steps, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&steps)?;
     }
     Ok(Code::Done)
 }

@@ -19,7 +19,7 @@ pub async fn run(cx: &mut Context, args: &Wait) -> Result<Code, Failure> {
     let agent = cx.agent(&session, &args.agent).await?;
     let timeout_ms = Some(millis(args.timeout));
     let request = AgentWait { agent, wanted: args.wanted, timeout_ms };
-    let waiting = client::change(timeout_ms, AgentClient::wait(&session.client, request));
+    let waiting = client::look(timeout_ms, AgentClient::wait(&session.client, request));
     let answer = progress::with_clock("waiting", waiting).await?;
     let screen = &mut cx.screen;
     if screen.json {

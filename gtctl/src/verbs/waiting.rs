@@ -22,7 +22,7 @@ const LOOKING: Option<u64> = Some(10_000);
 pub async fn run(cx: &mut Context) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let asked = AgentClient::waiting(&session.client, params::None {});
-    let answer = client::change(LOOKING, asked).await?;
+    let answer = client::look(LOOKING, asked).await?;
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("agent.waiting", &answer)?;

@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::error::plain;
 use crate::output::paint::{Paint, Tone};
 use crate::output::table::{Cell, Table};
@@ -29,7 +28,7 @@ pub async fn run(cx: &mut Context, verb: Work) -> Result<Code, Failure> {
         Work::Show(args) => {
             let session = cx.connect().await?;
             let request = params::WorkRef { id: args.id };
-            let answer = client::change(ASKING, WorkClient::show(&session.client, request)).await?;
+            let answer = client::look(ASKING, WorkClient::show(&session.client, request)).await?;
             if cx.screen.json {
                 cx.screen.envelope("work.show", &answer)?;
             } else {
@@ -45,18 +44,19 @@ pub async fn run(cx: &mut Context, verb: Work) -> Result<Code, Failure> {
 
 async fn create(cx: &mut Context, args: WorkCreate) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::WorkCreate {
         title: args.title,
         rig: args.rig,
         description: args.description,
         priority: args.priority,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.own_key(),
+        reason: args.change.reason(),
     };
-    let doing = client::change(wait_ms, WorkClient::create(&session.client, request));
+    let doing =
+        client::once(request.idempotency_key.clone(), wait_ms, WorkClient::create(&session.client, request));
     let answer = progress::with_clock("creating", doing).await?;
     if cx.screen.json {
         cx.screen.envelope("work.create", &answer)?;
@@ -67,13 +67,13 @@ async fn create(cx: &mut Context, args: WorkCreate) -> Result<Code, Failure> {
 
 async fn close(cx: &mut Context, args: WorkClose) -> Result<Code, Failure> {
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::WorkClose {
         id: args.id,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let doing = client::change(wait_ms, WorkClient::close(&session.client, request));
     let answer = progress::with_clock("closing", doing).await?;
@@ -87,7 +87,7 @@ async fn close(cx: &mut Context, args: WorkClose) -> Result<Code, Failure> {
 async fn list(cx: &mut Context, args: WorkList) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let request = params::WorkList { status: args.status, assignee: args.assignee, rig: args.rig };
-    let answer = client::change(ASKING, WorkClient::list(&session.client, request)).await?;
+    let answer = client::look(ASKING, WorkClient::list(&session.client, request)).await?;
     let screen = &mut cx.screen;
     if screen.json {
         screen.envelope("work.list", &answer)?;
@@ -117,8 +117,7 @@ async fn list(cx: &mut Context, args: WorkList) -> Result<Code, Failure> {
 fn changed(cx: &mut Context, done: &str, change: &WorkChange) -> Result<Code, Failure> {
     let screen = &mut cx.screen;
     if change.dry_run && !change.already {
-        let lines = plan(&change.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&change.plan)?;
         return Ok(Code::Done);
     }
     screen.line(match &change.work {

@@ -195,6 +195,74 @@ fn what_a_daemon_may_do_instead_of_answering() {
     }
 }
 
+/// What was lost on the way may have been done: a daemon that takes a request and is gone before it answers.
+#[test]
+fn a_request_that_was_lost_may_have_been_taken() {
+    let lost = |args: &[&str], lost: &'static str| {
+        let town = Town::with_endpoint();
+        let all = canned(&town);
+        let fake = Fake::start(&town.socket(), move |method, params| match method {
+            _ if method == lost => Reply::HangUp,
+            _ => all(method, params),
+        });
+        let (words, json) =
+            (town.gtctl(args).expect(69), town.gtctl(&[args, &["--json"]].concat()).expect(69));
+        assert_eq!(json.json()["error"]["kind"], "daemon_lost", "{args:?}");
+        (words.err, json.json()["error"].clone(), fake.params(lost))
+    };
+    // What only looks is asked again.
+    for (args, method) in [
+        (&["status"][..], "town.status"),
+        (&["work", "list"], "work.list"),
+        (&["rpc", "town.status"], "town.status"),
+    ] {
+        let (words, ..) = lost(args, method);
+        assert_eq!(
+            words,
+            "error: lost the daemon: it closed the connection\n\
+             hint: nothing was changed: try again; where nobody answers then, gtctl up\n",
+        );
+    }
+    // What changes something may have been taken.
+    for (args, method) in [
+        (&["witness", "stop", "alpha"][..], "witness.stop"),
+        (&["rig", "park", "alpha"], "rig.park"),
+        (&["convoy", "add", "hq-cv-3", "al-1"], "convoy.add"),
+        (&["rpc", "witness.stop", r#"{"rig":"alpha"}"#], "witness.stop"),
+    ] {
+        let (words, ..) = lost(args, method);
+        assert_eq!(
+            words,
+            "error: lost the daemon: it closed the connection; it may have taken the request all the same\n\
+             hint: see `gtctl status` and `gtctl events --since 5m` before you repeat it\n",
+        );
+    }
+    // What would be done twice has a key, under which it is not.
+    for (args, method) in [
+        (&["work", "create", "Fix the parser"][..], "work.create"),
+        (&["convoy", "create", "The parser"], "convoy.create"),
+        (&["mail", "send", "mayor/", "Done"], "mail.send"),
+        (&["nudge", "alpha/witness", "Go on."], "nudge.send"),
+        (&["polecat", "nudge", "alpha/witness", "Go on."], "polecat.inject"),
+        (&["polecat", "spawn", "alpha"], "polecat.spawn"),
+    ] {
+        let (words, error, params) = lost(args, method);
+        let key = error["data"]["idempotency_key"].as_str().unwrap();
+        assert_eq!(params["idempotency_key"], key, "{args:?}");
+        let again =
+            "hint: see `gtctl status` and `gtctl events --since 5m`, or repeat the command with --once ";
+        assert!(words.contains(again) && error["hint"].as_str().unwrap().ends_with(key), "{words} {error}");
+        let town = Town::with_endpoint();
+        let fake = Fake::start(&town.socket(), canned(&town));
+        town.gtctl(&[args, &["--once", key]].concat());
+        assert_eq!(fake.params(method)["idempotency_key"], key, "{args:?}");
+    }
+    let (town, long) = (Town::with_endpoint(), "x".repeat(300));
+    for key in ["", "two words", &long] {
+        town.gtctl(&["work", "create", "x", "--once", key]).expect(2);
+    }
+}
+
 fn refusal(code: i32, kind: &str) -> Reply {
     let error = json!({"jsonrpc": "2.0", "id": null,
         "error": {"code": code, "message": "not now", "data": {"kind": kind}}});

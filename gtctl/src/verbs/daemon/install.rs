@@ -11,7 +11,7 @@ use crate::daemon::start::outside_of_agents;
 use crate::daemon::{lock, sibling, stop};
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 use crate::output::confirm::confirm;
 use crate::output::note;
 use crate::service::{self, Change, File, Service};
@@ -231,8 +231,7 @@ fn show(
         screen.envelope(kind, &result)?;
         return Ok(Code::Done);
     }
-    let lines = plan(steps, screen.paint, screen.width);
-    screen.lines(lines)?;
+    screen.plan(steps)?;
     for file in files {
         screen.line(String::new())?;
         screen.line(format!("{}:", file.path.display()))?;

@@ -12,7 +12,7 @@ use crate::cli::Daemon;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::{plan, step};
+use crate::output::change::step;
 
 /// Runs the verb.
 ///
@@ -42,8 +42,7 @@ fn only_plan(cx: &mut Context, kind: &str, steps: &[(&str, String, &str)]) -> Re
     if screen.json {
         screen.envelope(kind, &serde_json::json!({ "dry_run": true, "plan": steps }))?;
     } else {
-        let lines = plan(&steps, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&steps)?;
     }
     Ok(Code::Done)
 }

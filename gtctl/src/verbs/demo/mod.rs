@@ -24,7 +24,7 @@ use crate::daemon::stop;
 use crate::exit::Code;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
-use crate::output::change::{left, plan, step};
+use crate::output::change::{left, step};
 use crate::output::{note, time};
 use crate::verbs::down::{self, How};
 use stage::Stage;
@@ -207,8 +207,7 @@ fn only_plan(cx: &mut Context) -> Result<Code, Failure> {
     if screen.json {
         screen.envelope("demo", &json!({ "dry_run": true, "plan": steps }))?;
     } else {
-        let lines = plan(&steps, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&steps)?;
     }
     Ok(Code::Done)
 }

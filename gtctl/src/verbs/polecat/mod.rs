@@ -50,8 +50,7 @@ fn report(cx: &mut Context, verb: &str, done: &str, answer: &Reply<Change>) -> R
     if screen.json {
         screen.envelope(&format!("polecat.{verb}"), answer)?;
     } else if answer.body.dry_run {
-        let lines = change::plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         let lines = change::change(done, &answer.body, screen.paint);
         screen.lines(lines)?;

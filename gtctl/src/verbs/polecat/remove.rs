@@ -10,7 +10,6 @@ use crate::client;
 use crate::context::Context;
 use crate::exit::Code;
 use crate::failure::Failure;
-use crate::output::change::plan;
 use crate::output::confirm::confirm;
 use crate::output::error::plain;
 
@@ -21,7 +20,7 @@ use crate::output::error::plain;
 pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.polecat).await?;
-    if !args.plan.dry_run {
+    if !args.change.dry_run() {
         let question = if args.force {
             format!(
                 "Stop {agent}, archive what it has, and remove its worktree with the files that git ignores?"
@@ -31,14 +30,14 @@ pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure>
         };
         confirm("polecat remove", args.force, cx.global.yes, &question)?;
     }
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatRemove {
         agent,
         force: args.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::remove(&session.client, request));
     let answer = progress::with_clock("removing", asked).await?;
@@ -46,8 +45,7 @@ pub async fn run(cx: &mut Context, args: PolecatRemove) -> Result<Code, Failure>
     if screen.json {
         screen.envelope("polecat.remove", &answer)?;
     } else if answer.body.dry_run {
-        let lines = plan(&answer.body.plan, screen.paint, screen.width);
-        screen.lines(lines)?;
+        screen.plan(&answer.body.plan)?;
     } else {
         screen.lines(words(&answer.body))?;
     }

@@ -18,9 +18,9 @@ use crate::failure::Failure;
 pub async fn run(cx: &mut Context, args: PolecatRestart) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.polecat).await?;
-    ask(cx, "restart", args.ending.force && !args.plan.dry_run, &agent)?;
+    ask(cx, "restart", args.ending.force && !args.change.dry_run(), &agent)?;
     let Overrides { agent: agent_preset, account, env, reset_overrides } = args.overrides;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatRestart {
         agent,
         agent_preset,
@@ -29,10 +29,10 @@ pub async fn run(cx: &mut Context, args: PolecatRestart) -> Result<Code, Failure
         reset_overrides,
         now: args.ending.now,
         force: args.ending.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::restart(&session.client, request));
     let answer = progress::with_clock("restarting", asked).await?;

@@ -19,14 +19,14 @@ use crate::output::note;
 /// The daemon's.
 pub async fn run(cx: &mut Context, args: PolecatStart) -> Result<Code, Failure> {
     // What is taken from another may be half done there.
-    let takes = args.force && args.work.is_some() && !args.plan.dry_run;
+    let takes = args.force && args.work.is_some() && !args.change.dry_run();
     let question = "take the work from whoever has it?";
     confirm("polecat start", takes, cx.global.yes, question)?;
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.polecat).await?;
     let Overrides { agent: agent_preset, account, env, reset_overrides } = args.overrides;
     let otherwise = agent_preset.is_some() || account.is_some() || !env.is_empty() || reset_overrides;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatStart {
         agent: agent.clone(),
         work: args.work,
@@ -35,10 +35,10 @@ pub async fn run(cx: &mut Context, args: PolecatStart) -> Result<Code, Failure> 
         env: env.into_iter().collect(),
         reset_overrides,
         force: args.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::start(&session.client, request));
     let answer = progress::with_clock("starting", asked).await?;

@@ -18,16 +18,16 @@ use crate::failure::Failure;
 pub async fn run(cx: &mut Context, args: PolecatStop) -> Result<Code, Failure> {
     let session = cx.connect().await?;
     let agent = cx.agent(&session, &args.polecat).await?;
-    ask(cx, "stop", args.ending.force && !args.plan.dry_run, &agent)?;
-    let wait_ms = args.waiting.wait_ms();
+    ask(cx, "stop", args.ending.force && !args.change.dry_run(), &agent)?;
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatStop {
         agent,
         now: args.ending.now,
         force: args.ending.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::stop(&session.client, request));
     let answer = progress::with_clock("stopping", asked).await?;

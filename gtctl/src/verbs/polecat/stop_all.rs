@@ -18,20 +18,20 @@ use crate::output::note;
 /// # Errors
 /// When there is no such rig. What became of each worker is in the answer.
 pub async fn run(cx: &mut Context, args: PolecatStopAll) -> Result<Code, Failure> {
-    let force = args.ending.force && !args.plan.dry_run;
+    let force = args.ending.force && !args.change.dry_run();
     let question =
         format!("KILL all polecats of {} at once, without waiting for their turns to end?", args.rig);
     confirm("polecat stop-all", force, cx.global.yes, &question)?;
     let session = cx.connect().await?;
-    let wait_ms = args.waiting.wait_ms();
+    let wait_ms = args.change.wait_ms();
     let request = params::PolecatStopAll {
         rig: args.rig.clone(),
         now: args.ending.now,
         force: args.ending.force,
-        dry_run: args.plan.dry_run,
+        dry_run: args.change.dry_run(),
         wait_ms,
-        idempotency_key: None,
-        reason: args.reason.reason,
+        idempotency_key: args.change.key(),
+        reason: args.change.reason(),
     };
     let asked = client::change(wait_ms, PolecatClient::stop_all(&session.client, request));
     let answer = progress::with_clock("stopping", asked).await?;
@@ -40,7 +40,7 @@ pub async fn run(cx: &mut Context, args: PolecatStopAll) -> Result<Code, Failure
     if screen.json {
         screen.envelope("polecat.stop_all", &answer)?;
     } else if change.dry_run {
-        screen.lines(change::plan(&change.plan, screen.paint, screen.width))?;
+        screen.plan(&change.plan)?;
     } else if change.items.is_empty() {
         note(format!("rig {} has no polecats", args.rig));
     } else {
