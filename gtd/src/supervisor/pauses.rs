@@ -34,6 +34,22 @@ pub struct Paused {
     pub until: Option<Timestamp>,
 }
 
+impl Paused {
+    /// This one, where there was one before: the one that lasts longer holds, and the later of two alike. Words that
+    /// somebody gave are not lost for one that comes without.
+    fn joined(&self, before: &Self) -> Self {
+        let lasts = |paused: &Self| paused.until.unwrap_or(Timestamp::MAX);
+        let (holds, other) = if lasts(before) > lasts(self) { (before, self) } else { (self, before) };
+        let says = if holds.reason.is_none() && other.reason.is_some() { other } else { holds };
+        Self {
+            by: says.by.clone(),
+            reason: says.reason.clone(),
+            at: before.at.min(self.at),
+            until: holds.until,
+        }
+    }
+}
+
 /// What was paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
@@ -197,12 +213,9 @@ impl Pauses {
         own.into_iter().chain(rig).chain(town).reduce(|a, b| if lasts(&b) > lasts(&a) { b } else { a })
     }
 
-    /// Adds a pause. Where the same is paused already it is that one from then on, since when it was.
+    /// Adds a pause. Where the same is paused already there is one from then on, since when it was.
     pub fn pause(&mut self, scope: &Scope, paused: &Paused) {
-        let renewed = |old: Option<&Paused>| Paused {
-            at: old.map_or(paused.at, |old| old.at.min(paused.at)),
-            ..paused.clone()
-        };
+        let renewed = |old: Option<&Paused>| old.map_or_else(|| paused.clone(), |old| paused.joined(old));
         if scope.is_town() {
             self.town = Some(renewed(self.town.as_ref()));
             self.free_rigs.clear();
