@@ -274,6 +274,12 @@ impl Pauses {
         before != (self.agents.len(), self.free_agents.len())
     }
 
+    /// Somebody has paused it by itself, or has let it go on by itself.
+    #[must_use]
+    pub fn names(&self, agent: &Address) -> bool {
+        self.agents.contains_key(agent) || self.free_agents.contains(agent)
+    }
+
     /// When the next pause is over.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {

@@ -301,6 +301,40 @@ fn a_pause_that_outlasts_its_rig_is_ended_all_the_same() {
     assert!(world.kept_pauses().is_empty() && world.frozen.is_empty(), "{}", world.story());
 }
 
+#[test]
+fn who_is_only_not_seen_stays_paused_and_who_is_gone_does_not() {
+    let mut world = quiet(10);
+    let rig = RigName::new("a").unwrap();
+    let nux = Address::Polecat(rig.clone(), gtd_proto::AgentName::new("nux").unwrap());
+    world.facts.rigs.get_mut(&rig).unwrap().polecats = vec![gtd_proto::AgentName::new("nux").unwrap()];
+    world.facts.read_at = world.now;
+    world.step(Input::Facts(world.facts.clone()), true);
+    world.pause(only(nux.clone()), true, None, true);
+    assert!(world.kept_pauses().of(&nux).is_some(), "{}", world.story());
+    let seen = world.facts.clone();
+    // The next daemon cannot list its rig's workers, or not read of the rig.
+    for listed in [true, false] {
+        world.facts.rigs.get_mut(&rig).unwrap().polecats.clear();
+        if listed {
+            world.facts.rigs.remove(&rig);
+        } else {
+            world.facts.unlisted.insert(rig.clone());
+        }
+        world.crash();
+        world.pass(after(world.now, MINUTE));
+        assert!(world.kept_pauses().of(&nux).is_some(), "listed: {listed}\n{}", world.story());
+        world.facts = seen.clone();
+        world.step(Input::Facts(world.facts.clone()), true);
+        assert!(world.core.agents()[&nux].paused.is_some(), "listed: {listed}\n{}", world.story());
+    }
+    // Its directory is gone, by a look at all of them.
+    world.facts.rigs.get_mut(&rig).unwrap().polecats.clear();
+    world.facts.read_at = after(world.now, MINUTE);
+    world.pass(after(world.now, MINUTE));
+    world.step(Input::Facts(world.facts.clone()), true);
+    assert!(world.kept_pauses().is_empty(), "{}", world.story());
+}
+
 impl World {
     /// A stop that waits for the end of a turn.
     fn drain_of(&mut self, agent: &Address) {
