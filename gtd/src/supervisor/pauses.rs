@@ -12,7 +12,9 @@ use gtd_proto::{Address, RigName, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::planner::{Blocked, not_operational};
+use super::machine::Machine;
+use super::planner::{Blocked, Situation, not_operational};
+use super::throttle::Asker;
 use super::view::alert;
 use crate::clock::Timeline;
 
@@ -142,6 +144,33 @@ impl Scope {
     pub fn holds(&self, agent: &Address) -> bool {
         let by_place = self.is_town() || (self.rig.is_some() && agent.rig() == self.rig.as_ref());
         self.agents.contains(agent) || (by_place && agent.role() != Role::Crew)
+    }
+}
+
+/// Nothing is paused.
+static NOTHING: Pauses = Pauses {
+    town: None,
+    rigs: BTreeMap::new(),
+    agents: BTreeMap::new(),
+    free_rigs: BTreeSet::new(),
+    free_agents: BTreeSet::new(),
+};
+
+impl Machine {
+    /// Whether it might be started now if it were not paused: what is asked of it then comes to pass when the pause is
+    /// over, because it lies over what is wanted.
+    ///
+    /// # Errors
+    /// What else bars its start.
+    pub(super) fn may_start_but_for_a_pause(
+        &self,
+        situation: &mut Situation<'_>,
+        asker: Asker,
+    ) -> Result<(), Blocked> {
+        let pauses = std::mem::replace(&mut situation.pauses, &NOTHING);
+        let allowed = self.may_start(situation, asker);
+        situation.pauses = pauses;
+        allowed
     }
 }
 

@@ -335,6 +335,61 @@ fn who_is_only_not_seen_stays_paused_and_who_is_gone_does_not() {
     assert!(world.kept_pauses().is_empty(), "{}", world.story());
 }
 
+#[test]
+fn mail_for_who_is_paused_at_rest_wakes_it_at_the_end_of_the_pause() {
+    for crash in [false, true] {
+        for scope in [only(witness()), rig("a"), Scope::default()] {
+            let mut world = on_demand(11);
+            world.pause(scope, true, None, true);
+            let ask = Ask { wait: Wait::No, ..by("daemon") };
+            world.ask(Request::Wake { agent: witness(), ask }, true);
+            world.pass(after(world.now, MINUTE));
+            assert_eq!(machine(&world).state(), State::Stopped, "{}", world.story());
+            assert_eq!(machine(&world).wish.intent, Intent::Running, "{}", world.story());
+            assert!(machine(&world).reason.as_deref().is_some_and(|why| why.contains("paused")));
+            if crash {
+                world.crash();
+                world.pass(after(world.now, MINUTE));
+            }
+            world.pause(Scope::default(), false, None, true);
+            world.pass(after(world.now, MINUTE));
+            assert_eq!(machine(&world).state(), State::Running, "crash: {crash}\n{}", world.story());
+        }
+    }
+}
+
+#[test]
+fn mail_for_who_is_paused_and_stopped_or_drained_wakes_nobody() {
+    for drained in [false, true] {
+        let mut world = on_demand(12);
+        let ask = by("person");
+        let request = match drained {
+            true => Request::Drain { agent: witness(), ask },
+            false => Request::Stop { agent: witness(), how: How::default(), ask },
+        };
+        world.ask(request, true);
+        world.pause(rig("a"), true, None, true);
+        let ask = Ask { wait: Wait::No, ..by("daemon") };
+        world.ask(Request::Wake { agent: witness(), ask }, true);
+        world.pause(rig("a"), false, None, true);
+        world.pass(after(world.now, MINUTE));
+        assert_eq!(machine(&world).state(), State::Stopped, "drained: {drained}\n{}", world.story());
+        assert_eq!(machine(&world).wish.intent, Intent::Stopped);
+    }
+}
+
+/// A town of which the witness of `a` runs on demand, and is at rest.
+fn on_demand(seed: u64) -> World {
+    let mut world = quiet(seed);
+    world.facts.rigs.get_mut(&RigName::new("a").unwrap()).unwrap().witness = Mode::OnDemand(MINUTE);
+    world.step(Input::Facts(world.facts.clone()), true);
+    let instance = machine(&world).current.as_ref().unwrap().instance.clone();
+    world.ask(Request::Said { instance, said: Said::of(ReportState::Idle) }, true);
+    world.pass(after(world.now, 5 * MINUTE));
+    assert_eq!(machine(&world).state(), State::Stopped, "{}", world.story());
+    world
+}
+
 impl World {
     /// A stop that waits for the end of a turn.
     fn drain_of(&mut self, agent: &Address) {
