@@ -130,6 +130,12 @@ impl Machine {
         self.is_frozen().then_some(State::Paused)
     }
 
+    /// Since when it is in the state that it is shown in.
+    pub(super) fn shown_since(&self) -> Timestamp {
+        let still = self.frost.as_ref().and_then(|frost| frost.since);
+        still.filter(|_| self.state() == State::Paused).unwrap_or(self.since)
+    }
+
     /// It was found after a restart of the daemon, and stands still.
     pub(super) fn found_still(&mut self) {
         self.frost.get_or_insert_with(Frost::unsure);
