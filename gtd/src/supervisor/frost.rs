@@ -167,6 +167,7 @@ impl Machine {
                 _ => {}
             }
         }
+        self.note_standing(now, turn);
         match self.next_of_frost(by, situation) {
             Next::Nothing => {}
             Next::Forget => {
@@ -186,6 +187,20 @@ impl Machine {
                 }
                 self.order_frost(false, turn);
             }
+        }
+    }
+
+    /// Notes for how long it is paused. One that nothing was ever started of has nothing to wait for.
+    fn note_standing(&mut self, now: Timestamp, turn: &mut Turn) {
+        let changed = match (&self.paused, &self.frost) {
+            (Some(_), _) => self.last_instance.is_some() && self.stood.begin(now),
+            (None, None) => self.stood.end(now),
+            // It has not gone on yet.
+            (None, Some(_)) => false,
+        };
+        if changed {
+            turn.touched(&self.address);
+            turn.agent_row(self);
         }
     }
 
@@ -280,6 +295,9 @@ impl Machine {
     fn goes_on(&mut self, processes: u64, now: Timestamp, turn: &mut Turn) {
         let Some(frost) = self.frost.take() else { return };
         let stood = frost.since.map_or(Duration::ZERO, |at| since(at, now));
+        if self.paused.is_none() {
+            self.stood.end(now);
+        }
         let later = |at: Timestamp| after(at, stood);
         self.progress.since = self.progress.since.map(|at| later(at).min(now));
         self.progress.due = self.progress.due.map(later);

@@ -164,7 +164,10 @@ impl Core {
         let touched: Vec<Address> = self
             .agents
             .values()
-            .filter(|machine| !nothing || machine.paused.is_some() || machine.frost.is_some())
+            .filter(|machine| {
+                let held = machine.paused.is_some() || machine.frost.is_some() || machine.stood.is_open();
+                !nothing || held
+            })
             .map(|machine| machine.address.clone())
             .collect();
         for agent in touched {

@@ -33,6 +33,7 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.words = Words::recalled(memo.word, now);
     machine.waits = memo.waits;
     machine.drain = memo.drain;
+    machine.stood = memo.stood;
     machine.frost = memo.frost.map(|frost| frost.recalled(now));
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },

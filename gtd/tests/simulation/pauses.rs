@@ -390,6 +390,43 @@ fn on_demand(seed: u64) -> World {
     world
 }
 
+#[test]
+fn since_when_it_is_paused_is_shown_and_for_how_long_it_was_is_remembered() {
+    let mut world = quiet(13);
+    let before = machine(&world).since;
+    world.pass(after(world.now, 10 * MINUTE));
+    let paused_at = world.now;
+    world.pause(only(witness()), true, None, true);
+    world.pass(after(world.now, MINUTE));
+    // Another pause holds it for longer, and it stands still as it did.
+    world.pause(rig("a"), true, None, true);
+    world.crash();
+    world.pass(after(world.now, 30 * MINUTE));
+    let shown = gtd::supervisor::view::render(machine(&world), None);
+    assert_eq!(shown.state, State::Paused, "{}", world.story());
+    let late = shown.since.duration_since(paused_at).as_millis();
+    assert!((0..1_000).contains(&late), "since {} and not since {paused_at}", shown.since);
+    let minutes = |world: &World| machine(world).stood.within(before, world.now).as_secs() / 60;
+    assert_eq!(minutes(&world), 31);
+    world.pause(rig("a"), false, None, true);
+    world.pass(after(world.now, 10 * MINUTE));
+    assert_eq!(minutes(&world), 31, "{:?}", machine(&world).stood);
+    assert!(!machine(&world).stood.is_open());
+    world.crash();
+    world.pass(after(world.now, MINUTE));
+    assert_eq!(minutes(&world), 31, "the next daemon knows it too");
+    let shown = gtd::supervisor::view::render(machine(&world), None);
+    assert_eq!((shown.state, shown.since), (State::Running, before));
+    // One that ended while no daemon was there.
+    world.pause(Scope::default(), true, Some(after(world.now, MINUTE)), true);
+    world.pass(after(world.now, MINUTE / 2));
+    world.now = after(world.now, 5 * MINUTE);
+    world.crash();
+    world.pass(after(world.now, MINUTE));
+    assert!(!machine(&world).stood.is_open() && machine(&world).frost.is_none(), "{}", world.story());
+    assert!((31 + 5..=31 + 6).contains(&minutes(&world)), "{:?}", machine(&world).stood);
+}
+
 impl World {
     /// A stop that waits for the end of a turn.
     fn drain_of(&mut self, agent: &Address) {
