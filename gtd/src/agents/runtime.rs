@@ -22,7 +22,7 @@ use super::slots::Slots;
 use super::task::{self, Given};
 use super::typing::Turns;
 use super::waves::{Waves, urgency};
-use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
+use crate::process::{Capture, ExitWatcher, LiveSpare, Look, Looks, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -105,6 +105,8 @@ pub struct Shared {
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
     pub(super) descent: Descent,
+    /// Looks at all processes, for everybody.
+    pub(super) looks: Looks,
 }
 
 impl Shared {
@@ -143,6 +145,7 @@ impl Shared {
             lives: RwLock::default(),
             captures: Mutex::default(),
             descent: Descent::default(),
+            looks: Looks::default(),
         }
     }
 
@@ -329,6 +332,12 @@ impl Runtime {
         processes.iter().find_map(|id| {
             captures.iter().find(|(_, capture)| capture.has_seen(id)).map(|(agent, _)| agent.clone())
         })
+    }
+
+    /// Looks at all processes: one at a time, for everybody.
+    #[must_use]
+    pub fn looks(&self) -> &Looks {
+        &self.shared.looks
     }
 
     /// What is remembered of the agents' processes: of each its instance, what is recorded and what was seen.
