@@ -36,6 +36,12 @@ impl Stood {
         self.open.is_some()
     }
 
+    /// Since when it is paused, where it is.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        self.open
+    }
+
     /// It is paused from now on. True when it was not.
     pub(super) fn begin(&mut self, now: Timestamp) -> bool {
         let first = self.open.is_none();
