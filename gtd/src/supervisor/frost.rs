@@ -157,7 +157,6 @@ impl Machine {
                 (None, Some(standing)) => {
                     let words = standing.words();
                     turn.decided(&self.address, now, "a pause", "freeze it, and start nothing", &words);
-                    self.call_off(&words, turn);
                     self.reconcile(situation, turn);
                 }
                 (Some(_), None) => {

@@ -139,8 +139,7 @@ impl Core {
             let Self { pauses, agents, facts, .. } = self;
             // Who is only not seen is not gone: its rig, or its workers, could not be read.
             let unseen = |rig: &RigName| !facts.rigs.contains_key(rig) || facts.unlisted.contains(rig);
-            let there =
-                |agent: &Address| agents.contains_key(agent) || agent.rig().is_some_and(unseen);
+            let there = |agent: &Address| agents.contains_key(agent) || agent.rig().is_some_and(unseen);
             if facts.known && pauses.forget(there) {
                 self.keep_pauses(turn);
             }
@@ -241,7 +240,7 @@ impl Machine {
     }
 
     /// What is wanted of it: a pause lies over what should run.
-    pub(super) fn shown_intent(&self) -> (Intent, String, Option<String>) {
+    pub fn shown_intent(&self) -> (Intent, String, Option<String>) {
         match &self.paused {
             Some(standing) if self.wish.intent == Intent::Running => {
                 (Intent::Paused, standing.paused.by.clone(), standing.paused.reason.clone())

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gtd_proto::pause::Pause as Shown;
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, RigName, Role, Timestamp};
+use gtd_proto::{Address, ErrorKind, RigName, Role, RpcError, State, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -355,6 +355,18 @@ impl Pauses {
         }
         told
     }
+}
+
+/// What those hear who wait for a start that a pause has overtaken: it is not called off.
+pub(super) fn put_off(standing: &Standing, agent: &Address) -> RpcError {
+    let words = standing.words();
+    RpcError::new(
+        ErrorKind::Timeout,
+        format!("{agent} was not started yet: {words}; it is when that is over"),
+    )
+    .hint(standing.extent.clear())
+    .with("reached", State::Paused)
+    .with("agent", agent)
 }
 
 /// The refusal that a start of somebody paused meets.

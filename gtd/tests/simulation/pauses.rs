@@ -427,6 +427,108 @@ fn since_when_it_is_paused_is_shown_and_for_how_long_it_was_is_remembered() {
     assert!((31 + 5..=31 + 6).contains(&minutes(&world)), "{:?}", machine(&world).stood);
 }
 
+/// What a request is answered with at once.
+fn answer(world: &mut World, request: Request) -> Option<Answer> {
+    let ticket = Ticket(9_000 + world.tickets);
+    world.tickets += 1;
+    let turn = world.core.step(Input::Request { ticket, request: Box::new(request) }, world.now);
+    let answers = turn.answers.clone();
+    world.unanswered.extend(answers.iter().map(|(ticket, _)| *ticket));
+    world.carry_out(turn, true);
+    let mine = answers.into_iter().find(|(of, _)| *of == ticket);
+    mine.map(|(_, answer)| answer)
+}
+
+#[track_caller]
+fn assert_put_off(answer: &Answer, clear: &str) {
+    let Answer::Failed(error) = answer else { panic!("{answer:?}") };
+    assert_eq!((error.code, error.hint.as_deref()), (1013, Some(clear)), "{error:?}");
+    assert_eq!(error.data["reached"], "paused");
+}
+
+#[test]
+fn a_start_that_a_pause_overtakes_is_only_delayed_and_whoever_waits_is_told_so() {
+    let mut world = quiet(14);
+    let how = How { now: true, force: false };
+    for restart in [false, true] {
+        world.ask(Request::Stop { agent: witness(), how, ask: by("person") }, true);
+        world.pass(after(world.now, MINUTE));
+        if restart {
+            world.ask(Request::Start { agent: witness(), overrides: None, ask: by("person") }, true);
+            world.pass(after(world.now, MINUTE));
+        }
+        let request = match restart {
+            false => Request::Start { agent: witness(), overrides: None, ask: by("person") },
+            true => Request::Restart { agent: witness(), overrides: None, how, ask: by("person") },
+        };
+        assert!(answer(&mut world, request).is_none(), "it is under way");
+        let before = world.log.len();
+        let pause = PauseAsk { scope: rig("a"), frozen: true, until: None };
+        let turn = Request::Pause { what: pause, ask: by("person") };
+        let ticket = Ticket(8_000 + u64::from(restart));
+        let turn = world.core.step(Input::Request { ticket, request: Box::new(turn) }, world.now);
+        let told: Vec<Answer> = turn.answers.iter().map(|(_, answer)| answer.clone()).collect();
+        world.unanswered.extend(turn.answers.iter().map(|(ticket, _)| *ticket));
+        world.unanswered.insert(ticket);
+        world.carry_out(turn, true);
+        assert_put_off(&told[0], "gtctl resume a");
+        world.pass(after(world.now, 10 * MINUTE));
+        assert_ne!(machine(&world).state(), State::Running, "{}", world.story());
+        assert_eq!(machine(&world).wish.intent, Intent::Running);
+        world.pause(rig("a"), false, None, true);
+        world.pass(after(world.now, MINUTE));
+        assert_eq!(machine(&world).state(), State::Running, "restart: {restart} {before}\n{}", world.story());
+    }
+    assert!(world.unanswered.is_empty(), "{}", world.story());
+}
+
+#[test]
+fn a_worker_that_was_made_and_is_paused_meanwhile_is_started_at_the_end_of_that() {
+    for crash in [false, true] {
+        let mut world = quiet(15);
+        let name = gtd_proto::AgentName::new("nux").unwrap();
+        let nux = Address::Polecat(RigName::new("a").unwrap(), name.clone());
+        world.ask(Request::Enlist { agent: nux.clone() }, true);
+        world.pause(rig("a"), true, None, true);
+        let start = |agent: &Address| Request::StartMade {
+            agent: agent.clone(),
+            overrides: Overrides { agent: Some("fake".into()), ..Overrides::default() },
+            ask: by("person"),
+        };
+        // Anybody else's start is refused, and asks for nothing.
+        let plain = Request::Start { agent: nux.clone(), overrides: None, ask: by("person") };
+        let Some(Answer::Failed(error)) = answer(&mut world, plain) else { panic!() };
+        assert_eq!((error.code, world.core.agents()[&nux].wish.intent), (1005, Intent::Stopped));
+        assert_put_off(&answer(&mut world, start(&nux)).unwrap(), "gtctl resume a");
+        // Asked again by a daemon that goes on with its making.
+        assert_put_off(&answer(&mut world, start(&nux)).unwrap(), "gtctl resume a");
+        let one = &world.core.agents()[&nux];
+        assert_eq!(
+            (one.state(), one.shown_intent().0),
+            (State::Stopped, Intent::Paused),
+            "{}",
+            world.story()
+        );
+        world.facts.rigs.get_mut(&RigName::new("a").unwrap()).unwrap().polecats = vec![name];
+        world.facts.read_at = after(world.now, MINUTE);
+        world.pass(after(world.now, 2 * MINUTE));
+        world.step(Input::Facts(world.facts.clone()), true);
+        if crash {
+            world.crash();
+        }
+        world.pause(rig("a"), false, None, true);
+        world.pass(after(world.now, MINUTE));
+        let one = &world.core.agents()[&nux];
+        assert_eq!((one.state(), one.overrides.agent.as_deref()), (State::Running, Some("fake")));
+        // What else bars it is said, and nothing is wanted.
+        world.ask(Request::TownStop { how: How::default(), ask: by("person") }, true);
+        world.pause(rig("a"), true, None, true);
+        world.pass(after(world.now, MINUTE));
+        let Some(Answer::Failed(error)) = answer(&mut world, start(&nux)) else { panic!() };
+        assert_eq!(error.data["reason"], "town is down");
+    }
+}
+
 impl World {
     /// A stop that waits for the end of a turn.
     fn drain_of(&mut self, agent: &Address) {
