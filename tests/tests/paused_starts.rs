@@ -52,7 +52,7 @@ fn delayed(town: &Town, agent: &str, work: &str, told: Option<Failure>) {
     town.call("town.resume", json!({}));
     town.wait_state(agent, "running");
     assert_eq!(hook(town, agent), work);
-    assert_eq!(town.starts(agent).len(), 1, "started once");
+    assert_eq!(count("agent.starting"), 1, "started once");
     town.assert_never_two();
 }
 
