@@ -7,6 +7,7 @@ mod announce;
 mod apart;
 mod doubt;
 mod feeds;
+mod keeping;
 mod opening;
 mod rebuilt;
 mod reload;
@@ -17,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gtd_proto::daemon::Endpoint;
 use gtd_proto::event::kind;
 use gtd_proto::rpc::{
     AgentServer, BootServer, ConvoyServer, CrewServer, DaemonServer, DeaconServer, DeathsServer,
@@ -25,13 +25,12 @@ use gtd_proto::rpc::{
     OrphansServer, PolecatServer, RefineryServer, RigServer, SessionServer, TownServer, WitnessServer,
     WorkServer,
 };
-use gtd_proto::{PROTOCOL, Timestamp, TownId};
+use gtd_proto::{Timestamp, TownId};
 use jsonrpsee::Methods;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::announce::Announcement;
 use self::apart::Apart;
 use self::reload::Reloader;
 use crate::agents::prepare::Preparer;
@@ -42,14 +41,12 @@ use crate::host::limits::raise_open_files;
 use crate::host::lock::{LockError, TownLock};
 use crate::host::logs::{self, LogOptions};
 use crate::host::notify::ServiceManager;
-use crate::host::signals::{Signal, Signals};
+use crate::host::signals::Signals;
 use crate::ledger::{self, Condition, NewEvent, Write};
 use crate::polecats::Spawner;
 use crate::rpc::context::{Context, VERSION};
 use crate::rpc::discover::Discover;
-use crate::rpc::{
-    Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server, ServerHandle,
-};
+use crate::rpc::{Callers, Counters, Endpoint as Place, EndpointError, HoldsLock, Limits, Listening, Server};
 use crate::supervisor::core::Input;
 use crate::supervisor::deacon::Watchman;
 use crate::supervisor::nudges::Nudges;
@@ -149,7 +146,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     if !layout.town_json().is_file() {
         return Err(no_town("it has no mayor/town.json".to_owned()));
     }
-    let lock = TownLock::acquire(&layout.daemon_dir())?;
+    let mut lock = TownLock::acquire(&layout.daemon_dir())?;
     // Before the configuration, because it remembers the last good one.
     let opened = ledger::open(&layout.daemon_dir());
     if let Condition::Newer { why } = &opened.condition {
@@ -180,8 +177,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .map_err(system("start the runtime"))?;
     // Signals are caught before anything else runs: the incumbent's tools send USR1 as soon as there is a pid.
     let kept = Arc::clone(&logs);
-    let result = runtime
-        .block_on(async { Daemon::open(options, layout, chosen, opened, kept).await?.serve(&lock).await });
+    let result = runtime.block_on(async {
+        Daemon::open(options, layout, chosen, opened, kept).await?.serve(&mut lock).await
+    });
     runtime.shutdown_timeout(ENDING);
     drop(lock);
     result
@@ -216,7 +214,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn serve(mut self, lock: &TownLock) -> Result<(), DaemonError> {
+    async fn serve(mut self, lock: &mut TownLock) -> Result<(), DaemonError> {
         let counters = Counters::default();
         let convoys =
             work::convoys::Convoys::new(Arc::clone(&self.desk), self.handle.clone(), self.bus.clone());
@@ -252,7 +250,7 @@ impl Daemon {
             None => Place::bind_first(&self.places(), HoldsLock::by(lock))?,
         };
         tokio::spawn(follow_grants(callers.clone(), self.live.clone(), self.stop.clone()));
-        let server = Server::start(listening, methods, Limits::default(), counters, callers)
+        let mut server = Server::start(listening, methods, Limits::default(), counters, callers)
             .map_err(system("serve the socket"))?;
         let files = DaemonFiles::new(&self.layout.daemon_dir(), own_pid());
         self.announce(&server);
@@ -303,7 +301,7 @@ impl Daemon {
         let out = CancellationToken::new();
         let cursors = std::mem::take(&mut self.cursors);
         let feeds = feeds::start(post, &self.bus, &self.live, &self.layout, cursors, &out).await;
-        self.wait().await;
+        let over = self.wait(&mut server, lock).await;
         self.manager.stopping();
         self.signals.end_at_once_from_now();
         tracing::info!("going down; agents stay");
@@ -322,67 +320,12 @@ impl Daemon {
         affairs.abort();
         out.cancel();
         let _ = tokio::time::timeout(ENDING, feeds.wait()).await;
-        self.leave(&files).await;
-        Ok(())
+        // Whoever has the town's lock has its files too.
+        self.leave(over.is_ok().then_some(&files)).await;
+        Ok(over?)
     }
 
-    /// Where a socket of our own may be.
-    fn places(&self) -> Vec<Place> {
-        let user = rustix::process::getuid();
-        Place::candidates(self.layout.root(), &self.town_id, runtime_dir().as_deref(), user)
-    }
-
-    /// Says to everybody that the daemon is there.
-    fn announce(&self, server: &ServerHandle) {
-        let endpoint = Endpoint {
-            socket: server.path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
-            pid: own_pid(),
-            version: VERSION.to_owned(),
-            protocol: PROTOCOL,
-            town_id: self.town_id.clone(),
-            started_at: self.started_at,
-        };
-        let written = Announcement {
-            dir: self.layout.daemon_dir(),
-            endpoint: endpoint.clone(),
-            state: state(self.started_at, None, self.heartbeat_number),
-        };
-        if !written.write(&self.handle) {
-            tokio::spawn(written.write_later(self.handle.clone(), self.stop.clone()));
-        }
-        self.manager.ready();
-        tracing::info!(socket = %endpoint.socket, version = VERSION, "up");
-    }
-
-    /// Until somebody wants the daemon to end.
-    async fn wait(&mut self) {
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                signal = self.signals.next() => match signal {
-                    Some(Signal::Terminate | Signal::Interrupt) | None => return,
-                    Some(Signal::Reload) => {
-                        tracing::info!("HUP: reading the configuration and the town's files again");
-                        let manager = ServiceManager::from_env();
-                        manager.reloading();
-                        self.watch.look();
-                        let reloader = Arc::clone(&self.reloader);
-                        // What became of it is in the log, in an event and in the alerts.
-                        tokio::spawn(async move {
-                            let _ = reloader.run(false).await.is_ok();
-                            manager.ready();
-                        });
-                    }
-                    Some(Signal::Lifecycle) => {
-                        tracing::info!("USR1: looking for lifecycle requests now");
-                        tokio::spawn(affairs::look_now(self.handle.clone()));
-                    }
-                },
-            }
-        }
-    }
-
-    async fn leave(self, files: &DaemonFiles) {
+    async fn leave(self, files: Option<&DaemonFiles>) {
         let event = NewEvent::new(self.handle.now(), kind::DAEMON_STOPPING, json!({ "reason": "asked to" }));
         self.handle.write(vec![Write::Event(event)]).await;
         // The loop takes messages in order: when it has answered this, the event is committed.
@@ -390,7 +333,8 @@ impl Daemon {
         self.last.cancel();
         let _ = tokio::time::timeout(ENDING, self.supervisor).await;
         let rounds = self.handle.shared().rounds();
-        if let Err(error) = files.leave(&state(self.started_at, rounds.last, rounds.number)) {
+        let state = state(self.started_at, rounds.last, rounds.number);
+        if let Some(Err(error)) = files.map(|files| files.leave(&state)) {
             tracing::warn!(%error, "not all files were tidied");
         }
         self.driver.close().await;

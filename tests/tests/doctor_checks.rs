@@ -121,6 +121,13 @@ fn what_is_wrong_with_programs() {
             "agents": {"fake": {"provider": "script", "command": "/no/such", "args": []}}});
         town.replace("settings/config.json", &gone.to_string());
     });
+    // Those that are switched off need no program.
+    let off = Setup::new().rigs(&["a"]).no_refineries().toml("[witness]\nmode = \"off\"").make();
+    let gone = json!({"type": "town-settings", "version": 1, "default_agent": "fake",
+        "agents": {"fake": {"provider": "script", "command": "/no/such", "args": []}}});
+    off.replace("settings/config.json", &gone.to_string());
+    off.start();
+    assert_eq!(check(&off, "agent-binaries")["status"], "ok");
     let relative = Setup::new().env("PATH", "/usr/local/bin:/usr/bin:/bin:here").make();
     relative.start();
     let found = check(&relative, "path");
@@ -314,6 +321,11 @@ fn the_session_of_an_agent_that_stays_dead_is_told() {
         town.process("a/witness").kill();
         town.wait_state("a/witness", "stopped");
     });
+    // Who pauses it wants it left as it is.
+    town.call("town.pause", json!({}));
+    assert_eq!(check(&town, "zombie-sessions")["status"], "ok");
+    town.call("town.resume", json!({}));
+    assert_eq!(check(&town, "zombie-sessions")["status"], "warning");
     // Its next start takes the session over.
     town.call("rig.unpark", json!({"rig": "a"}));
     town.wait_all_running();

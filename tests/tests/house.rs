@@ -391,3 +391,19 @@ fn long_files_are_divided_or_listed_with_a_reason() {
     }
     assert!(wrong.is_empty(), "divide them, or list them with a reason: {wrong:#?}");
 }
+
+#[test]
+fn every_file_of_tests_is_run() {
+    let dir = top().join("tests/tests");
+    let main = std::fs::read_to_string(dir.join("main.rs")).expect("the list of tests");
+    let listed: BTreeSet<&str> =
+        main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let there: BTreeSet<String> = std::fs::read_dir(&dir)
+        .expect("the tests")
+        .flatten()
+        .filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned()))
+        .filter(|name| name != "main")
+        .collect();
+    // A file that is not in the list would be built by nobody, and fail never.
+    assert_eq!(listed, there.iter().map(String::as_str).collect());
+}

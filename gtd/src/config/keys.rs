@@ -273,7 +273,7 @@ section! {
 section! {
     /// Processes and sessions that were left behind.
     Sweep = "sweep" {
-        /// End what is proven ours, or only report.
+        /// End what is proven ours, or only report; before an agent starts again, what it left is ended either way.
         mode: SweepMode = SweepMode::Owned, ANY;
         /// Age below which nothing is judged.
         min_age: Duration = secs(60), at_least("1s");

@@ -65,8 +65,10 @@ async fn remove(handle: &Handle, path: &std::path::Path, instance: &str) -> (Str
         Some(true) => return ("left: its instance is under way".to_owned(), false),
         None => return ("left: whether its instance is over cannot be told".to_owned(), false),
     }
-    if let Some(why) = in_use(path) {
-        return (format!("left: {why}"), false);
+    match in_use(path) {
+        Use::Over => {}
+        Use::Live => return ("left: its shim lives".to_owned(), false),
+        Use::Doubtful(why) => return (format!("left: {why}"), false),
     }
     match std::fs::remove_file(path) {
         Ok(()) => ("removed".to_owned(), true),
@@ -79,17 +81,28 @@ const fn io_absent() -> std::io::ErrorKind {
     std::io::ErrorKind::NotFound
 }
 
-/// Why a file of the run directory is still somebody's: its record names a shim that lives, or cannot be read.
-pub(super) fn in_use(path: &std::path::Path) -> Option<String> {
+/// Whose a file of the run directory is, by the record beside it.
+pub(super) enum Use {
+    /// Nobody's: there is no record, or its shim is proven gone.
+    Over,
+    /// A shim's that lives.
+    Live,
+    /// That cannot be told, and why. It stays.
+    Doubtful(String),
+}
+
+/// Looks at the record of the instance that a file belongs to.
+pub(super) fn in_use(path: &std::path::Path) -> Use {
     match read_record(&path.with_extension("record")) {
-        RecordLook::Missing | RecordLook::Torn(_) => None,
+        RecordLook::Missing => Use::Over,
         RecordLook::Found(record) => match observe(&record.shim_id()) {
-            Observation::Dead(_) | Observation::Absent => None,
-            Observation::Alive(_) => Some("its shim lives".to_owned()),
-            Observation::Unknown(why) => Some(why),
+            Observation::Dead(_) | Observation::Absent => Use::Over,
+            Observation::Alive(_) => Use::Live,
+            Observation::Unknown(why) => Use::Doubtful(why),
         },
-        RecordLook::Unreadable(why) => Some(why),
-        RecordLook::OtherVersion(v) => Some(format!("its record is of version {v}")),
+        RecordLook::Torn(why) => Use::Doubtful(format!("its record is damaged: {why}")),
+        RecordLook::Unreadable(why) => Use::Doubtful(format!("its record cannot be read: {why}")),
+        RecordLook::OtherVersion(v) => Use::Doubtful(format!("its record is of version {v}")),
     }
 }
 

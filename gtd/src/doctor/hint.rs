@@ -23,8 +23,6 @@ pub enum Hint {
     ConfigCheck,
     /// The configuration in force.
     ConfigShow,
-    /// A rig.
-    RigStatus(String),
     /// An agent, looked at anew.
     Explain(String),
     /// An agent's hook.
@@ -55,7 +53,6 @@ impl fmt::Display for Hint {
             Self::Status => f.write_str("gtctl status"),
             Self::ConfigCheck => f.write_str("gtctl config check"),
             Self::ConfigShow => f.write_str("gtctl config show"),
-            Self::RigStatus(rig) => write!(f, "gtctl rig status {rig}"),
             Self::Explain(agent) => write!(f, "gtctl explain {agent} --probe"),
             Self::HookClear(agent) => write!(f, "gtctl hook clear {agent}"),
             Self::OrphansList => f.write_str("gtctl orphans list"),
@@ -72,7 +69,7 @@ impl Hint {
     /// One of each, for a test that types them all.
     #[must_use]
     pub fn samples() -> Vec<Self> {
-        let (rig, agent) = ("alpha".to_owned(), "alpha/witness".to_owned());
+        let agent = "alpha/witness".to_owned();
         vec![
             Self::Up,
             Self::DaemonStatus,
@@ -83,7 +80,6 @@ impl Hint {
             Self::Status,
             Self::ConfigCheck,
             Self::ConfigShow,
-            Self::RigStatus(rig),
             Self::Explain(agent.clone()),
             Self::HookClear(agent),
             Self::OrphansList,

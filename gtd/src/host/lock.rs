@@ -2,17 +2,19 @@
 //! that the incumbent takes, so that the two can never supervise one town together.
 //!
 //! Taken before anything else and held until the process ends. The file is never removed: whoever removes it
-//! lets a second daemon lock another file of the same name. The lock is the truth; who holds it is hearsay.
+//! lets a second daemon lock another file of the same name, until the first has locked that one too. The lock is
+//! the truth; who holds it is hearsay.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use fs2::FileExt;
 use gtd_proto::daemon::Endpoint;
 
 use super::files;
+use super::named::{Named, Sight};
 
 /// The file's name in the daemon's directory.
 pub const FILE: &str = "daemon.lock";
@@ -24,7 +26,7 @@ const TRIES: u32 = 5;
 #[derive(Debug)]
 pub struct TownLock {
     _file: File,
-    path: PathBuf,
+    named: Named,
 }
 
 /// The lock could not be had.
@@ -94,25 +96,30 @@ impl TownLock {
             }
             // Somebody may have replaced the file between the opening and the lock: a lock on a file without
             // a name keeps nobody out.
-            if same_file(&file, &path) {
-                return Ok(Self { _file: file, path });
+            let named = Named::by(&file.metadata().map_err(io)?, &path);
+            match named.look() {
+                Sight::InPlace => return Ok(Self { _file: file, named }),
+                Sight::Gone | Sight::Replaced => {}
+                Sight::Unknown(why) => return Err(io(why)),
             }
         }
         Err(io(io::Error::other("the file is being replaced again and again")))
     }
 
-    /// Whether the locked file still has its name. False means that somebody removed or replaced it, and a
-    /// second daemon could start.
+    /// The locked file, and the name by which others try to lock it.
     #[must_use]
-    pub fn is_in_place(&self) -> bool {
-        same_file(&self._file, &self.path)
+    pub fn named(&self) -> &Named {
+        &self.named
     }
-}
 
-fn same_file(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
-        _ => false,
+    /// Locks the file that has the name now, because the locked one has lost it, and keeps the old lock until then.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another process was faster: it supervises the town now.
+    pub fn renew(&mut self) -> Result<(), LockError> {
+        let dir = self.named.path().parent().unwrap_or(Path::new("/"));
+        *self = Self::acquire(dir)?;
+        Ok(())
     }
 }
 
@@ -157,14 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_is_noticed() {
+    fn a_file_that_was_replaced_is_noticed_and_locked_too() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = TownLock::acquire(dir.path()).unwrap();
-        assert!(lock.is_in_place());
+        let mut lock = TownLock::acquire(dir.path()).unwrap();
+        assert!(matches!(lock.named().look(), Sight::InPlace));
         fs::remove_file(dir.path().join(FILE)).unwrap();
-        assert!(!lock.is_in_place());
+        assert!(matches!(lock.named().look(), Sight::Gone));
         fs::write(dir.path().join(FILE), "").unwrap();
-        assert!(!lock.is_in_place());
+        assert!(matches!(lock.named().look(), Sight::Replaced));
+        lock.renew().unwrap();
+        assert!(matches!(lock.named().look(), Sight::InPlace));
+        assert!(matches!(TownLock::acquire(dir.path()), Err(LockError::Held { .. })));
+        // Whoever was faster has the town.
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        let other = acquire_soon(dir.path());
+        assert!(matches!(lock.renew(), Err(LockError::Held { .. })));
+        drop(other);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod leash;
 pub mod limits;
 pub mod lock;
 pub mod logs;
+pub mod named;
 pub mod notify;
 pub mod passed;
 pub mod resources;

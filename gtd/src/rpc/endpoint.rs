@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use gtd_proto::TownId;
 use rustix::process::{Uid, geteuid};
 
-use super::listener::{Listening, SocketFile};
+use super::listener::Listening;
+use crate::host::named::Named;
 
 /// Longest path of a socket in bytes: `sun_path` less its final zero.
 #[cfg(target_os = "linux")]
@@ -148,7 +149,7 @@ impl Endpoint {
         // when they do.
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&self.path, mode).map_err(io("restrict the socket", &self.path))?;
-        let file = SocketFile::of(&self.path).map_err(io("look at the socket", &self.path))?;
+        let file = Named::at(&self.path).map_err(io("look at the socket", &self.path))?;
         Ok(Listening { listener, file: Some(file) })
     }
 

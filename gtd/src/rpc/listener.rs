@@ -4,10 +4,10 @@
 //! an orderly end, and only while it is still the one that we made.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gtd_proto::{ErrorKind, RpcError};
@@ -24,6 +24,7 @@ use super::refusal::refuse;
 use super::reply;
 use super::server::Phase;
 use super::service::{Caller, Service};
+use crate::host::named::Named;
 
 /// Clients that are being told why they are refused, at the same time; further ones are just closed.
 const REFUSALS: usize = 64;
@@ -35,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listening {
     pub(super) listener: StdListener,
-    pub(super) file: Option<SocketFile>,
+    pub(super) file: Option<Named>,
 }
 
 impl Listening {
@@ -53,42 +54,16 @@ impl Listening {
     }
 }
 
-/// The file of a socket that we made.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    /// The file that was just bound.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let meta = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: meta.dev(), inode: meta.ino() })
-    }
-
-    /// Removes the file, if it still is ours. True when it was removed.
-    pub(super) fn remove(&self) -> bool {
-        match std::fs::symlink_metadata(&self.path) {
-            Ok(meta) if (meta.dev(), meta.ino()) == (self.device, self.inode) => {
-                std::fs::remove_file(&self.path).is_ok()
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Accepts until the server shuts down.
+/// Accepts until the server shuts down. `last` is the latest connection's number, also over several sockets.
 pub(super) async fn accept(
     listener: UnixListener,
     service: Arc<Service>,
     tracker: TaskTracker,
     mut phase: watch::Receiver<Phase>,
+    last: Arc<AtomicU64>,
 ) {
     let ours = geteuid();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let mut last = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -103,8 +78,8 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        last += 1;
-        admit(stream, ConnectionId(last), ours, &service, &tracker, &refusals, &phase);
+        let id = ConnectionId(last.fetch_add(1, Ordering::Relaxed) + 1);
+        admit(stream, id, ours, &service, &tracker, &refusals, &phase);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jsonrpsee::Methods;
@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::callers::Callers;
 use super::limits::Limits;
-use super::listener::{Listening, SocketFile, accept};
+use super::listener::{Listening, accept};
 use super::service::Service;
+use crate::host::named::Named;
 
 /// How much longer than the drain a shutdown waits for connections' tasks, which end by themselves.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -93,14 +94,20 @@ impl Server {
         callers: Callers,
     ) -> std::io::Result<ServerHandle> {
         let path = listening.path();
-        let Listening { listener, file } = listening;
-        listener.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(listener)?;
-        let (phase, watched) = watch::channel(Phase::Open);
-        let tracker = TaskTracker::new();
+        let (phase, _) = watch::channel(Phase::Open);
         let service = Arc::new(Service::new(methods.into(), limits, counters.clone(), callers));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&service), tracker.clone(), watched));
-        Ok(ServerHandle { path, file, phase, tracker, service, accepting, counters })
+        let mut server = ServerHandle {
+            path,
+            file: None,
+            phase,
+            tracker: TaskTracker::new(),
+            service,
+            accepting: tokio::spawn(async {}),
+            last: Arc::default(),
+            counters,
+        };
+        server.listen(listening)?;
+        Ok(server)
     }
 }
 
@@ -108,11 +115,13 @@ impl Server {
 /// [`ServerHandle::shutdown`].
 pub struct ServerHandle {
     path: Option<PathBuf>,
-    file: Option<SocketFile>,
+    file: Option<Named>,
     phase: watch::Sender<Phase>,
     tracker: TaskTracker,
     service: Arc<Service>,
     accepting: JoinHandle<()>,
+    /// Number of the latest connection.
+    last: Arc<AtomicU64>,
     counters: Counters,
 }
 
@@ -132,6 +141,29 @@ impl ServerHandle {
         self.path.as_deref()
     }
 
+    /// The socket's file; none when it was passed in, and is another's to keep.
+    #[must_use]
+    pub fn file(&self) -> Option<&Named> {
+        self.file.as_ref()
+    }
+
+    /// Listens at a socket, in place of the one before it. Connections stay.
+    ///
+    /// # Errors
+    /// When the socket cannot be handed to the runtime; then the one before it is kept.
+    pub fn listen(&mut self, listening: Listening) -> std::io::Result<()> {
+        let Listening { listener, file } = listening;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        // It ends only where it waits: nobody who was accepted is dropped.
+        self.accepting.abort();
+        let (service, tracker, phase) =
+            (Arc::clone(&self.service), self.tracker.clone(), self.phase.subscribe());
+        self.accepting = tokio::spawn(accept(listener, service, tracker, phase, Arc::clone(&self.last)));
+        self.file = file;
+        Ok(())
+    }
+
     /// Its numbers.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -142,7 +174,7 @@ impl ServerHandle {
     /// under way end within [`Limits::drain`] (the rest is told `shutting_down`; what they began goes on
     /// until the runtime ends), and closes. It takes the drain and half a second at the most.
     pub async fn shutdown(self) -> Drained {
-        let socket_removed = self.file.as_ref().is_some_and(SocketFile::remove);
+        let socket_removed = self.file.as_ref().is_some_and(Named::remove);
         self.service.close();
         // Nobody may be listening any more: then all have ended already.
         let _ = self.phase.send(Phase::Closing);

@@ -65,12 +65,14 @@ impl Shared {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds a reason why the daemon is degraded.
-    pub fn degrade(&self, reason: String) {
+    /// Adds a reason why the daemon is degraded. Whether it is a new one.
+    pub fn degrade(&self, reason: String) -> bool {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reasons.contains(&reason) {
+        let new = !reasons.contains(&reason);
+        if new {
             reasons.push(reason);
         }
+        new
     }
 
     /// Alerts of parts of the daemon that are not the loop, for the loop to show.

@@ -100,7 +100,9 @@ impl Machine {
                 self.enter(Phase::Running, now, None, turn);
                 // It ran all the while: only its daemon is new.
                 self.since = ready_at.map_or(now, |at| at.min(now));
-                turn.outcome(&self.address, Outcome::Started);
+                if !self.take_up_renewal(situation, turn) {
+                    turn.outcome(&self.address, Outcome::Started);
+                }
             }
             self.reconcile(situation, turn);
         }

@@ -226,6 +226,8 @@ pub struct Machine {
     pub frost: Option<Frost>,
     /// When it was paused lately.
     pub stood: Stood,
+    /// What an earlier daemon was restarting, until it is found or another one is begun.
+    pub renewing: Option<InstanceId>,
 }
 
 /// The part of [`Machine`] that is not an instance and outlives the daemon, as kept in the ledger.
@@ -285,6 +287,9 @@ pub struct Memo {
     /// When it was paused lately.
     #[serde(default, skip_serializing_if = "Stood::is_blank")]
     pub stood: Stood,
+    /// The instance that was to end so that the next one can begin: a restart that was under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewing: Option<InstanceId>,
 }
 
 impl Machine {
@@ -333,6 +338,7 @@ impl Machine {
             paused: None,
             frost: None,
             stood: Stood::default(),
+            renewing: None,
         }
     }
 
@@ -369,6 +375,7 @@ impl Machine {
             waits: self.waits.clone(),
             frost: self.frost.clone(),
             stood: self.stood.clone(),
+            renewing: self.being_renewed(),
         }
     }
 

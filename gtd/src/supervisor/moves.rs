@@ -49,6 +49,7 @@ impl Machine {
         self.move_on("it was started again", now, turn);
         self.waits = None;
         self.frost = None;
+        self.renewing = None;
         self.alert = None;
         (self.throttle, self.owed, self.unsure) = (None, None, None);
         self.passes = false;

@@ -2,10 +2,11 @@
 //!
 //! Pure. Must never make a wait longer than it can be, nor judge a death twice.
 
-use gtd_proto::{Activity, InstanceId, Timestamp};
+use gtd_proto::{Activity, InstanceId, Intent, Timestamp};
 
-use super::machine::{Current, Machine, Memo, Pause, Phase, Wish};
-use super::planner::Settings;
+use super::machine::{Current, Machine, Memo, Pause, Phase, Then, Wish};
+use super::moves::End;
+use super::planner::{Settings, Situation};
 use super::policy::after;
 use super::reports::Words;
 use super::turn::Turn;
@@ -35,6 +36,7 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.drain = memo.drain;
     machine.stood = memo.stood;
     machine.frost = memo.frost.map(|frost| frost.recalled(now));
+    machine.renewing = memo.renewing;
     machine.phase = match (memo.waiting, memo.verdict) {
         (Some((until, why @ Pause::Held)), _) => Phase::Waiting { until, why },
         // A wall clock that was set back meanwhile makes no wait longer than it can be.
@@ -51,6 +53,31 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     };
     machine.told = memo.told;
     machine
+}
+
+impl Machine {
+    /// The instance that is to end so that the next one can begin. Who asked for that may have been told that it is
+    /// under way: a death of the daemon in between must not forget it.
+    pub(super) fn being_renewed(&self) -> Option<InstanceId> {
+        match self.phase {
+            Phase::Ending { then: Then::Start } | Phase::Draining { then: Then::Start, .. } => {
+                self.current.as_ref().map(|current| current.instance.clone())
+            }
+            _ => self.renewing.clone(),
+        }
+    }
+
+    /// Goes on with a restart that an earlier daemon began, when the very instance is found alive. Whether it does.
+    pub(super) fn take_up_renewal(&mut self, situation: &Situation<'_>, turn: &mut Turn) -> bool {
+        let Some(renewing) = self.renewing.take() else { return false };
+        let same = self.current.as_ref().is_some_and(|current| current.instance == renewing);
+        if !same || self.drain.is_some() || self.wish.intent != Intent::Running {
+            return false;
+        }
+        let why = "it was being restarted when the daemon ended";
+        self.end(End::new(Then::Start, &self.wish.by.clone(), why), situation, turn);
+        true
+    }
 }
 
 /// An instance that the ledger has as open is looked for.

@@ -3,6 +3,7 @@
 mod waits;
 
 use super::*;
+use gtd::supervisor::reports::Said;
 
 /// A town in which everything runs.
 pub fn running(seed: u64) -> World {
@@ -128,4 +129,40 @@ fn an_answer_is_given_at_its_deadline_with_how_far_it_got() {
     };
     assert_eq!(error.code, 1013);
     assert_eq!(error.data["reached"], "stopping");
+}
+
+/// A restart that somebody was told is under way is made, also by the daemon after the one that was killed before it
+/// had sent anything.
+#[test]
+fn a_restart_outlives_the_daemon_that_began_it() {
+    let mut running_again = 0;
+    for seed in 0..20 {
+        let mut world = running(seed);
+        let agent = Address::Witness(RigName::new("a").unwrap());
+        let of = |world: &World| world.core.agents()[&agent].last_instance.clone().unwrap();
+        let before = of(&world);
+        if seed % 2 == 0 {
+            let said = Said::of(ReportState::Working);
+            world.ask(Request::Said { instance: before.clone(), said }, true);
+        }
+        let ask = Ask { by: "person".into(), reason: None, wait: Wait::ToTheEnd };
+        let restart = Request::Restart { agent: agent.clone(), overrides: None, how: How::default(), ask };
+        world.ask(restart, false);
+        // Nothing of it was done, and its daemon dies once more before it finds anything.
+        world.crash();
+        world.crash();
+        world.pass(after(world.now, Duration::from_secs(60)));
+        world.let_there_be_light();
+        world.pass(after(world.now, Duration::from_secs(60)));
+        let anew = of(&world);
+        assert_ne!(anew, before, "{}", world.story());
+        // A launch may fail, as everywhere in this world.
+        if world.core.agents()[&agent].state() == State::Running {
+            running_again += 1;
+            world.crash();
+            world.pass(after(world.now, Duration::from_secs(60)));
+            assert_eq!(of(&world), anew, "once\n{}", world.story());
+        }
+    }
+    assert!(running_again > 5, "{running_again}");
 }

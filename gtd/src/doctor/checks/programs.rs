@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use gtd_proto::{Address, Agent};
+
 use super::super::found::many;
 use super::super::{Found, Hint, World};
 use crate::agents::accounts;
+use crate::config::{BootMode, DeaconMode, Mode};
 
 /// Programs that a town cannot do without.
 pub(super) const NEEDED: [&str; 2] = ["tmux", "git"];
@@ -28,7 +31,11 @@ pub(super) fn path(world: &World) -> Found {
         })
         .collect();
     let found = if !missing.is_empty() {
-        Found::error(format!("{} cannot be found in PATH", missing.join(" and "))).hint(Hint::DaemonRestart)
+        let missing = missing.join(" and ");
+        Found::error(format!(
+            "{missing} cannot be found in PATH: install it, or start the daemon from where it is found"
+        ))
+        .hint(Hint::DaemonRestart)
     } else if let Some(first) = odd.first() {
         Found::warning(first.clone()).hint(Hint::DaemonRestart)
     } else {
@@ -44,8 +51,10 @@ pub(super) fn is_program(path: &Path) -> bool {
 
 pub(super) fn agents(world: &World) -> Found {
     let Some(live) = &world.live else { return Found::skipped("no daemon runs") };
-    let meant: Vec<_> =
-        live.agents.iter().map(|agent| &agent.agent).filter(|agent| world.means_agent(agent)).collect();
+    // One that is switched off, and does not run either, needs nothing.
+    let needed =
+        |agent: &&Agent| world.means_agent(&agent.agent) && (agent.running || !off(world, &agent.agent));
+    let meant: Vec<_> = live.agents.iter().filter(needed).map(|agent| &agent.agent).collect();
     let broken: Vec<String> = meant
         .iter()
         .filter_map(|agent| {
@@ -59,7 +68,18 @@ pub(super) fn agents(world: &World) -> Found {
     }
     Found::error(format!("{} cannot be launched", many(broken.len(), "agent", "agents")))
         .details(broken)
-        .hint(Hint::Status)
+        .hint(Hint::Again("agent-binaries"))
+}
+
+/// The configuration wants none of its kind.
+fn off(world: &World, agent: &Address) -> bool {
+    world.config.as_ref().is_ok_and(|config| match agent {
+        Address::Deacon => config.deacon.mode == DeaconMode::Off,
+        Address::Boot => config.boot.mode != BootMode::Agent,
+        Address::Witness(_) => config.witness.mode == Mode::Off,
+        Address::Refinery(_) => config.refinery.mode == Mode::Off,
+        Address::Mayor | Address::Polecat(..) | Address::Crew(..) => false,
+    })
 }
 
 pub(super) fn accounts(world: &World) -> Found {
@@ -74,12 +94,12 @@ pub(super) fn accounts(world: &World) -> Found {
         .map(|account| format!("account {}: there is no {}", account.handle, account.config_dir.display()))
         .collect();
     if let Err(error) = read.choose(None, None) {
-        return Found::error(error.to_string()).details(missing).hint(Hint::Status);
+        return Found::error(error.to_string()).details(missing).hint(Hint::Again("accounts"));
     }
     match missing.first() {
-        Some(first) => {
-            Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status)
-        }
+        Some(first) => Found::warning(first.clone())
+            .details(missing.iter().skip(1).cloned())
+            .hint(Hint::Again("accounts")),
         None => Found::ok(many(read.all().count(), "account is registered", "accounts are registered")),
     }
 }

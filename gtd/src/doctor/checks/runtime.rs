@@ -6,7 +6,7 @@ use gtd_proto::InstanceId;
 use gtd_proto::doctor::FixClass;
 use serde_json::{Map, json};
 
-use super::super::apply::in_use;
+use super::super::apply::{Use, in_use};
 use super::super::found::many;
 use super::super::{Found, Hint, Remedy, Step, World};
 
@@ -31,24 +31,34 @@ pub(super) fn files(world: &World) -> Found {
         Ok(entries) => entries,
         Err(error) => return Found::unknown(format!("{} cannot be read: {error}", live.run_dir.display())),
     };
-    let mut stale = Vec::new();
+    let (mut stale, mut doubtful) = (Vec::new(), Vec::new());
     for path in entries.flatten().map(|entry| entry.path()) {
         let ours = path.extension().is_some_and(|end| end == "launch" || end == "record");
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let old = std::fs::metadata(&path)
             .and_then(|meta| meta.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= YOUNG));
-        if ours
-            && old
-            && stem.parse::<InstanceId>().is_ok()
-            && !open.contains(stem)
-            && !current.contains(stem)
-            && in_use(&path).is_none()
+        if !ours
+            || !old
+            || stem.parse::<InstanceId>().is_err()
+            || open.contains(stem)
+            || current.contains(stem)
         {
-            stale.push((stem.to_owned(), path.clone()));
+            continue;
+        }
+        match in_use(&path) {
+            Use::Over => stale.push((stem.to_owned(), path.clone())),
+            Use::Live => {}
+            Use::Doubtful(why) => doubtful.push(format!("{} stays: {why}", path.display())),
         }
     }
     stale.sort();
+    doubtful.sort();
+    if stale.is_empty() && !doubtful.is_empty() {
+        // No hint: whether one of them is still needed is for a person to say.
+        let found = many(doubtful.len(), "file is in doubt", "files are in doubt");
+        return Found::warning(format!("{found}, and left to you")).details(doubtful);
+    }
     if stale.is_empty() {
         return Found::ok(format!("nothing is left in {}", live.run_dir.display()));
     }
@@ -70,7 +80,7 @@ pub(super) fn files(world: &World) -> Found {
         "{} of instances that are over",
         many(stale.len(), "file is left", "files are left")
     ))
-    .details(stale.iter().map(|(_, path)| path.display().to_string()))
+    .details(stale.iter().map(|(_, path)| path.display().to_string()).chain(doubtful))
     .hint(Hint::Fix("stale-files"))
     .fix(FixClass::Safe, steps)
 }

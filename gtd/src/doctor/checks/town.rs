@@ -21,11 +21,13 @@ pub(super) fn registry(world: &World) -> Found {
         // It cannot be read: whether there are rigs is not known, and nothing is taken for absent.
         Known::Kept { .. } | Known::Unknown { .. } => {
             let why = world.town.registry.error().unwrap_or_default();
-            Found::error(format!("which rigs there are is not known: mayor/rigs.json {why}"))
-                .hint(Hint::Status)
+            let why = format!("which rigs there are is not known: mayor/rigs.json {why}");
+            Found::error(format!("{why}; mend it by hand, it is taken up at once"))
+                .hint(Hint::Again("registry"))
         }
     };
-    sorted(world, found, |key| key == "town" || (key.starts_with("registry") && key != "registry"))
+    let about = |key: &str| key == "town" || (key.starts_with("registry") && key != "registry");
+    sorted(world, "registry", found, about)
 }
 
 pub(super) fn rig_directories(world: &World) -> Found {
@@ -47,11 +49,12 @@ pub(super) fn rig_directories(world: &World) -> Found {
     let missing: Vec<String> = missing.collect();
     let found = match missing.first() {
         Some(first) if known => {
-            Found::warning(first.clone()).details(missing.iter().skip(1).cloned()).hint(Hint::Status)
+            let said = format!("{first}: make the directory");
+            Found::warning(said).details(missing.iter().skip(1).cloned()).hint(Hint::Again("rig-directories"))
         }
         _ => found,
     };
-    sorted(world, found, |key| key.ends_with(":directory"))
+    sorted(world, "rig-directories", found, |key| key.ends_with(":directory"))
 }
 
 pub(super) fn names(world: &World) -> Found {
@@ -61,7 +64,7 @@ pub(super) fn names(world: &World) -> Found {
     let named_dirs =
         |key: &str| key.starts_with("rig:") && (key.contains(":polecats:") || key.contains(":crew:"));
     let found = Found::ok("all can be told apart");
-    let mut found = sorted(world, found, |key| key.starts_with("prefix:") || named_dirs(key));
+    let mut found = sorted(world, "names", found, |key| key.starts_with("prefix:") || named_dirs(key));
     let doubled: Vec<String> = world
         .town
         .rigs
@@ -77,7 +80,9 @@ pub(super) fn names(world: &World) -> Found {
     if let Some(first) = doubled.first()
         && found.status == gtd_proto::doctor::CheckStatus::Ok
     {
-        found = Found::warning(first.clone()).hint(Hint::Status).details(found.details);
+        found = Found::warning(format!("{first}: let one of them go"))
+            .hint(Hint::Again("names"))
+            .details(found.details);
     }
     found.details(doubled)
 }
@@ -91,11 +96,12 @@ pub(super) fn settings(world: &World) -> Found {
             || key.ends_with(":config")
             || (key.starts_with("rig:") && (key.ends_with(":polecats") || key.ends_with(":crew")))
     };
-    sorted(world, Found::ok("all can be read"), about)
+    sorted(world, "settings", Found::ok("all can be read"), about)
 }
 
-/// The findings of some keys on top of what is said without them.
-fn sorted(world: &World, otherwise: Found, about: impl Fn(&str) -> bool) -> Found {
+/// The findings of some keys on top of what is said without them. What has to be done by hand is in the details, and
+/// the hint is to look again after it.
+fn sorted(world: &World, check: &'static str, otherwise: Found, about: impl Fn(&str) -> bool) -> Found {
     let of_rig = |finding: &&Finding| {
         let rig = finding.key.strip_prefix("rig:").and_then(|rest| rest.split(':').next());
         world.rig.as_ref().is_none_or(|only| rig.is_none_or(|rig| rig == only.as_str()))
@@ -116,5 +122,5 @@ fn sorted(world: &World, otherwise: Found, about: impl Fn(&str) -> bool) -> Foun
     };
     // What was wrong before stays the graver of the two.
     let said = if otherwise.status == gtd_proto::doctor::CheckStatus::Error { otherwise } else { said };
-    said.details(found.into_iter().map(line)).hint(Hint::Status)
+    said.details(found.into_iter().map(line)).hint(Hint::Again(check))
 }

@@ -13,34 +13,32 @@ pub(super) fn worktrees(world: &World) -> Found {
         return Found::unknown("which rigs there are is not known");
     }
     let (mut wrong, mut looked, mut unreadable) = (Vec::new(), 0, Vec::new());
-    let mut first_rig = None;
+    let mut first = None;
     for (rig, facts) in world.town.rigs.iter().filter(|(rig, _)| world.means(rig)) {
-        let before = wrong.len();
         for name in facts.polecat_names() {
             looked += 1;
             let dir = rigs::polecat_workdir(&world.layout, rig, name);
             match worktree(&dir) {
                 Ok(None) => {}
                 Ok(Some(why)) => {
-                    wrong.push(format!("{}: {why}", Address::Polecat(rig.clone(), name.clone())))
+                    let worker = Address::Polecat(rig.clone(), name.clone());
+                    wrong.push(format!("{worker}: {why}"));
+                    first.get_or_insert(Hint::Explain(worker.to_string()));
                 }
                 Err(why) => unreadable.push(why),
             }
         }
         wrong.extend(left_entries(&world.layout.repo(rig), rig));
-        if wrong.len() > before && first_rig.is_none() {
-            first_rig = Some(rig.clone());
-        }
     }
-    let found = match (&first_rig, unreadable.first()) {
-        (Some(rig), _) => Found::warning(many(
+    let found = match (wrong.is_empty(), unreadable.first()) {
+        (false, _) => Found::warning(many(
             wrong.len(),
             "worktree is not as it should be",
             "worktrees are not as they should be",
         ))
-        .hint(Hint::RigStatus(rig.to_string())),
-        (None, Some(why)) => Found::unknown(why.clone()),
-        (None, None) => Found::ok(many(looked, "worker has its worktree", "workers have their worktrees")),
+        .hint(first.unwrap_or(Hint::Again("worktrees"))),
+        (true, Some(why)) => Found::unknown(why.clone()),
+        (true, None) => Found::ok(many(looked, "worker has its worktree", "workers have their worktrees")),
     };
     found.details(wrong).details(unreadable)
 }
@@ -82,7 +80,11 @@ fn left_entries(repo: &Path, rig: &RigName) -> Vec<String> {
             let git = Path::new(named.trim()).to_owned();
             let gone = matches!(git.try_exists(), Ok(false));
             gone.then(|| {
-                format!("rig {rig}: its repository has a worktree {}, which is not there", git.display())
+                let (git, repo) = (git.display(), repo.display());
+                format!(
+                    "rig {rig}: its repository has a worktree {git}, which is not there; if it is gone for good: \
+                     git -C {repo} worktree prune"
+                )
             })
         })
         .collect();

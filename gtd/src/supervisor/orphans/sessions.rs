@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gtd_proto::{Address, InstanceId, Timestamp};
+use gtd_proto::{Address, InstanceId, Intent, Timestamp};
 
 use super::{Handle, process_id};
 use crate::ledger::InstanceRow;
@@ -111,7 +111,10 @@ impl Handle {
                 if let Some(pane) = &agent.pane {
                     known.panes.insert(pane.clone(), agent.agent.clone());
                 }
-                let wanted = agent.running || agent.state != gtd_proto::State::Stopped;
+                // Who pauses an agent wants it left as it is; it comes back in this very pane.
+                let wanted = agent.running
+                    || agent.state != gtd_proto::State::Stopped
+                    || matches!(agent.intent, Intent::Paused | Intent::Unknown);
                 known.agents.insert(agent.agent.clone(), wanted);
             }
             for (rig, facts) in &shown.facts.rigs {
