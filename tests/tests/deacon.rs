@@ -239,6 +239,11 @@ fn a_pause_is_obeyed_also_one_that_cannot_be_read() {
     }
     assert_eq!((instance(&town), checks(&town)), (first, 0));
     std::fs::remove_file(town.path(".runtime/deacon/paused.json")).unwrap();
+    // What is said of the file goes with it, at the next look.
+    assert_ne!(town.call("deacon.status", json!({}))["verdict"], "paused");
+    wait_for(CHANGE, "no alert about the file", || {
+        alert(&town).is_none_or(|message| !message.contains("pause")).then_some(())
+    });
     wait_for(CHANGE, "it is asked", || (checks(&town) > 0).then_some(()));
 }
 
@@ -260,6 +265,30 @@ fn what_it_was_paused_for_is_not_held_against_it() {
     assert!(matches!(status["verdict"].as_str(), Some("healthy" | "late")), "{status:#}");
     assert_eq!((instance(&town), checks(&town)), (first, 0));
     wait_for(CHANGE, "it is looked after again", || (checks(&town) > 0).then_some(()));
+}
+
+#[test]
+fn a_pause_between_two_rounds_is_not_held_against_it() {
+    let town = judged_by(&["input:> "], ("6s", "8s"), "").make();
+    let toml = std::fs::read_to_string(town.path("settings/gtd.toml")).unwrap();
+    let seldom = toml.replace("heartbeat_interval = \"1s\"", "heartbeat_interval = \"1h\"");
+    assert_ne!(toml, seldom);
+    town.replace("settings/gtd.toml", &seldom);
+    town.start();
+    let first = town.wait_state(WHO, "running")["instance"].as_str().unwrap().to_owned();
+    let written = Timestamp::now();
+    beat(&town, written, 1);
+    assert_eq!(town.call("deacon.status", json!({}))["verdict"], "healthy");
+    town.call("town.pause", json!({"agents": [WHO]}));
+    let old = Duration::from_secs(9);
+    wait_for(CHANGE, "its heartbeat is old", || {
+        (Timestamp::now().duration_since(written) > old.try_into().unwrap()).then_some(())
+    });
+    town.call("town.resume", json!({"agents": [WHO]}));
+    // Nobody has looked at it while it was paused.
+    let status = town.call("deacon.status", json!({}));
+    assert!(matches!(status["verdict"].as_str(), Some("healthy" | "late")), "{status:#}");
+    assert_eq!((instance(&town), checks(&town)), (first, 0));
 }
 
 #[test]

@@ -46,11 +46,13 @@ impl Runtime {
             tokio::time::sleep(wait).await;
             let shared = Arc::clone(runtime.shared());
             shared.descent.begin(Instant::now());
-            let looked = tokio::task::spawn_blocking(move || match ProcessTable::read() {
-                Ok(table) => runtime.merge(&table),
-                Err(error) => tracing::warn!(%error, "the process table cannot be read"),
-            });
-            let _ = looked.await;
+            let merging = runtime.clone();
+            let look = move || ProcessTable::read().map(|table| merging.merge(&table));
+            match runtime.looks().look(APART, look).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the process table cannot be read"),
+                Err(error) => tracing::warn!(%error, "what agents left behind is not looked at"),
+            }
         });
     }
 }

@@ -22,7 +22,7 @@ use super::slots::Slots;
 use super::task::{self, Given};
 use super::typing::Turns;
 use super::waves::{Waves, urgency};
-use crate::process::{Capture, ExitWatcher, LiveSpare, Look, ProcessId, ProcessTable};
+use crate::process::{Capture, ExitWatcher, LiveSpare, Look, Looks, ProcessId, ProcessTable};
 use crate::tmux::{Driver, PaneId, ServerId, SessionId, TmuxError};
 
 /// Orders that may wait for a busy task. A task has one instance, and an instance few orders.
@@ -108,6 +108,8 @@ pub struct Shared {
     captures: Mutex<BTreeMap<Address, Capture>>,
     spared: Mutex<BTreeSet<InstanceId>>,
     pub(super) descent: Descent,
+    /// Looks at all processes, for everybody.
+    pub(super) looks: Looks,
 }
 
 impl Shared {
@@ -147,6 +149,7 @@ impl Shared {
             captures: Mutex::default(),
             spared: Mutex::default(),
             descent: Descent::default(),
+            looks: Looks::default(),
         }
     }
 
@@ -349,6 +352,12 @@ impl Runtime {
         processes.iter().find_map(|id| {
             captures.iter().find(|(_, capture)| capture.has_seen(id)).map(|(agent, _)| agent.clone())
         })
+    }
+
+    /// Looks at all processes: one at a time, for everybody.
+    #[must_use]
+    pub fn looks(&self) -> &Looks {
+        &self.shared.looks
     }
 
     /// What is remembered of the agents' processes: of each its instance, what is recorded and what was seen.

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gtd_proto::mail::Mail;
 use gtd_proto::params::ReportState;
-use gtd_proto::{Activity, Address, InstanceId, State, Timestamp};
+use gtd_proto::{Activity, Address, InstanceId, Intent, State, Timestamp};
 
 use super::Office;
 use super::lifecycle::named;
@@ -18,6 +18,7 @@ use crate::ledger::Write;
 use crate::supervisor::Handle;
 use crate::supervisor::errands::Errand;
 use crate::supervisor::nudges::{Nudges, Sending};
+use crate::supervisor::policy::since;
 use crate::supervisor::view::Shown;
 
 /// Name of the heartbeat's step.
@@ -65,8 +66,8 @@ impl Pending {
         let mut trouble = mail.trouble;
         let started = mail.items.iter().rev().filter_map(|mail| Some((mail, worker(&mail.subject)?)));
         for (mail, name) in started {
-            let now = self.handle.wall();
-            let next = self.handle.view().read(|shown| judge(mail, name, shown, now));
+            let (written, now) = (self.handle.on_line(mail.at), self.handle.now());
+            let next = self.handle.view().read(|shown| judge(name, shown, written, now));
             let said = match self.follow(mail, next).await {
                 Ok(said) => said,
                 Err(why) => {
@@ -125,19 +126,24 @@ fn worker(subject: &str) -> Option<&str> {
     subject.strip_prefix(SUBJECT)?.split_whitespace().next()
 }
 
-/// What becomes of a mail. Pure.
-fn judge(mail: &Mail, name: &str, shown: &Shown, now: Timestamp) -> Next {
-    let age = Duration::try_from(now.duration_since(mail.at)).unwrap_or_default();
-    if age > OLDEST {
+/// What becomes of a mail that was written then. Pure.
+fn judge(name: &str, shown: &Shown, written: Timestamp, now: Timestamp) -> Next {
+    let agent = named(name, shown);
+    // What is paused can neither begin nor be told to.
+    let heard = agent.as_ref().and_then(|agent| shown.heard.get(agent));
+    let paused = heard.map_or(Duration::ZERO, |heard| heard.stood.within(written, now));
+    if since(written, now).saturating_sub(paused) > OLDEST {
         return Next::Aside(format!("{name} was started more than 5 minutes ago"));
     }
-    let Some(agent @ Address::Polecat(..)) = named(name, shown) else {
+    let Some(agent @ Address::Polecat(..)) = agent else {
         return Next::Aside(format!("there is no worker {:?}", name.chars().take(80).collect::<String>()));
     };
     let Some(one) = shown.agents.get(&agent) else {
         return Next::Wait(format!("{agent} is not known yet"));
     };
     match (one.state, &one.instance) {
+        // It runs, or is started, once it is let go on.
+        _ if one.intent == Intent::Paused => Next::Wait(format!("{agent} is paused")),
         (State::Stopped | State::Held | State::Quarantined, _) => {
             Next::Aside(format!("{agent} does not run any more"))
         }
@@ -191,19 +197,53 @@ mod tests {
         shown
     }
 
+    const NOW: &str = "2026-03-01T12:00:00Z";
+
+    fn ago(seconds: i64) -> Timestamp {
+        let now: Timestamp = NOW.parse().unwrap();
+        now.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap()
+    }
+
     fn next(subject: &str, age: i64, shown: &Shown) -> Next {
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let mail = Mail {
-            id: "m-1".into(),
-            from: "alpha/witness".into(),
-            to: "deacon".into(),
-            subject: subject.into(),
-            body: "Session: gt-alpha-nux\nIssue: al-1".into(),
-            at: now.checked_sub(jiff::SignedDuration::from_secs(age)).unwrap(),
-            read: false,
-            archived: false,
-        };
-        judge(&mail, worker(subject).unwrap(), shown, now)
+        judge(worker(subject).unwrap(), shown, ago(age), ago(0))
+    }
+
+    /// The same, of a worker that was paused so long ago, and until then if that is over.
+    fn paused(mut shown: Shown, from: i64, to: Option<i64>) -> Shown {
+        let nux: Address = "alpha/polecats/nux".parse().unwrap();
+        let agent = shown.agents.get_mut(&nux).unwrap();
+        if to.is_none() {
+            agent.intent = Intent::Paused;
+        }
+        let spans = to.map(|to| (ago(from), ago(to)));
+        let open = spans.is_none().then(|| ago(from));
+        let stood = serde_json::json!({ "spans": spans.as_slice(), "open": open });
+        shown.heard.entry(nux).or_default().stood = serde_json::from_value(stood).unwrap();
+        shown
+    }
+
+    #[test]
+    fn a_pause_is_not_held_against_a_worker() {
+        let subject = "POLECAT_STARTED alpha/nux";
+        let ready = || town(State::Running, Activity::Idle);
+        // A frozen one, and one that was killed while it stood still and comes back: each for an hour.
+        for state in [State::Paused, State::Stopped, State::Starting] {
+            let shown = paused(town(state, Activity::Unknown), 3_600, None);
+            assert_eq!(
+                next(subject, 3_700, &shown),
+                Next::Wait("alpha/polecats/nux is paused".into()),
+                "{state}"
+            );
+        }
+        assert!(matches!(next(subject, 3_700, &paused(ready(), 3_600, Some(10))), Next::Tell(..)));
+        // Nor is it a reason to take up what was too old before.
+        assert!(matches!(next(subject, 4_000, &paused(ready(), 3_600, Some(10))), Next::Aside(_)));
+        let still = paused(town(State::Paused, Activity::Unknown), 3_600, None);
+        assert!(matches!(next(subject, 4_000, &still), Next::Aside(_)));
+        assert!(
+            matches!(next(subject, 400, &paused(ready(), 3_600, Some(1_800))), Next::Aside(_)),
+            "before it was asked"
+        );
     }
 
     #[test]

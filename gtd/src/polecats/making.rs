@@ -361,15 +361,15 @@ impl Spawner {
         let ask = Ask { by: wish.by.clone(), reason: wish.reason.clone(), wait: Wait::ToTheEnd };
         let mut result = Ok(());
         for _ in 0..STARTS {
-            let overrides = Some(wish.overrides.clone());
-            let request = Request::Start { agent: agent.clone(), overrides, ask: ask.clone() };
+            let overrides = wish.overrides.clone();
+            let request = Request::StartMade { agent: agent.clone(), overrides, ask: ask.clone() };
             result = self.handle.change(&agent, request).await.map(drop);
             let Err(error) = &result else { return Ok(()) };
             if error.kind != ErrorKind::Timeout {
                 break;
             }
-            if error.data.get("reached").is_some_and(|reached| reached == "alive") {
-                // It runs, and is not ended for being slow.
+            if error.data.get("reached").is_some_and(|reached| reached == "alive" || reached == "paused") {
+                // It runs, and is not ended for being slow, or it will when its pause is over.
                 making.journal.notes.unconfirmed = Some(error.clone());
                 return Ok(());
             }

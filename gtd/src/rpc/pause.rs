@@ -111,8 +111,10 @@ fn meant<'a>(shown: &'a Shown, scope: &Scope) -> Result<Vec<&'a Agent>, RpcError
         return Err(unknown_rig(rig, &shown.facts));
     }
     let is_crew = |agent: &&Address| agent.role() == Role::Crew;
-    if let Some(agent) =
-        scope.agents.iter().find(|agent| !is_crew(agent) && !shown.agents.contains_key(*agent))
+    if let Some(agent) = scope
+        .agents
+        .iter()
+        .find(|agent| !is_crew(agent) && !shown.agents.contains_key(*agent) && !shown.pauses.names(agent))
     {
         let why = format!("there is no agent {agent}");
         return Err(RpcError::new(ErrorKind::AgentNotFound, why).hint("gtctl status"));

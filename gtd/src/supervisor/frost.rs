@@ -130,6 +130,12 @@ impl Machine {
         self.is_frozen().then_some(State::Paused)
     }
 
+    /// Since when it is in the state that it is shown in.
+    pub(super) fn shown_since(&self) -> Timestamp {
+        let still = self.frost.as_ref().and_then(|frost| frost.since);
+        still.filter(|_| self.state() == State::Paused).unwrap_or(self.since)
+    }
+
     /// It was found after a restart of the daemon, and stands still.
     pub(super) fn found_still(&mut self) {
         self.frost.get_or_insert_with(Frost::unsure);
@@ -151,7 +157,6 @@ impl Machine {
                 (None, Some(standing)) => {
                     let words = standing.words();
                     turn.decided(&self.address, now, "a pause", "freeze it, and start nothing", &words);
-                    self.call_off(&words, turn);
                     self.reconcile(situation, turn);
                 }
                 (Some(_), None) => {
@@ -161,6 +166,7 @@ impl Machine {
                 _ => {}
             }
         }
+        self.note_standing(now, turn);
         match self.next_of_frost(by, situation) {
             Next::Nothing => {}
             Next::Forget => {
@@ -180,6 +186,20 @@ impl Machine {
                 }
                 self.order_frost(false, turn);
             }
+        }
+    }
+
+    /// Notes for how long it is paused. One that nothing was ever started of has nothing to wait for.
+    fn note_standing(&mut self, now: Timestamp, turn: &mut Turn) {
+        let changed = match (&self.paused, &self.frost) {
+            (Some(_), _) => self.last_instance.is_some() && self.stood.begin(now),
+            (None, None) => self.stood.end(now),
+            // It has not gone on yet.
+            (None, Some(_)) => false,
+        };
+        if changed {
+            turn.touched(&self.address);
+            turn.agent_row(self);
         }
     }
 
@@ -274,6 +294,9 @@ impl Machine {
     fn goes_on(&mut self, processes: u64, now: Timestamp, turn: &mut Turn) {
         let Some(frost) = self.frost.take() else { return };
         let stood = frost.since.map_or(Duration::ZERO, |at| since(at, now));
+        if self.paused.is_none() {
+            self.stood.end(now);
+        }
         let later = |at: Timestamp| after(at, stood);
         self.progress.since = self.progress.since.map(|at| later(at).min(now));
         self.progress.due = self.progress.due.map(later);

@@ -18,6 +18,7 @@ use super::planner::Mode;
 use super::policy::{Memory, Next, after};
 use super::progress::Progress;
 use super::reports::{Word, Words};
+use super::stood::Stood;
 use super::throttle::Throttle;
 use super::unjudged::Unjudged;
 use super::waits::Waits;
@@ -223,6 +224,8 @@ pub struct Machine {
     pub paused: Option<Standing>,
     /// It stands still for that, or is on its way there or back.
     pub frost: Option<Frost>,
+    /// When it was paused lately.
+    pub stood: Stood,
     /// What an earlier daemon was restarting, until it is found or another one is begun.
     pub renewing: Option<InstanceId>,
 }
@@ -281,6 +284,9 @@ pub struct Memo {
     /// The present instance may stand still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frost: Option<Frost>,
+    /// When it was paused lately.
+    #[serde(default, skip_serializing_if = "Stood::is_blank")]
+    pub stood: Stood,
     /// The instance that was to end so that the next one can begin: a restart that was under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewing: Option<InstanceId>,
@@ -331,6 +337,7 @@ impl Machine {
             waits: None,
             paused: None,
             frost: None,
+            stood: Stood::default(),
             renewing: None,
         }
     }
@@ -367,6 +374,7 @@ impl Machine {
             drain: self.drain.clone(),
             waits: self.waits.clone(),
             frost: self.frost.clone(),
+            stood: self.stood.clone(),
             renewing: self.being_renewed(),
         }
     }

@@ -53,6 +53,7 @@ mod rounds;
 pub mod run;
 mod showing;
 pub mod spool;
+pub mod stood;
 pub mod throttle;
 mod town;
 mod town_roles;

@@ -37,7 +37,8 @@ impl Idling {
 }
 
 impl Core {
-    /// Something is there for an agent: one that runs on demand, and that nobody stopped, is started for it.
+    /// Something is there for an agent: one that runs on demand, and that nobody stopped, is started for it; one that
+    /// is paused when its pause is over.
     pub(super) fn wake(
         &mut self,
         ticket: Ticket,
@@ -51,7 +52,7 @@ impl Core {
             let sleeps = machine.idling.ttl.is_some()
                 && machine.wish.is_of_policy()
                 && machine.wish.intent == Intent::Stopped;
-            if !sleeps || machine.may_start(situation, Asker::Program).is_err() {
+            if !sleeps || machine.may_start_but_for_a_pause(situation, Asker::Program).is_err() {
                 return false;
             }
             machine.want(Intent::Running, ask, now);

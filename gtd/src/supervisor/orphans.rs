@@ -35,6 +35,8 @@ pub use sessions::{SeenSession, SessionVerdict};
 
 /// Instances of this boot that are looked at, the newest: a town of a thousand agents starts fewer in a day.
 const INSTANCES: u32 = 4_096;
+/// How long a look at all processes may take; five thousand take a tenth of a second.
+const LOOK: Duration = Duration::from_secs(10);
 /// Between TERM and KILL for what was left over: nobody waits for its last words.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a round waits for its sweep; what takes longer is told by events.
@@ -98,12 +100,16 @@ impl Handle {
         let rows = rows.map_err(|error| Blind::new("the ledger", "read", error))?;
         let inherited = self.ledger().fact(INHERITED).await;
         let inherited = inherited.map_err(|error| Blind::new("the ledger", "read", error))?;
-        let inherited: Option<Timestamp> = inherited.and_then(|fact| serde_json::from_value(fact).ok());
+        // What a copy has inherited proves nothing: one that cannot be read leaves everything unproved.
+        let inherited: Option<Timestamp> = inherited
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| Blind::new("what was inherited", "read", error))?;
         let recalled = self.ledger().fact(CAPTURED).await;
         let recalled = recalled.map_err(|error| Blind::new("the ledger", "read", error))?;
         let spared = spared::of(self, &boot).await?;
         let listing = self.listing().await?;
-        let snapshot = tokio::task::spawn_blocking(Snapshot::read).await;
+        let snapshot = self.runtime().looks().look(LOOK, Snapshot::read).await;
         let snapshot = snapshot
             .map_err(|error| Blind::new("the processes", "listed", error))?
             .map_err(|error| Blind::new("the processes", "listed", error))?;

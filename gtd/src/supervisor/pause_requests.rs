@@ -125,7 +125,8 @@ impl Core {
                 }
                 _ => false,
             };
-            if !crew {
+            // One that is not seen at present is let go on all the same.
+            if !crew && !self.pauses.names(agent) {
                 self.known(agent)?;
             }
         }
@@ -136,7 +137,10 @@ impl Core {
     pub(super) fn tend_pauses(&mut self, now: Timestamp, turn: &mut Turn) {
         if !self.pauses.is_empty() {
             let Self { pauses, agents, facts, .. } = self;
-            if facts.known && pauses.forget(|agent| agents.contains_key(agent)) {
+            // Who is only not seen is not gone: its rig, or its workers, could not be read.
+            let unseen = |rig: &RigName| !facts.rigs.contains_key(rig) || facts.unlisted.contains(rig);
+            let there = |agent: &Address| agents.contains_key(agent) || agent.rig().is_some_and(unseen);
+            if facts.known && pauses.forget(there) {
                 self.keep_pauses(turn);
             }
             if self.pauses.pass(now) {
@@ -147,12 +151,22 @@ impl Core {
         self.apply_pauses(BY_ITSELF, "nothing holds it", now, turn);
     }
 
+    /// A rig was removed, with everybody in it.
+    pub(super) fn forget_pauses_of(&mut self, rig: &RigName, turn: &mut Turn) {
+        if self.pauses.forget(|agent| agent.rig() != Some(rig)) {
+            self.keep_pauses(turn);
+        }
+    }
+
     fn apply_pauses(&mut self, by: &str, why: &str, now: Timestamp, turn: &mut Turn) {
         let nothing = self.pauses.is_empty();
         let touched: Vec<Address> = self
             .agents
             .values()
-            .filter(|machine| !nothing || machine.paused.is_some() || machine.frost.is_some())
+            .filter(|machine| {
+                let held = machine.paused.is_some() || machine.frost.is_some() || machine.stood.is_open();
+                !nothing || held
+            })
             .map(|machine| machine.address.clone())
             .collect();
         for agent in touched {
@@ -226,7 +240,7 @@ impl Machine {
     }
 
     /// What is wanted of it: a pause lies over what should run.
-    pub(super) fn shown_intent(&self) -> (Intent, String, Option<String>) {
+    pub fn shown_intent(&self) -> (Intent, String, Option<String>) {
         match &self.paused {
             Some(standing) if self.wish.intent == Intent::Running => {
                 (Intent::Paused, standing.paused.by.clone(), standing.paused.reason.clone())

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gtd_proto::pause::Pause as Shown;
 use gtd_proto::town::{Alert, Severity};
-use gtd_proto::{Address, RigName, Role, Timestamp};
+use gtd_proto::{Address, ErrorKind, RigName, Role, RpcError, State, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::planner::{Blocked, not_operational};
+use super::machine::Machine;
+use super::planner::{Blocked, Situation, not_operational};
+use super::throttle::Asker;
 use super::view::alert;
 use crate::clock::Timeline;
 
@@ -32,6 +34,22 @@ pub struct Paused {
     /// It ends by itself then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+}
+
+impl Paused {
+    /// This one, where there was one before: the one that lasts longer holds, and the later of two alike. Words that
+    /// somebody gave are not lost for one that comes without.
+    fn joined(&self, before: &Self) -> Self {
+        let lasts = |paused: &Self| paused.until.unwrap_or(Timestamp::MAX);
+        let (holds, other) = if lasts(before) > lasts(self) { (before, self) } else { (self, before) };
+        let says = if holds.reason.is_none() && other.reason.is_some() { other } else { holds };
+        Self {
+            by: says.by.clone(),
+            reason: says.reason.clone(),
+            at: before.at.min(self.at),
+            until: holds.until,
+        }
+    }
 }
 
 /// What was paused.
@@ -129,6 +147,33 @@ impl Scope {
     }
 }
 
+/// Nothing is paused.
+static NOTHING: Pauses = Pauses {
+    town: None,
+    rigs: BTreeMap::new(),
+    agents: BTreeMap::new(),
+    free_rigs: BTreeSet::new(),
+    free_agents: BTreeSet::new(),
+};
+
+impl Machine {
+    /// Whether it might be started now if it were not paused: what is asked of it then comes to pass when the pause is
+    /// over, because it lies over what is wanted.
+    ///
+    /// # Errors
+    /// What else bars its start.
+    pub(super) fn may_start_but_for_a_pause(
+        &self,
+        situation: &mut Situation<'_>,
+        asker: Asker,
+    ) -> Result<(), Blocked> {
+        let pauses = std::mem::replace(&mut situation.pauses, &NOTHING);
+        let allowed = self.may_start(situation, asker);
+        situation.pauses = pauses;
+        allowed
+    }
+}
+
 /// Everything that is paused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pauses {
@@ -197,12 +242,9 @@ impl Pauses {
         own.into_iter().chain(rig).chain(town).reduce(|a, b| if lasts(&b) > lasts(&a) { b } else { a })
     }
 
-    /// Adds a pause. Where the same is paused already it is that one from then on, since when it was.
+    /// Adds a pause. Where the same is paused already there is one from then on, since when it was.
     pub fn pause(&mut self, scope: &Scope, paused: &Paused) {
-        let renewed = |old: Option<&Paused>| Paused {
-            at: old.map_or(paused.at, |old| old.at.min(paused.at)),
-            ..paused.clone()
-        };
+        let renewed = |old: Option<&Paused>| old.map_or_else(|| paused.clone(), |old| paused.joined(old));
         if scope.is_town() {
             self.town = Some(renewed(self.town.as_ref()));
             self.free_rigs.clear();
@@ -261,6 +303,12 @@ impl Pauses {
         before != (self.agents.len(), self.free_agents.len())
     }
 
+    /// Somebody has paused it by itself, or has let it go on by itself.
+    #[must_use]
+    pub fn names(&self, agent: &Address) -> bool {
+        self.agents.contains_key(agent) || self.free_agents.contains(agent)
+    }
+
     /// When the next pause is over.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
@@ -307,6 +355,18 @@ impl Pauses {
         }
         told
     }
+}
+
+/// What those hear who wait for a start that a pause has overtaken: it is not called off.
+pub(super) fn put_off(standing: &Standing, agent: &Address) -> RpcError {
+    let words = standing.words();
+    RpcError::new(
+        ErrorKind::Timeout,
+        format!("{agent} was not started yet: {words}; it is when that is over"),
+    )
+    .hint(standing.extent.clear())
+    .with("reached", State::Paused)
+    .with("agent", agent)
 }
 
 /// The refusal that a start of somebody paused meets.

@@ -99,6 +99,42 @@ fn a_pause_that_is_renewed_is_as_old_as_the_first() {
 }
 
 #[test]
+fn of_two_pauses_of_the_same_the_longer_holds_and_no_reason_is_lost() {
+    let said = |by: &str, reason: &str, until: Option<i64>| Paused {
+        by: by.into(),
+        reason: (!reason.is_empty()).then(|| reason.into()),
+        ..paused(0, until)
+    };
+    // The first, the second, what is said and until when.
+    type Case = (
+        (&'static str, &'static str, Option<i64>),
+        (&'static str, &'static str, Option<i64>),
+        &'static str,
+        Option<i64>,
+    );
+    let cases: [Case; 8] = [
+        (("person", "hot", None), ("person", "", None), "by person: hot", None),
+        (("person", "hot", None), ("mayor", "", None), "by person: hot", None),
+        (("person", "hot", None), ("mayor", "late", None), "by mayor: late", None),
+        (("person", "", None), ("mayor", "late", None), "by mayor: late", None),
+        (("person", "hot", None), ("mayor", "a breath", Some(5)), "by person: hot", None),
+        (("person", "", None), ("mayor", "a breath", Some(5)), "by mayor: a breath", None),
+        (("person", "hot", Some(5)), ("mayor", "", Some(30)), "by person: hot", Some(30)),
+        (("person", "hot", Some(30)), ("mayor", "a breath", Some(5)), "by person: hot", Some(30)),
+    ];
+    for (first, second, words, until) in cases {
+        for what in ["", "a", "a/witness"] {
+            let mut pauses = Pauses::default();
+            pauses.pause(&scope(what), &said(first.0, first.1, first.2));
+            pauses.pause(&scope(what), &said(second.0, second.1, second.2));
+            let standing = pauses.of(&"a/witness".parse().unwrap()).unwrap();
+            assert!(standing.words().ends_with(words), "{what} {first:?} {second:?}: {}", standing.words());
+            assert_eq!(standing.paused.until, until.map(at), "{what} {first:?} {second:?}");
+        }
+    }
+}
+
+#[test]
 fn a_damaged_fact_is_an_error_and_none_is_nothing() {
     assert_eq!(Pauses::recall(None), Ok(Pauses::default()));
     assert!(Pauses::recall(Some(&serde_json::json!(7))).is_err());

@@ -34,6 +34,7 @@ pub(super) fn recall(row: AgentRow, settings: &Settings, now: Timestamp) -> Mach
     machine.words = Words::recalled(memo.word, now);
     machine.waits = memo.waits;
     machine.drain = memo.drain;
+    machine.stood = memo.stood;
     machine.frost = memo.frost.map(|frost| frost.recalled(now));
     machine.renewing = memo.renewing;
     machine.phase = match (memo.waiting, memo.verdict) {

@@ -18,6 +18,7 @@ use super::handle::Handle;
 use super::machine::{Machine, Phase};
 use super::policy::{after, since};
 use super::requests::Request;
+use super::stood::Stood;
 use super::turn::{Answer, Ticket, Turn, millis};
 use crate::agents::converse::is_id;
 use crate::clock::Timeline;
@@ -298,6 +299,8 @@ pub struct Heard {
     pub settings: Option<(String, Timestamp)>,
     /// The text that is to be typed for its present instance once that is ready.
     pub to_type: Option<String>,
+    /// When it was paused lately, by the supervisor's clock.
+    pub stood: Stood,
 }
 
 impl Heard {
@@ -319,6 +322,7 @@ impl Heard {
             conversation: machine.conversation.as_ref().map(|row| (row.conversation.clone(), wall(row.at))),
             settings: settings.zip(current.map(|current| wall(current.reserved_at))),
             to_type: outfit.and_then(|outfit| outfit.to_type.clone()),
+            stood: machine.stood.clone(),
         }
     }
 

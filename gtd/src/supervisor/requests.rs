@@ -32,6 +32,15 @@ pub enum Request {
         /// Who asks, why, and how long they wait.
         ask: Ask,
     },
+    /// Start a worker that was made to run. A pause that has come since only delays that.
+    StartMade {
+        /// Which.
+        agent: Address,
+        /// What to launch it with from now on.
+        overrides: Overrides,
+        /// Who asks, why, and how long they wait.
+        ask: Ask,
+    },
     /// Stop an agent; it stays stopped.
     Stop {
         /// Which.
@@ -229,6 +238,9 @@ impl Core {
             Request::Start { agent, overrides, ask } => {
                 self.start(ticket, &agent, overrides, &ask, now, turn)
             }
+            Request::StartMade { agent, overrides, ask } => {
+                self.start_made(ticket, &agent, overrides, &ask, now, turn);
+            }
             Request::Stop { agent, how, ask } => self.stop(ticket, &agent, how, &ask, now, turn),
             Request::Restart { agent, overrides, how, ask } => {
                 self.restart(ticket, &agent, overrides, how, &ask, now, turn);
@@ -268,7 +280,7 @@ impl Core {
             .hint("gtctl status"))
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         ticket: Ticket,
         agent: &Address,

@@ -296,6 +296,7 @@ impl Core {
                 turn.writes.push(Write::Forget(agent));
             }
             self.rigs.remove(&rig);
+            self.forget_pauses_of(&rig, turn);
             turn.writes.push(Write::Fact { key: format!("{RECORD}{rig}"), value: None });
         }
     }

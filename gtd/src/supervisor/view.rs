@@ -293,7 +293,7 @@ pub fn render(machine: &Machine, session: Option<&SessionFacts>) -> Agent {
         }),
         pause: machine.shown_pause(),
         attached: session.is_some_and(|session| session.attached),
-        ..at_rest(&machine.address, machine.since)
+        ..at_rest(&machine.address, machine.shown_since())
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gtd_proto::wait::WaitFor;
-use gtd_proto::{Activity, Address, ErrorKind, RpcError, Timestamp, town};
+use gtd_proto::{Activity, Address, ErrorKind, RpcError, State, Timestamp, town};
 
 use super::core::Core;
 use super::machine::{Machine, Pause, Phase};
+use super::pauses::put_off;
 use super::requests::{Request, Wait};
 use super::turn::{Answer, Outcome, Ticket, Turn};
 
@@ -164,6 +165,10 @@ fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
     let address = &machine.address;
     match awaited {
         Awaited::Started if machine.phase == Phase::Running => Some(Ok(Vec::new())),
+        // It comes about when the pause is over: nobody is let wait for that.
+        Awaited::Started if machine.is_coming() => {
+            Some(Err(Box::new(put_off(machine.paused.as_ref()?, address))))
+        }
         Awaited::Started if resting => {
             if let (Phase::Waiting { why: Pause::Throttled, .. }, Some(throttle)) =
                 (&machine.phase, &machine.throttle)
@@ -173,6 +178,10 @@ fn at_rest(awaited: Awaited, machine: &Machine) -> Option<Judged> {
             let why = machine.reason.as_deref().unwrap_or("something else was asked for");
             let error = RpcError::new(ErrorKind::Busy, format!("{address} was not started: {why}"))
                 .hint(format!("gtctl explain {address}"));
+            let error = match &machine.paused {
+                Some(_) => error.with("reached", State::Paused),
+                None => error,
+            };
             Some(Err(Box::new(error)))
         }
         Awaited::Stopped if resting => Some(Ok(Vec::new())),
@@ -228,6 +237,7 @@ impl Request {
     pub(super) fn by(&self) -> Option<&str> {
         match self {
             Self::Start { ask, .. }
+            | Self::StartMade { ask, .. }
             | Self::Stop { ask, .. }
             | Self::Restart { ask, .. }
             | Self::Renew { ask, .. }

@@ -34,15 +34,19 @@ impl Machine {
 
     /// Tells whoever waits for a start that it will not come.
     pub(super) fn call_off(&self, why: &str, turn: &mut Turn) {
-        let coming = matches!(
+        if self.is_coming() {
+            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
+        }
+    }
+
+    /// A start of it is under way.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(
             self.phase,
             Phase::Starting { .. }
                 | Phase::Ending { then: Then::Start }
                 | Phase::Draining { then: Then::Start, .. }
-        );
-        if coming {
-            turn.outcome(&self.address, Outcome::StartFailed(Box::new(cancelled(&self.address, why))));
-        }
+        )
     }
 
     /// Ends it, because somebody wants that. `Some(already)` when it is at rest at once, `None` when it takes its

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use gtd_proto::{Address, Agent, ErrorKind, RigName, RpcError, State, Timestamp};
+use gtd_proto::{Address, Agent, ErrorKind, Intent, RigName, RpcError, State, Timestamp};
 
 use super::core::Core;
 use super::handle::Handle;
 use super::machine::{Machine, Phase};
+use super::pauses::put_off;
 use super::requests::{Ask, Request};
 use super::rigs::unknown_rig;
 use super::throttle::Asker;
 use super::turn::{Answer, Ticket, Turn};
 use super::view::Shown;
+use crate::agents::order::Overrides;
 use crate::ledger::Write;
 
 /// A new worker that somebody wants to start.
@@ -155,6 +157,37 @@ impl Core {
             _ => DONE,
         };
         Self::reply(turn, ticket, answer);
+    }
+
+    /// Starts a worker that was made to run; where it is paused, that is wanted, and comes about at the end of that.
+    pub(super) fn start_made(
+        &mut self,
+        ticket: Ticket,
+        agent: &Address,
+        overrides: Overrides,
+        ask: &Ask,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let standing = self.pauses.of(agent).filter(|_| self.known(agent).is_ok());
+        let Some(standing) = standing else {
+            return self.start(ticket, agent, Some(overrides), ask, now, turn);
+        };
+        let error = self.each(agent, now, turn, |machine, situation, turn| {
+            if let Err(blocked) = machine.may_start_but_for_a_pause(situation, ask.asker()) {
+                return blocked.error;
+            }
+            machine.want(Intent::Running, ask, now);
+            machine.overrides = overrides;
+            machine.clear(ask, situation, turn);
+            // It passes no limit that holds when the pause is over.
+            machine.passes = false;
+            machine.reconcile(situation, turn);
+            put_off(&standing, agent)
+        });
+        if let Some(error) = error {
+            Self::reply(turn, ticket, Answer::Failed(Box::new(error)));
+        }
     }
 
     /// Makes a worker known, whose directory may not have been seen yet.

@@ -14,6 +14,7 @@
 mod cases;
 mod clocks;
 mod daemons;
+mod delayed;
 mod drains;
 mod incidents;
 mod one_world;

@@ -7,27 +7,27 @@ use gtd::supervisor::frost::Stage;
 use gtd::supervisor::pause_requests::PauseAsk;
 use gtd::supervisor::pauses::{FACT, Pauses, Scope};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
-fn by(who: &str) -> Ask {
+pub fn by(who: &str) -> Ask {
     Ask { by: who.into(), reason: None, wait: Wait::ToTheEnd }
 }
 
-fn witness() -> Address {
+pub fn witness() -> Address {
     Address::Witness(RigName::new("a").unwrap())
 }
 
-fn only(agent: Address) -> Scope {
+pub fn only(agent: Address) -> Scope {
     Scope { rig: None, agents: BTreeSet::from([agent]) }
 }
 
-fn rig(name: &str) -> Scope {
+pub fn rig(name: &str) -> Scope {
     Scope { rig: Some(RigName::new(name).unwrap()), agents: BTreeSet::new() }
 }
 
 impl World {
     /// What the ledger has of pauses.
-    fn kept_pauses(&self) -> Pauses {
+    pub fn kept_pauses(&self) -> Pauses {
         Pauses::recall(self.kept.facts.get(FACT)).unwrap()
     }
 
@@ -149,13 +149,13 @@ fn whatever_happens_nothing_paused_is_started_and_every_pause_ends() {
 }
 
 /// A town in which everything runs and every launch succeeds.
-fn quiet(seed: u64) -> World {
+pub fn quiet(seed: u64) -> World {
     let mut world = running(seed);
     world.sure = true;
     world
 }
 
-fn machine(world: &World) -> &Machine {
+pub fn machine(world: &World) -> &Machine {
     &world.core.agents()[&witness()]
 }
 

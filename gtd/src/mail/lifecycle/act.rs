@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use gtd_proto::lifecycle::{LifecycleAction, LifecycleState};
 use gtd_proto::mail::{DAEMON, SUBJECT_MAX};
-use gtd_proto::{Address, Agent, ErrorKind, Intent, RpcError, Timestamp};
+use gtd_proto::{Address, Agent, ErrorKind, Intent, Timestamp};
 
+use super::effect::{Next, Outcome, failed, judge};
 use super::{AGAIN, Clerk};
 use crate::host::drill;
 use crate::ledger::{LedgerError, LifecycleRow, LifecycleWrite, MailWrite, NewMail, Write};
@@ -14,6 +15,7 @@ use crate::mail::Mailbox;
 use crate::supervisor::noted::Noted;
 use crate::supervisor::policy::after;
 use crate::supervisor::requests::{Ask, How, PERSON, Request, Wait};
+use crate::supervisor::view::Shown;
 use crate::supervisor::waiting::Awaited;
 
 /// How long the effect may take: a turn that ends, a polite end, and a start.
@@ -28,14 +30,8 @@ const TRIES: u32 = 3;
 /// The second of mails in which instants of other stores are kept.
 const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
-type Outcome = (LifecycleState, Option<String>);
-
 fn refused(why: impl Into<String>) -> Outcome {
     (LifecycleState::Refused, Some(why.into()))
-}
-
-fn failed(error: &RpcError) -> Outcome {
-    (LifecycleState::Failed, Some(error.message.clone()))
 }
 
 impl Clerk {
@@ -132,12 +128,12 @@ impl Clerk {
             return Some(refused("it is not known what was asked for"));
         };
         if row.state == LifecycleState::Accepted {
-            if let Some(outcome) = self.beforehand(row, &agent) {
-                return Some(outcome);
-            }
-            drill::at("lifecycle.claimed");
             let begun = tokio::time::Instant::now();
             loop {
+                if let Some(outcome) = self.beforehand(row, &agent) {
+                    return Some(outcome);
+                }
+                drill::at("lifecycle.claimed");
                 let error = match self.0.handle.change(&agent, noted(row, &agent)).await {
                     Ok(_) => break,
                     Err(error) => error,
@@ -146,6 +142,10 @@ impl Clerk {
                 match error.kind {
                     ErrorKind::ShuttingDown => return None,
                     _ if adopting && begun.elapsed() < FOUND => tokio::time::sleep(LOOK).await,
+                    // It was promised before the pause, which only delays it.
+                    ErrorKind::RigNotOperational if self.was_paused_since(&agent, row.at) => {
+                        self.end_of_pause(&agent).await;
+                    }
                     _ => return Some(refused(error.message)),
                 }
             }
@@ -188,43 +188,55 @@ impl Clerk {
             LifecycleAction::Shutdown => Awaited::Stopped,
             _ => Awaited::Started,
         };
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        while tries < TRIES {
             let wait = Wait::Until(after(handle.now(), EFFECT));
             let waiting = Request::Wait { agent: Some(agent.clone()), awaited, wait };
             let waited = handle.change(agent, waiting).await;
-            let Some(shown) = handle.view().agent(agent) else {
-                return Some((LifecycleState::Done, Some(format!("{agent} is not there any more"))));
-            };
-            let same = shown.running && shown.instance == row.instance;
-            match &waited {
-                Err(error) if error.kind == ErrorKind::ShuttingDown => return None,
-                Err(error) if error.kind == ErrorKind::Timeout => return Some(failed(error)),
-                Ok(change) if !same && change.survivors.is_empty() => {
-                    return Some((LifecycleState::Done, None));
+            let waited = waited.map(|change| change.survivors.len());
+            match judge(row, agent, handle.view().agent(agent).as_ref(), &waited) {
+                Next::Leave => return None,
+                Next::Is(outcome) => return Some(outcome),
+                Next::AfterPause => {
+                    self.end_of_pause(agent).await;
+                    continue;
                 }
-                Ok(change) if !same => {
-                    let why = format!("{} of its processes could not be ended", change.survivors.len());
-                    return Some((LifecycleState::Failed, Some(why)));
-                }
-                Err(error) if !same => return Some(failed(error)),
-                _ => {}
-            }
-            let wanted = match row.action {
-                LifecycleAction::Shutdown => Intent::Stopped,
-                _ => Intent::Running,
-            };
-            if shown.intent != wanted {
-                let why = format!("{} wanted otherwise since", shown.intent_by);
-                return Some((LifecycleState::Failed, Some(why)));
+                Next::Ask => tries += 1,
             }
             match handle.change(agent, request(row, agent)).await {
                 Err(error) if error.kind == ErrorKind::ShuttingDown => return None,
                 Err(error) if error.kind == ErrorKind::Busy => tokio::time::sleep(AGAIN).await,
+                // A pause has come just now.
+                Err(error)
+                    if error.kind == ErrorKind::RigNotOperational && self.was_paused_since(agent, row.at) =>
+                {
+                    self.end_of_pause(agent).await;
+                }
                 Err(error) => return Some(failed(&error)),
                 Ok(_) => {}
             }
         }
         Some((LifecycleState::Failed, Some("it was asked for, and goes on as it was".to_owned())))
+    }
+}
+
+impl Clerk {
+    /// It is paused, and was not when that was asked for.
+    fn was_paused_since(&self, agent: &Address, asked: Timestamp) -> bool {
+        let asked = self.0.handle.on_line(asked);
+        let since = |shown: &Shown| shown.heard.get(agent)?.stood.since();
+        self.0.handle.view().read(since).is_some_and(|since| since >= asked)
+    }
+
+    /// Waits until it is paused no more, however long that takes.
+    async fn end_of_pause(&self, agent: &Address) {
+        let paused = || self.0.handle.view().agent(agent).is_some_and(|shown| shown.pause.is_some());
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if !paused() {
+                return;
+            }
+        }
     }
 }
 

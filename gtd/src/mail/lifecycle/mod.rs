@@ -6,6 +6,7 @@
 //! and knows of agents what everybody is shown.
 
 mod act;
+mod effect;
 mod intake;
 mod words;
 

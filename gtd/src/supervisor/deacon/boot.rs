@@ -19,13 +19,16 @@ use crate::host::files::write_atomic;
 use crate::supervisor::core::Input;
 use crate::supervisor::policy::{after, since};
 use crate::supervisor::requests::{Ask, How, Request, Wait};
-use crate::supervisor::view::at_rest;
+use crate::supervisor::stood::Stood;
+use crate::supervisor::view::{Shown, at_rest};
 use crate::town::file;
 
 /// Between the starts of two boot agents: as long as a deacon may be silent until it counts as stuck.
 const COOLDOWN: Duration = Duration::from_secs(30 * 60);
 /// How long a boot agent may take. Its predecessor's marker says five minutes, and nobody heeds it.
 const DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// Between two looks whether one that was paused has had its time.
+const LOOK: Duration = Duration::from_secs(1);
 /// The file's mode.
 const STATUS_MODE: u32 = 0o644;
 /// What the incumbent writes for no time.
@@ -57,11 +60,17 @@ enum Step {
     Over,
 }
 
-/// Decides. `busy` while one runs or is about to.
-fn decide(memory: &Memory, busy: bool, judgement: &Judgement, now: Timestamp) -> Step {
+/// What is left of the time of one that was started. While it is paused none of that passes.
+fn left(started: Timestamp, stood: &Stood, now: Timestamp) -> Duration {
+    DEADLINE.saturating_sub(since(started, now).saturating_sub(stood.within(started, now)))
+}
+
+/// Decides. `busy` while one runs or is about to; `stood` is when it was paused.
+fn decide(memory: &Memory, busy: bool, stood: &Stood, judgement: &Judgement, now: Timestamp) -> Step {
+    let left = memory.started.map(|started| left(started, stood, now));
     let ago = memory.started.map(|started| since(started, now));
-    match (memory.open, ago) {
-        (true, Some(ago)) if busy && ago < DEADLINE => return Step::Wait(DEADLINE.saturating_sub(ago)),
+    match (memory.open, left) {
+        (true, Some(left)) if busy && !left.is_zero() => return Step::Wait(left),
         (true, _) if busy => return Step::Stop,
         (true, _) => return Step::Over,
         // Somebody else's.
@@ -190,7 +199,7 @@ impl Watchman {
     async fn agent_step(&self, seen: &Seen, look: &mut Look) {
         let mut kept = self.0.kept.lock().await;
         let now = self.0.handle.now();
-        match decide(&kept.boot, self.is_busy(), &seen.judgement, now) {
+        match decide(&kept.boot, self.is_busy(), &self.boot_stood(), &seen.judgement, now) {
             Step::Nothing(why) => look.actions.push(why),
             Step::Wait(left) => {
                 self.set_alarm(left);
@@ -230,6 +239,19 @@ impl Watchman {
         boot.is_some_and(|boot| boot.running || boot.state != State::Stopped)
     }
 
+    /// When the boot was paused lately.
+    fn boot_stood(&self) -> Stood {
+        let stood = |shown: &Shown| Some(shown.heard.get(&Address::Boot)?.stood.clone());
+        self.0.handle.view().read(stood).unwrap_or_default()
+    }
+
+    /// How much is left of the time of the boot agent that we have started, where something is.
+    async fn time_left(&self) -> Option<Duration> {
+        let boot = self.0.kept.lock().await.boot.clone();
+        let started = boot.started.filter(|_| boot.open)?;
+        Some(left(started, &self.boot_stood(), self.0.handle.now())).filter(|left| !left.is_zero())
+    }
+
     /// Ends the boot agent that we have started, by the one way to stop.
     async fn end_agent(&self, look: &mut Look) {
         let mut kept = self.0.kept.lock().await;
@@ -258,6 +280,10 @@ impl Watchman {
         let watchman = self.clone();
         let alarm = tokio::spawn(async move {
             tokio::time::sleep(left).await;
+            // It was paused meanwhile, or is: what it lost is given back.
+            while let Some(left) = watchman.time_left().await {
+                tokio::time::sleep(left.max(LOOK)).await;
+            }
             let mut look = Look { actions: Vec::new(), skipped: None, error: None };
             watchman.end_agent(&mut look).await;
             if let Some(why) = look.error {
@@ -350,20 +376,44 @@ mod tests {
             judged(Verdict::Down, Action::Nothing, false),
             judged(Verdict::Unknown, Action::Nothing, false),
         ] {
-            assert!(matches!(decide(&none, false, &calm, at(0)), Step::Nothing(_)), "{calm:?}");
+            assert!(
+                matches!(decide(&none, false, &Stood::default(), &calm, at(0)), Step::Nothing(_)),
+                "{calm:?}"
+            );
         }
-        assert_eq!(decide(&none, false, &puzzle, at(0)), Step::Start);
-        assert_eq!(decide(&open(0), true, &puzzle, at(4)), Step::Wait(Duration::from_secs(60)));
-        assert_eq!(decide(&open(0), true, &puzzle, at(5)), Step::Stop);
-        assert_eq!(decide(&open(0), false, &puzzle, at(2)), Step::Over);
-        assert!(matches!(decide(&over(0), false, &puzzle, at(29)), Step::Nothing(_)));
-        assert_eq!(decide(&over(0), false, &puzzle, at(30)), Step::Start);
+        assert_eq!(decide(&none, false, &Stood::default(), &puzzle, at(0)), Step::Start);
+        assert_eq!(
+            decide(&open(0), true, &Stood::default(), &puzzle, at(4)),
+            Step::Wait(Duration::from_secs(60))
+        );
+        assert_eq!(decide(&open(0), true, &Stood::default(), &puzzle, at(5)), Step::Stop);
+        assert_eq!(decide(&open(0), false, &Stood::default(), &puzzle, at(2)), Step::Over);
+        assert!(matches!(decide(&over(0), false, &Stood::default(), &puzzle, at(29)), Step::Nothing(_)));
+        assert_eq!(decide(&over(0), false, &Stood::default(), &puzzle, at(30)), Step::Start);
         // While one is open none is started, however it is with the deacon.
         for (busy, minute) in [(true, 0), (true, 60), (false, 60)] {
-            assert_ne!(decide(&open(0), busy, &puzzle, at(minute)), Step::Start);
+            assert_ne!(decide(&open(0), busy, &Stood::default(), &puzzle, at(minute)), Step::Start);
         }
         // A person's own is left alone.
-        assert!(matches!(decide(&over(0), true, &puzzle, at(60)), Step::Nothing(_)));
+        assert!(matches!(decide(&over(0), true, &Stood::default(), &puzzle, at(60)), Step::Nothing(_)));
+    }
+
+    #[test]
+    fn a_pause_takes_nothing_of_its_time() {
+        let at = |minute: i64| Timestamp::from_second(1_770_000_000 + minute * 60).unwrap();
+        let calm = judged(Verdict::Healthy, Action::Nothing, false);
+        let open = Memory { started: Some(at(0)), open: true };
+        let minutes = |many: u64| Duration::from_secs(many * 60);
+        let mut stood = Stood::default();
+        stood.begin(at(2));
+        assert_eq!(decide(&open, true, &stood, &calm, at(60)), Step::Wait(minutes(3)));
+        stood.end(at(60));
+        assert_eq!(decide(&open, true, &stood, &calm, at(60)), Step::Wait(minutes(3)));
+        assert_eq!(decide(&open, true, &stood, &calm, at(62)), Step::Wait(minutes(1)));
+        assert_eq!(decide(&open, true, &stood, &calm, at(63)), Step::Stop);
+        // A pause before it was started gives it nothing.
+        let later = Memory { started: Some(at(100)), open: true };
+        assert_eq!(decide(&later, true, &stood, &calm, at(105)), Step::Stop);
     }
 
     #[test]

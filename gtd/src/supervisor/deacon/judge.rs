@@ -127,6 +127,15 @@ impl Memory {
         self.paused = paused;
     }
 
+    /// When it went on after its last pause: one may lie between two looks as a whole.
+    pub(super) fn went_on(&mut self, at: Option<Timestamp>) {
+        if let Some(at) = at.filter(|at| self.let_go.is_none_or(|known| known < *at)) {
+            self.let_go = Some(at);
+            self.typed.clear();
+            self.answered = false;
+        }
+    }
+
     /// From when on the age of its heartbeat counts.
     pub(super) fn counts_from(&self) -> Option<Timestamp> {
         let written = self.sighting.as_ref()?.written;

@@ -327,3 +327,27 @@ fn what_it_was_paused_for_is_not_held_against_it() {
     let given = given.with(|given| assert!(given.memory.see(&beat(272, 2), Some(at(272)), at(273))));
     assert_eq!(given.with(|given| given.now = 273).judged().action, Action::Nothing);
 }
+
+#[test]
+fn a_pause_that_lies_between_two_looks_is_not_held_against_it() {
+    // It was asked twice; then somebody paused it, and let it go on, and nobody looked meanwhile.
+    let mut given = Given::at(41).typed(&[26, 30]);
+    assert_eq!(given.judged().action, Action::Restart);
+    given.memory.pausing(false, at(30));
+    given.memory.went_on(Some(at(40)));
+    given.memory.pausing(false, at(41));
+    let judged = given.judged();
+    assert_eq!((judged.verdict, judged.action), (Verdict::Healthy, Action::Nothing), "{}", judged.why);
+    assert_eq!(judged.age, Some(MINUTE));
+    // Looked at again, it is the same pause; what it left unanswered since counts.
+    let mut given = given.typed(&[54, 57]).with(|given| given.now = 71);
+    given.memory.went_on(Some(at(40)));
+    assert_eq!(given.judged().action, Action::Restart);
+    // One that was seen while it lasted, and ended since.
+    given.memory.pausing(true, at(71));
+    given.memory.went_on(Some(at(72)));
+    given.memory.pausing(false, at(73));
+    given.memory.went_on(None);
+    assert_eq!(given.judged().action, Action::Nothing);
+    assert_eq!(given.memory.let_go, Some(at(73)));
+}

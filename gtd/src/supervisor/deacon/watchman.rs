@@ -129,6 +129,8 @@ impl Watchman {
         {
             memory.ended_a_turn(handle.on_line(since));
         }
+        let went_on = handle.view().read(|shown| shown.heard.get(&Address::Deacon)?.stood.went_on());
+        memory.went_on(went_on);
         memory.pausing(agent.pause.is_some() || matches!(pause, PauseFile::Paused(_)), now);
         let judgement = self.judge(&agent, &file, &pause, &kept, now);
         let seen = Seen {

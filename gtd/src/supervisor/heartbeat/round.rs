@@ -24,6 +24,8 @@ use crate::tmux::{Listing, TmuxError};
 
 /// How long the look may take. A listing of 1,000 panes takes 5 ms, a process table of 2,000 processes 20.
 const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the processes may take of that: some milliseconds are usual, and the rest goes on without them.
+const TABLE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long one step may take: three commands of tmux at their deadline.
 const STEP_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -95,7 +97,8 @@ pub(super) async fn round(handle: &Handle, watchman: &Watchman, config: Arc<Conf
 async fn look(handle: &Handle, watchman: &Watchman) -> Look {
     let driver = handle.runtime().driver().clone();
     let runtime = handle.runtime().clone();
-    let table = tokio::task::spawn_blocking(move || match ProcessTable::read() {
+    let looks = handle.runtime().looks();
+    let table = looks.look(TABLE_DEADLINE, move || match ProcessTable::read() {
         Ok(table) => {
             runtime.merge(&table);
             Ok(table.len())
@@ -103,7 +106,7 @@ async fn look(handle: &Handle, watchman: &Watchman) -> Look {
         Err(error) => Err(format!("the process table cannot be read: {error}")),
     });
     let (listing, table) = tokio::join!(driver.list(), table);
-    let table = table.unwrap_or_else(|error| Err(format!("reading the process table failed: {error}")));
+    let table = table.unwrap_or_else(|error| Err(error.to_string()));
     if let Ok(listing) = &listing {
         // Whether somebody is attached is asked for by the steps.
         audit::show_sessions(handle, listing).await;
