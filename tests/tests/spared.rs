@@ -20,6 +20,13 @@ fn what_was_spared_is_let_live_with_everything_below_it() {
     let keeper = Process::of(server.parent().unwrap()).unwrap();
     town.call("witness.stop", json!({"rig": "a"}));
     assert!(wait_until(CHANGE, || town.agent("a/witness")["state"] == "stopped"));
+    // Written down at once: its daemon may be killed before it looks for anything.
+    let noted = || {
+        let conn = rusqlite::Connection::open(town.path("daemon/gtd.db")).unwrap();
+        let sql = "SELECT count(*) FROM facts WHERE key = 'spared'";
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok_and(|many| many == 1)
+    };
+    assert!(wait_until(QUICK, noted));
     for process in [keeper, server] {
         // Old enough to be swept.
         let found = || item(&town, process)["age_ms"].as_u64().is_some_and(|age| age > 1_500);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use gtd_proto::{Address, InstanceId};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::attention::Attention;
 use super::claude_settings;
@@ -107,6 +107,8 @@ pub struct Shared {
     lives: RwLock<BTreeMap<Address, (InstanceId, Option<Life>)>>,
     captures: Mutex<BTreeMap<Address, Capture>>,
     spared: Mutex<BTreeSet<InstanceId>>,
+    /// Another instance was noted of which only what was spared is left.
+    pub spared_noted: Notify,
     pub(super) descent: Descent,
     /// Looks at all processes, for everybody.
     pub(super) looks: Looks,
@@ -148,6 +150,7 @@ impl Shared {
             lives: RwLock::default(),
             captures: Mutex::default(),
             spared: Mutex::default(),
+            spared_noted: Notify::new(),
             descent: Descent::default(),
             looks: Looks::default(),
         }
@@ -215,10 +218,11 @@ impl Shared {
     pub(super) fn note_spared(&self, instance: &InstanceId) {
         let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
         spared.insert(instance.clone());
-        // Their ids are in order of time. Whoever sweeps has long written down those that go.
+        // Their ids are in order of time. Those that go were written down long ago.
         if spared.len() > SPARED {
             spared.pop_first();
         }
+        self.spared_noted.notify_one();
     }
 
     /// Instances of which only what was spared is left, as far as this daemon saw their ends.

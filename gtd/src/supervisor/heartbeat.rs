@@ -79,6 +79,10 @@ pub async fn run(
                 }
                 continue;
             }
+            () = handle.runtime().shared().spared_noted.notified() => {
+                orphans::keep_spared(&handle).await;
+                continue;
+            }
             () = shared.sessions_changed.notified() => {
                 if let Ok(listing) = handle.runtime().driver().list().await {
                     show_sessions(&handle, &listing).await;

@@ -32,6 +32,7 @@ use crate::tmux::{Listing, ServerState, TmuxError};
 
 pub use captured::{CAPTURED, recalled};
 pub use sessions::{SeenSession, SessionVerdict};
+pub(super) use spared::keep as keep_spared;
 
 /// Instances of this boot that are looked at, the newest: a town of a thousand agents starts fewer in a day.
 const INSTANCES: u32 = 4_096;

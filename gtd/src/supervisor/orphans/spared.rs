@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use gtd_proto::InstanceId;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Blind, Handle};
 use crate::ledger::Write;
@@ -18,21 +19,31 @@ const SPARED: &str = "spared";
 /// Most instances kept, the newest: as many as are looked at.
 const MOST: usize = 4_096;
 
+/// As the ledger has it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    boot: BootId,
+    instances: BTreeSet<InstanceId>,
+}
+
 /// Instances of this boot of which only what was spared is left.
 pub(super) async fn of(handle: &Handle, boot: &BootId) -> Result<BTreeSet<InstanceId>, Blind> {
     let fact = handle.ledger().fact(SPARED).await;
     let fact = fact.map_err(|error| Blind::new("the ledger", "read", error))?;
-    let mut all = fact.map(|fact| read(&fact, boot)).unwrap_or_default();
+    let unreadable = |error| Blind::new("what was spared", "read", error);
+    let mut all = fact.map(|fact| read(fact, boot)).transpose().map_err(unreadable)?.unwrap_or_default();
     all.extend(handle.runtime().shared().only_spared());
     Ok(all)
 }
 
 /// Writes them down for the next daemon.
-pub(super) async fn keep(handle: &Handle) {
+pub(in crate::supervisor) async fn keep(handle: &Handle) {
     let seen = handle.runtime().shared().only_spared();
     let (false, Ok(boot)) = (seen.is_empty(), BootId::current()) else { return };
     let Ok(fact) = handle.ledger().fact(SPARED).await else { return };
-    let mut all = fact.map(|fact| read(&fact, &boot)).unwrap_or_default();
+    // One that cannot be read is kept, and nothing is swept.
+    let Ok(known) = fact.map(|fact| read(fact, &boot)).transpose() else { return };
+    let mut all = known.unwrap_or_default();
     if seen.is_subset(&all) {
         return;
     }
@@ -41,16 +52,15 @@ pub(super) async fn keep(handle: &Handle) {
     while all.len() > MOST {
         all.pop_first();
     }
-    let value = Some(json!({ "boot": boot, "instances": all }));
+    let Ok(value) = serde_json::to_value(Kept { boot, instances: all }) else { return };
+    let value = Some(value);
     handle.write(vec![Write::Fact { key: SPARED.to_owned(), value }]).await;
 }
 
-fn read(fact: &Value, boot: &BootId) -> BTreeSet<InstanceId> {
-    if fact.get("boot").and_then(Value::as_str) != Some(boot.as_str()) {
-        return BTreeSet::new();
-    }
-    let ids = fact.get("instances").and_then(Value::as_array).into_iter().flatten();
-    ids.filter_map(|id| id.as_str()?.parse().ok()).collect()
+/// What was written down of this boot.
+fn read(fact: Value, boot: &BootId) -> Result<BTreeSet<InstanceId>, serde_json::Error> {
+    let kept: Kept = serde_json::from_value(fact)?;
+    Ok(if kept.boot == *boot { kept.instances } else { BTreeSet::new() })
 }
 
 /// Makes what is spared, and what stands below it, protected instead of left over.
