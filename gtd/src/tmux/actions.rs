@@ -366,7 +366,8 @@ impl Driver {
         let known = self.meant(server)?;
         let (target, close) = (pane.to_string(), format!("kill-pane -t {pane}"));
         let list = CommandList::new(["if-shell", "-F", "-t", &target, what, &close]);
-        match self.run(&known, &list).await {
+        // Not over the connection: there a command inside another has a reply of its own, when it is run.
+        match self.inner.run_plain(&known, &list).await {
             Ok(_) => Ok(true),
             Err(TmuxError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
