@@ -23,6 +23,7 @@ pub(super) async fn follow_up(handle: &Handle, look: &Look, grace: bool) {
         };
         let seen = leftovers::sweep(handle, listing, &before).await;
         handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner).leftovers = seen;
+        let found = not_over(handle, found).await;
         handle.input(Input::Found(found)).await;
         if !gone.is_empty() && !grace {
             handle.input(Input::PaneGone(gone)).await;
@@ -55,7 +56,10 @@ pub async fn survey(handle: &Handle) {
     let driver = handle.runtime().driver();
     let listing = driver.list().await;
     match &listing {
-        Ok(listing) => handle.input(Input::Found(marked(handle, listing))).await,
+        Ok(listing) => {
+            let found = not_over(handle, marked(handle, listing)).await;
+            handle.input(Input::Found(found)).await;
+        }
         Err(_) if is_none(&listing, driver) => handle.input(Input::Found(Vec::new())).await,
         Err(error) => tracing::warn!(%error, "the sessions could not be looked at"),
     }
@@ -87,6 +91,18 @@ fn marked(handle: &Handle, listing: &Listing) -> Vec<(Address, InstanceId)> {
         }
     }
     found
+}
+
+/// Without those whose end is on record: a listing may be older than that, and its agent forgotten since.
+async fn not_over(handle: &Handle, found: Vec<(Address, InstanceId)>) -> Vec<(Address, InstanceId)> {
+    let mut left = Vec::new();
+    for (address, instance) in found {
+        // Where that cannot be told it is looked for.
+        if !matches!(handle.ledger().is_open(&instance).await, Ok(Some(false))) {
+            left.push((address, instance));
+        }
+    }
+    left
 }
 
 /// Compares a listing with what we think: sessions that carry our mark and nobody knows, and agents whose pane
