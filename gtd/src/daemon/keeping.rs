@@ -38,6 +38,31 @@ struct Missing {
     announcement: bool,
 }
 
+/// Looks in a thread of its own, in the directory that was the daemon's when it began. Where that is away, a disk or a
+/// town that was moved, there is nothing to put right, and what is in its place is another's.
+fn look_at(home: Option<Named>, server: &ServerHandle, lock: &TownLock) -> JoinHandle<Missing> {
+    let (lock, socket) = (lock.named().clone(), server.file().cloned());
+    let lost = |named: &Named| match named.look() {
+        Sight::Gone | Sight::Replaced => true,
+        Sight::InPlace => false,
+        Sight::Unknown(error) => {
+            tracing::debug!(path = %named.path().display(), %error, "it cannot be looked at");
+            false
+        }
+    };
+    tokio::task::spawn_blocking(move || {
+        let Some(home) = home.filter(|home| matches!(home.look(), Sight::InPlace)) else {
+            return Missing::default();
+        };
+        let absent = |name: &str| matches!(home.path().join(name).try_exists(), Ok(false));
+        Missing {
+            lock: lost(&lock),
+            socket: socket.as_ref().is_some_and(lost),
+            announcement: absent(ENDPOINT) || absent(PID),
+        }
+    })
+}
+
 impl Daemon {
     /// Until somebody wants the daemon to end.
     ///
@@ -50,6 +75,7 @@ impl Daemon {
     ) -> Result<(), LockError> {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let home = Named::at(&self.layout.daemon_dir()).ok();
         // One look at a time, beside this: a disk that hangs holds up no signal.
         let mut look: Option<JoinHandle<Missing>> = None;
         loop {
@@ -63,11 +89,11 @@ impl Daemon {
                         tokio::spawn(affairs::look_now(self.handle.clone()));
                     }
                 },
-                _ = every.tick(), if look.is_none() => look = Some(self.look(server, lock)),
+                _ = every.tick(), if look.is_none() => look = Some(look_at(home.clone(), server, lock)),
                 found = async { look.as_mut()?.await.ok() }, if look.is_some() => {
                     look = None;
                     if let Some(found) = found {
-                        self.put_right(&found, server, lock).await?;
+                        self.put_right(&found, server, lock)?;
                     }
                 }
             }
@@ -87,31 +113,7 @@ impl Daemon {
         });
     }
 
-    fn look(&self, server: &ServerHandle, lock: &TownLock) -> JoinHandle<Missing> {
-        let (lock, socket, dir) = (lock.named().clone(), server.file().cloned(), self.layout.daemon_dir());
-        let lost = |named: &Named| match named.look() {
-            Sight::Gone | Sight::Replaced => true,
-            Sight::InPlace => false,
-            Sight::Unknown(error) => {
-                tracing::debug!(path = %named.path().display(), %error, "it cannot be looked at");
-                false
-            }
-        };
-        tokio::task::spawn_blocking(move || {
-            // Where the town itself is away, a disk or a directory that was moved, there is nothing to put right.
-            if !dir.is_dir() {
-                return Missing::default();
-            }
-            let absent = |name: &str| matches!(dir.join(name).try_exists(), Ok(false));
-            Missing {
-                lock: lost(&lock),
-                socket: socket.as_ref().is_some_and(lost),
-                announcement: absent(ENDPOINT) || absent(PID),
-            }
-        })
-    }
-
-    async fn put_right(
+    fn put_right(
         &self,
         missing: &Missing,
         server: &mut ServerHandle,
@@ -124,7 +126,7 @@ impl Daemon {
                 tracing::error!(%error, "the lock was taken away and another daemon has it: this one ends");
                 return Err(error);
             }
-            self.tell(NO_LOCK, renewed.map(|()| "daemon.lock was taken away; it is locked again")).await;
+            self.tell(NO_LOCK, renewed.map(|()| "daemon.lock was taken away; it is locked again"));
         } else {
             shared.restore(NO_LOCK);
         }
@@ -137,19 +139,19 @@ impl Daemon {
                 server.listen(listening).map_err(|error| error.to_string())
             });
             let made = made.unwrap_or_else(|| Err("its place is not one of the town's any more".to_owned()));
-            self.tell(NO_SOCKET, made.map(|()| "the socket was taken away; it is made again")).await;
+            self.tell(NO_SOCKET, made.map(|()| "the socket was taken away; it is made again"));
         } else if !missing.socket {
             shared.restore(NO_SOCKET);
         }
-        if missing.announcement {
+        // Where they cannot be written, the next look tries again.
+        if missing.announcement && self.announcement(server).write(&self.handle) {
             tracing::warn!("files that say where the daemon is were taken away; they are written again");
-            self.write_announcement(server);
         }
         Ok(())
     }
 
     /// What became of it: in the log once, in what `daemon.status` says as long as it is so.
-    async fn tell<E: std::fmt::Display>(&self, trouble: &str, done: Result<&str, E>) {
+    fn tell<E: std::fmt::Display>(&self, trouble: &str, done: Result<&str, E>) {
         let shared = self.handle.shared();
         match done {
             Ok(said) => {
@@ -162,7 +164,9 @@ impl Daemon {
                 }
             }
         }
-        self.handle.tell(Message::Refresh).await;
+        // Beside this: a loop that is busy holds up no signal.
+        let handle = self.handle.clone();
+        tokio::spawn(async move { handle.tell(Message::Refresh).await });
     }
 
     /// Where a socket of our own may be.
@@ -173,15 +177,19 @@ impl Daemon {
 
     /// Says to everybody that the daemon is there.
     pub(super) fn announce(&self, server: &ServerHandle) {
-        let socket = self.write_announcement(server);
+        let written = self.announcement(server);
+        let socket = written.endpoint.socket.clone();
+        if !written.write(&self.handle) {
+            tokio::spawn(written.write_later(self.handle.clone(), self.stop.clone()));
+        }
         self.manager.ready();
         tracing::info!(socket, version = VERSION, "up");
     }
 
-    fn write_announcement(&self, server: &ServerHandle) -> String {
+    fn announcement(&self, server: &ServerHandle) -> Announcement {
         let socket = server.path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         let endpoint = Endpoint {
-            socket: socket.clone(),
+            socket,
             pid: own_pid(),
             version: VERSION.to_owned(),
             protocol: PROTOCOL,
@@ -190,14 +198,10 @@ impl Daemon {
         };
         let rounds = self.handle.shared().rounds();
         let number = rounds.number.max(self.heartbeat_number);
-        let written = Announcement {
+        Announcement {
             dir: self.layout.daemon_dir(),
             endpoint,
             state: state(self.started_at, rounds.last, number),
-        };
-        if !written.write(&self.handle) {
-            tokio::spawn(written.write_later(self.handle.clone(), self.stop.clone()));
         }
-        socket
     }
 }
