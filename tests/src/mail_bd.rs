@@ -1,7 +1,8 @@
 //! A `bd` that keeps messages in files: what the stand-in cannot, because what is asked for depends on what was said.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::programs;
 
 /// Of the newer generation; only what mail needs. While `down` lies beside it nothing works.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -62,9 +63,7 @@ impl MailBd {
     pub fn new(base: &Path) -> Self {
         let dir = base.join("mail-bd");
         std::fs::create_dir_all(&dir).expect("make a directory");
-        std::fs::write(dir.join("bd"), PROGRAM).expect("write a file");
-        std::fs::set_permissions(dir.join("bd"), PermissionsExt::from_mode(0o755))
-            .expect("make it a program");
+        programs::script(&dir.join("bd"), PROGRAM);
         Self { dir }
     }
 

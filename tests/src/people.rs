@@ -1,7 +1,6 @@
 //! People and their programs beside a town, and what an instance left behind: for tests of whom a sweep touches.
 
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -47,9 +46,9 @@ impl People {
         let programs =
             [("claude", "/bin/sleep"), ("code", "/bin/sh"), ("gtd-shim", "/bin/sh"), ("node", "/bin/sleep")];
         for (name, program) in programs {
-            std::fs::copy(program, dir.join(name)).expect("a copy of a program");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(dir.join(name), mode).expect("permission to run it");
+            // By another process: see `programs::script`.
+            let copied = Command::new("cp").arg(program).arg(dir.join(name)).status().expect("cp");
+            assert!(copied.success(), "a copy of {program}");
         }
         Self { dir, children: Vec::new(), processes: Vec::new() }
     }

@@ -33,6 +33,23 @@ pub fn system(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_executable(file))
 }
 
+/// Makes a program of a script. Another process writes it: a child that a test beside this one is just starting would
+/// hold the file open for writing, and what is being written cannot be run.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn script(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    writer.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("write a script");
+    assert!(writer.wait().expect("its end").success(), "{} was not written", path.display());
+}
+
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

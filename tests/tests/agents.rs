@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gtd_tests::{CHANGE, QUICK, Setup, chaos_delay, wait_for, wait_until};
+use gtd_tests::{CHANGE, QUICK, Setup, chaos_delay, programs, wait_for, wait_until};
 use serde_json::{Value, json};
 
 fn text<'a>(agent: &'a Value, field: &str) -> &'a str {
@@ -72,7 +72,6 @@ exec sleep 1000
 
 #[test]
 fn claude_is_called_as_its_user_would_and_is_ready_at_its_report_or_its_prompt() {
-    use std::os::unix::fs::PermissionsExt;
     let own = json!({"provider": "claude", "command": "{T}/claude", "args": ["--settings", "{T}/own.json"]});
     let town = Setup::new()
         .rigs(&["a"])
@@ -81,8 +80,7 @@ fn claude_is_called_as_its_user_would_and_is_ready_at_its_report_or_its_prompt()
         .command("own", own)
         .role("witness", "mine")
         .make();
-    std::fs::write(town.path("claude"), PRETENDER).unwrap();
-    std::fs::set_permissions(town.path("claude"), PermissionsExt::from_mode(0o755)).unwrap();
+    programs::script(&town.path("claude"), PRETENDER);
     town.start();
     // With our hooks in its settings its own report makes it ready, at once.
     let starting = town.wait_agent("a/witness", CHANGE, "placed", |agent| agent["pid"].is_i64());

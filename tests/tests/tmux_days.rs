@@ -276,7 +276,6 @@ fn a_removed_tmux_socket_is_restored_and_no_second_server_made() {
 
 /// A directory for the daemon's `PATH` in which only what is named is real.
 fn path_with(town: &Town, fake_tmux: Option<&str>) -> String {
-    use std::os::unix::fs::PermissionsExt;
     let dir = town.base().join("bin");
     std::fs::create_dir_all(&dir).unwrap();
     for name in ["sh", "git", "sleep", "env", "cat"] {
@@ -285,8 +284,7 @@ fn path_with(town: &Town, fake_tmux: Option<&str>) -> String {
         }
     }
     if let Some(script) = fake_tmux {
-        std::fs::write(dir.join("tmux"), script).unwrap();
-        std::fs::set_permissions(dir.join("tmux"), PermissionsExt::from_mode(0o755)).unwrap();
+        gtd_tests::programs::script(&dir.join("tmux"), script);
     }
     dir.display().to_string()
 }

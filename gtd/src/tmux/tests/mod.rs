@@ -9,7 +9,6 @@ mod words;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -86,8 +85,20 @@ impl Place {
     /// Writes a script that stands for tmux.
     fn pretender(&self, name: &str, body: &str) -> PathBuf {
         let path = self.path(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a child that a test beside this one is just starting would hold it open for
+        // writing, and what is being written cannot be run.
+        let mut writer = Command::new("/bin/sh")
+            .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(
+            &mut writer.stdin.take().unwrap(),
+            format!("#!/bin/sh\n{body}\n").as_bytes(),
+        )
+        .unwrap();
+        assert!(writer.wait().unwrap().success());
         path
     }
 }
