@@ -11,6 +11,7 @@ use super::super::run::Message;
 use super::super::view::SessionFacts;
 use super::round::Look;
 use crate::agents::runtime::Prepare;
+use crate::process::{Observation, Pid, identify};
 use crate::tmux::{Driver, Listing, ServerState, TmuxError};
 
 /// What follows from the look of a round.
@@ -23,7 +24,7 @@ pub(super) async fn follow_up(handle: &Handle, look: &Look, grace: bool) {
         };
         let seen = leftovers::sweep(handle, listing, &before).await;
         handle.shared().heartbeat.lock().unwrap_or_else(PoisonError::into_inner).leftovers = seen;
-        let found = not_over(handle, found).await;
+        let found = to_look_for(handle, found).await;
         handle.input(Input::Found(found)).await;
         if !gone.is_empty() && !grace {
             handle.input(Input::PaneGone(gone)).await;
@@ -57,7 +58,7 @@ pub async fn survey(handle: &Handle) {
     let listing = driver.list().await;
     match &listing {
         Ok(listing) => {
-            let found = not_over(handle, marked(handle, listing)).await;
+            let found = to_look_for(handle, marked(handle, listing)).await;
             handle.input(Input::Found(found)).await;
         }
         Err(_) if is_none(&listing, driver) => handle.input(Input::Found(Vec::new())).await,
@@ -77,29 +78,38 @@ fn mended(handle: &Handle, prepare: &dyn Prepare) -> Vec<Address> {
     broken.into_iter().filter(|agent| prepare.is_mended(agent)).collect()
 }
 
-/// Living panes that carry our mark and an instance that nobody knows.
-fn marked(handle: &Handle, listing: &Listing) -> Vec<(Address, InstanceId)> {
+/// A living pane that carries our mark and an instance that nobody knows.
+struct Marked {
+    agent: Address,
+    instance: InstanceId,
+    process: Option<Pid>,
+}
+
+fn marked(handle: &Handle, listing: &Listing) -> Vec<Marked> {
     let town = &handle.runtime().shared().town_id;
     let mut found = Vec::new();
     for pane in listing.panes.iter().filter(|pane| !pane.dead && pane.options.get("@gt_town") == Some(town)) {
-        let address = pane.options.get("@gt_agent").and_then(|text| text.parse::<Address>().ok());
+        let agent = pane.options.get("@gt_agent").and_then(|text| text.parse::<Address>().ok());
         let instance = pane.options.get("@gt_instance").and_then(|text| text.parse::<InstanceId>().ok());
-        if let (Some(address), Some(instance)) = (address, instance)
-            && handle.view().agent(&address).is_none_or(|agent| agent.instance.is_none())
+        if let (Some(agent), Some(instance)) = (agent, instance)
+            && handle.view().agent(&agent).is_none_or(|agent| agent.instance.is_none())
         {
-            found.push((address, instance));
+            found.push(Marked { agent, instance, process: pane.pane_pid });
         }
     }
     found
 }
 
-/// Without those whose end is on record: a listing may be older than that, and its agent forgotten since.
-async fn not_over(handle: &Handle, found: Vec<(Address, InstanceId)>) -> Vec<(Address, InstanceId)> {
+/// Without those whose end is on record and whose process is gone: a listing may be older than that, and its agent
+/// forgotten since. One that lives is looked for, whatever is on record: nothing is started beside it.
+async fn to_look_for(handle: &Handle, found: Vec<Marked>) -> Vec<(Address, InstanceId)> {
     let mut left = Vec::new();
-    for (address, instance) in found {
-        // Where that cannot be told it is looked for.
-        if !matches!(handle.ledger().is_open(&instance).await, Ok(Some(false))) {
-            left.push((address, instance));
+    for Marked { agent, instance, process } in found {
+        let gone =
+            process.is_some_and(|pid| matches!(identify(pid), Observation::Dead(_) | Observation::Absent));
+        // Where the ledger cannot tell it is looked for as well.
+        if !gone || !matches!(handle.ledger().is_open(&instance).await, Ok(Some(false))) {
+            left.push((agent, instance));
         }
     }
     left
@@ -107,7 +117,7 @@ async fn not_over(handle: &Handle, found: Vec<(Address, InstanceId)>) -> Vec<(Ad
 
 /// Compares a listing with what we think: sessions that carry our mark and nobody knows, and agents whose pane
 /// has not been there twice in a row.
-fn audit(handle: &Handle, listing: &Listing) -> (Vec<(Address, InstanceId)>, Vec<Address>) {
+fn audit(handle: &Handle, listing: &Listing) -> (Vec<Marked>, Vec<Address>) {
     let shared = handle.shared();
     let found = marked(handle, listing);
     let mut state = shared.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
